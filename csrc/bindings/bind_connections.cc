@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+// bind_connections.cc - Mailbox and the connections of one event loop.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <optional>
+
+#include "bindings/arrays.h"
+#include "bindings/gil.h"
+#include "bindings/register.h"
+#include "protocol/error_map.h"
+#include "protocol/grpc_connection.h"
+#include "protocol/http_connection.h"
+
+namespace py = pybind11;
+
+namespace pyinfer {
+namespace {
+
+// Understanding this many bytes takes longer than taking the GIL again.
+constexpr size_t kReleaseGilFrom = 16384;
+
+py::memoryview Writable(uint8_t* data, size_t size) {
+  return py::memoryview::from_memory(data, static_cast<py::ssize_t>(size));
+}
+
+class MailboxHandle {
+ public:
+  explicit MailboxHandle(std::shared_ptr<Engine> engine) : mailbox(std::make_shared<Mailbox>(std::move(engine))) {
+    ReadBuffer& memory = mailbox->read_buffer();
+    read_view = Writable(memory.data(), memory.size());
+  }
+
+  const std::shared_ptr<Mailbox> mailbox;
+  py::object read_view;
+};
+
+py::bytes ToBytes(std::string_view data) { return py::bytes(data.data(), data.size()); }
+
+py::object OutputObject(const Output& output) {
+  if (output.pieces().empty()) return ToBytes(output.tail());
+  py::list pieces;
+  for (const Slice& piece : output.pieces()) pieces.append(ToMemoryView(piece));
+  if (!output.tail().empty()) pieces.append(ToBytes(output.tail()));
+  return pieces;
+}
+
+py::list Flush(MailboxHandle& handle) {
+  std::vector<Written> written;
+  {
+    ReleaseGil release;
+    written = handle.mailbox->Flush();
+  }
+  ObjectGraveyard::Default().Sweep();
+  py::list result(written.size());
+  for (size_t i = 0; i < written.size(); ++i) {
+    result[i] = py::make_tuple(written[i].connection_id, OutputObject(written[i].output), written[i].close);
+  }
+  return result;
+}
+
+std::optional<double> NextDeadline(const MailboxHandle& handle) {
+  const TimeNs next = handle.mailbox->NextFlush();
+  if (next == 0) return std::nullopt;
+  return std::max(0.0, static_cast<double>(next - handle.mailbox->acceptor().Now()) * 1e-9);
+}
+
+// Python's reference to a connection: the connection is closed when it goes, whatever else still holds it.
+template <typename C>
+class ConnectionHandle {
+ public:
+  explicit ConnectionHandle(std::shared_ptr<C> connection) : connection_(std::move(connection)) {}
+  ~ConnectionHandle() { connection_->Close(); }
+  ConnectionHandle(const ConnectionHandle&) = delete;
+  ConnectionHandle& operator=(const ConnectionHandle&) = delete;
+
+  C& operator*() const { return *connection_; }
+  C* operator->() const { return connection_.get(); }
+
+ private:
+  const std::shared_ptr<C> connection_;
+};
+
+// --- HTTP/1.1 ----------------------------------------------------------------------------------------------------------
+
+using HttpHandle = ConnectionHandle<HttpConnection>;
+using ParseJob = HttpConnection::ParseJob;
+
+std::unique_ptr<ParseJob> Infer(HttpHandle& http, std::string model, std::string version,
+                                std::optional<std::string> header_length, std::string content_encoding,
+                                std::string accept_encoding, bool keep_alive) {
+  HttpConnection::InferCall call{std::move(model),          std::move(version),         std::move(header_length),
+                                 std::move(content_encoding), std::move(accept_encoding), keep_alive};
+  if (http->body_size() < kReleaseGilFrom) return http->Infer(std::move(call));
+  ReleaseGil release;
+  return http->Infer(std::move(call));
+}
+
+void RespondHttp(HttpHandle& http, uint64_t place, int status, const py::bytes& body,
+                 const std::vector<std::pair<std::string, std::string>>& headers, bool keep_alive) {
+  std::vector<HttpHeader> list;
+  for (const auto& [name, value] : headers) list.push_back({name, value});
+  http->Respond(place, status, static_cast<std::string_view>(body), list, keep_alive);
+}
+
+void BindHttp(py::module_& module) {
+  py::class_<ParseJob>(module, "ParseJob", py::is_final()).def("__call__", [](ParseJob& job) {
+    ReleaseGil release;
+    job.Run(/*dispatch=*/true);
+  });
+
+  py::class_<HttpHandle>(module, "HttpConnection", py::is_final())
+      .def(py::init([](const MailboxHandle& handle, uint64_t id, size_t max_input_size, size_t max_body_size) {
+             return std::make_unique<HttpHandle>(std::make_shared<HttpConnection>(
+                 handle.mailbox, id, HttpConnection::Options{max_input_size, max_body_size}));
+           }),
+           py::arg("mailbox"), py::arg("connection_id"), py::kw_only(), py::arg("max_input_size") = size_t{64} << 20,
+           py::arg("max_body_size") = size_t{0x7fffffff})
+      .def("append", [](HttpHandle& http, const py::bytes& chunk) {
+             return http->Append(static_cast<std::string_view>(chunk));
+           }, py::arg("chunk"))
+      .def("body_buffer", [](HttpHandle& http, size_t nbytes) {
+             const HttpConnection::Room room = http->BodyBuffer(nbytes);
+             return Writable(room.data, room.size);
+           }, py::arg("nbytes"))
+      .def("body_filled", [](HttpHandle& http, size_t nbytes) { http->BodyFilled(nbytes); }, py::arg("nbytes"))
+      .def("body_size", [](const HttpHandle& http) { return http->body_size(); })
+      .def("take_body", [](HttpHandle& http) { return ToBytes(http->TakeBody().view()); })
+      .def("infer", &Infer, py::arg("model"), py::arg("version"), py::kw_only(),
+           py::arg("header_length") = std::nullopt, py::arg("content_encoding") = "",
+           py::arg("accept_encoding") = "", py::arg("keep_alive") = true)
+      .def("open", [](HttpHandle& http) { return http->Open(); })
+      .def("respond", &RespondHttp, py::arg("place"), py::arg("status"), py::arg("body"), py::kw_only(),
+           py::arg("headers") = std::vector<std::pair<std::string, std::string>>(), py::arg("keep_alive") = true)
+      .def("in_flight", [](const HttpHandle& http) { return http->in_flight(); })
+      .def("pause", [](HttpHandle& http) { http->Pause(); })
+      .def("resume", [](HttpHandle& http) { http->Resume(); })
+      .def("close", [](HttpHandle& http) { http->Close(); });
+}
+
+// --- gRPC --------------------------------------------------------------------------------------------------------------
+
+// Beside the connection, the memory that its transport reads into.
+class GrpcHandle : public ConnectionHandle<GrpcConnection> {
+ public:
+  GrpcHandle(const MailboxHandle& handle, uint64_t id, std::shared_ptr<const GrpcConnection::Options> options)
+      : ConnectionHandle(std::make_shared<GrpcConnection>(handle.mailbox, id, std::move(options))),
+        mailbox(handle.mailbox),
+        read_view(handle.read_view) {}
+
+  const std::shared_ptr<Mailbox> mailbox;
+  const py::object read_view;
+};
+
+std::unique_ptr<GrpcHandle> MakeGrpc(const MailboxHandle& handle, uint64_t id, const std::vector<std::string>& paths,
+                                     uint64_t max_message_size, uint32_t max_concurrent_streams) {
+  auto options = std::make_shared<GrpcConnection::Options>();
+  options->paths.insert(paths.begin(), paths.end());
+  options->max_message_size = max_message_size;
+  options->max_concurrent_streams = max_concurrent_streams;
+  return std::make_unique<GrpcHandle>(handle, id, std::move(options));
+}
+
+bool Received(GrpcHandle& grpc, size_t nbytes) {
+  ReadBuffer& memory = grpc.mailbox->read_buffer();
+  if (nbytes > memory.size()) throw py::value_error("more bytes than the buffer holds");
+  if (nbytes < kReleaseGilFrom) {
+    grpc->Receive(memory.data(), nbytes);
+  } else {
+    ReleaseGil release;
+    grpc->Receive(memory.data(), nbytes);
+  }
+  return grpc->has_calls();
+}
+
+py::list TakeCalls(GrpcHandle& grpc) {
+  py::list calls;
+  for (const GrpcConnection::ControlCall& call : grpc->TakeCalls()) {
+    calls.append(py::make_tuple(call.call, call.path, ToBytes(call.message.view())));
+  }
+  return calls;
+}
+
+void BindGrpc(py::module_& module) {
+  py::class_<GrpcHandle>(module, "GrpcConnection", py::is_final())
+      .def(py::init(&MakeGrpc), py::arg("mailbox"), py::arg("connection_id"), py::kw_only(),
+           py::arg("paths") = std::vector<std::string>(), py::arg("max_message_size") = uint64_t{0x7fffffff},
+           py::arg("max_concurrent_streams") = uint32_t{1024})
+      .def("buffer", [](const GrpcHandle& grpc) { return grpc.read_view; })
+      .def("received", &Received, py::arg("nbytes"))
+      .def("take_calls", &TakeCalls)
+      .def("respond", [](GrpcHandle& grpc, int32_t call, const py::bytes& message) {
+             grpc->Respond(call, static_cast<std::string_view>(message));
+           }, py::arg("call"), py::arg("message"))
+      .def("fail", [](GrpcHandle& grpc, int32_t call, const std::string& code, std::string message) {
+             grpc->Fail(call, {CodeOfName(code), std::move(message)});
+           }, py::arg("call"), py::arg("code"), py::arg("message"))
+      .def("in_flight", [](const GrpcHandle& grpc) { return grpc->in_flight(); })
+      .def("drain", [](GrpcHandle& grpc) { grpc->Drain(); })
+      .def("pause", [](GrpcHandle& grpc) { grpc->Pause(); })
+      .def("resume", [](GrpcHandle& grpc) { grpc->Resume(); })
+      .def("close", [](GrpcHandle& grpc) { grpc->Close(); });
+}
+
+}  // namespace
+
+void BindConnections(py::module_& module) {
+  py::class_<MailboxHandle>(module, "Mailbox", py::is_final())
+      .def(py::init<std::shared_ptr<Engine>>(), py::arg("engine"))
+      .def("fileno", [](const MailboxHandle& handle) { return handle.mailbox->fd(); })
+      .def("flush", &Flush)
+      .def("next_deadline", &NextDeadline)
+      .def("close", [](MailboxHandle& handle) { handle.mailbox->Close(); });
+  BindHttp(module);
+  BindGrpc(module);
+}
+
+}  // namespace pyinfer

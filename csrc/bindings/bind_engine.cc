@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+// bind_engine.cc - Engine, Model, and the loop that runs a Python executor.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <optional>
+
+#include "bindings/gil.h"
+#include "bindings/register.h"
+#include "protocol/error_map.h"
+
+namespace py = pybind11;
+
+namespace pyinfer {
+namespace {
+
+struct InstanceHandle {
+  std::shared_ptr<Model> model;
+  std::string name;
+};
+
+// The current exception of the executor as an answer. An exception may name a code by an attribute `code`.
+Status StatusOfException(const py::error_already_set& error) {
+  Code code = Code::kInternal;
+  std::string text = "the model raised an exception";
+  try {
+    const py::object value = error.value();
+    if (py::hasattr(value, "code") && py::isinstance<py::str>(value.attr("code"))) {
+      code = CodeOfName(value.attr("code").cast<std::string>());
+    }
+    text = py::str(value).cast<std::string>();
+    if (text.empty()) text = py::str(error.type().attr("__name__")).cast<std::string>();
+  } catch (const std::exception&) {
+    // Its own text could not be had; ours has to do.
+  }
+  return {code, std::move(text)};
+}
+
+void ExecuteWithGil(BatchHandle& handle, const py::object& batch, const py::function& execute) {
+  try {
+    execute(batch);
+  } catch (const py::error_already_set& error) {
+    handle.batch.FailOpen(StatusOfException(error));
+  }
+  ObjectGraveyard::Default().Sweep();
+}
+
+void RunInstance(InstanceHandle& instance, const py::function& execute) {
+  const std::shared_ptr<Model> model = instance.model;
+  ReleaseGil release;
+  for (;;) {
+    Batch batch = model->NextBatch();
+    if (batch.empty()) return;
+    auto handle = std::make_shared<BatchHandle>(std::move(batch));
+    {
+      AcquireGil acquire;
+      ExecuteWithGil(*handle, py::cast(handle), execute);
+    }
+    handle->batch.Finish();
+  }
+}
+
+py::object PollInstance(InstanceHandle& instance) {
+  Batch batch = instance.model->TakeNow();
+  if (batch.empty()) return py::none();
+  return py::cast(std::make_shared<BatchHandle>(std::move(batch)));
+}
+
+py::dict Duration(const DurationSum& sum) {
+  py::dict duration;
+  duration["count"] = sum.count;
+  duration["ns"] = sum.ns;
+  return duration;
+}
+
+py::dict StatisticsDict(const ModelHandle& handle) {
+  const ModelStatistics sum = handle.model()->Statistics();
+  py::dict inference;
+  inference["success"] = Duration(sum.success);
+  inference["fail"] = Duration(sum.fail);
+  inference["queue"] = Duration(sum.queue);
+  inference["compute_input"] = Duration(sum.compute_input);
+  inference["compute_infer"] = Duration(sum.compute_infer);
+  inference["compute_output"] = Duration(sum.compute_output);
+  inference["cache_hit"] = Duration({});
+  inference["cache_miss"] = Duration({});
+  py::list batches;
+  for (const auto& [rows, batch] : sum.batches) {
+    py::dict entry;
+    entry["batch_size"] = rows;
+    entry["compute_input"] = Duration(batch.compute_input);
+    entry["compute_infer"] = Duration(batch.compute_infer);
+    entry["compute_output"] = Duration(batch.compute_output);
+    batches.append(std::move(entry));
+  }
+  py::dict statistics;
+  statistics["name"] = handle.model()->spec()->name;
+  statistics["version"] = handle.model()->spec()->version_text;
+  statistics["last_inference"] = sum.last_inference_ms;
+  statistics["inference_count"] = sum.inference_count;
+  statistics["execution_count"] = sum.execution_count;
+  statistics["inference_stats"] = std::move(inference);
+  statistics["response_stats"] = py::dict();
+  statistics["batch_stats"] = std::move(batches);
+  statistics["memory_usage"] = py::list();
+  return statistics;
+}
+
+py::dict FailuresDict(const ModelHandle& handle) {
+  static constexpr std::array<const char*, kFailureReasons> kNames = {"REJECTED", "CANCELED", "BACKEND", "OTHER"};
+  const ModelStatistics sum = handle.model()->Statistics();
+  py::dict failures;
+  for (size_t i = 0; i < kFailureReasons; ++i) failures[kNames[i]] = sum.failures[i];
+  return failures;
+}
+
+py::dict CountersDict(const ModelHandle& handle) {
+  const ModelStatistics sum = handle.model()->Statistics();
+  py::dict counters;
+  counters["request_duration_us"] = sum.request_us;
+  counters["queue_duration_us"] = sum.queue_us;
+  counters["compute_input_duration_us"] = sum.compute_input_us;
+  counters["compute_infer_duration_us"] = sum.compute_infer_us;
+  counters["compute_output_duration_us"] = sum.compute_output_us;
+  return counters;
+}
+
+void BindModel(py::module_& module) {
+  py::class_<ModelHandle, std::shared_ptr<ModelHandle>>(module, "Model", py::is_final())
+      .def_property_readonly("name", [](const ModelHandle& handle) { return handle.model()->spec()->name; })
+      .def_property_readonly("version", [](const ModelHandle& handle) { return handle.model()->spec()->version; })
+      .def(
+          "add_instance",
+          [](const ModelHandle& handle, std::string name) { return InstanceHandle{handle.model(), std::move(name)}; },
+          py::arg("name"))
+      .def(
+          "start_native",
+          [](const ModelHandle& handle, const std::string& kind, const ExecutorParameters& parameters,
+             const std::vector<std::string>& instances) {
+            const Status status = handle.model()->StartNative(kind, parameters, instances);
+            if (!status.ok()) throw py::value_error(status.message());
+          },
+          py::arg("kind"), py::arg("parameters"), py::arg("instances"))
+      .def(
+          "drain",
+          [](const ModelHandle& handle, double timeout_s) {
+            ReleaseGil release;
+            const auto timeout = std::chrono::duration<double>(std::min(timeout_s, 1e9));
+            return handle.model()->Drain(std::chrono::duration_cast<std::chrono::nanoseconds>(timeout));
+          },
+          py::arg("timeout_s"))
+      .def("stop",
+           [](const ModelHandle& handle) {
+             ReleaseGil release;
+             handle.model()->Stop();
+           })
+      .def("pending", [](const ModelHandle& handle) { return handle.model()->pending(); })
+      .def("statistics", &StatisticsDict)
+      .def("failures", &FailuresDict)
+      .def("counters", &CountersDict);
+
+  py::class_<InstanceHandle>(module, "Instance", py::is_final())
+      .def_readonly("name", &InstanceHandle::name)
+      .def("run", &RunInstance, py::arg("execute"))
+      .def("poll", &PollInstance)
+      .def("wake_at_ns", [](const InstanceHandle& instance) -> std::optional<TimeNs> {
+        const TimeNs ripe = instance.model->RipeAt(instance.model->clock().Now());
+        return ripe < 0 ? std::nullopt : std::optional<TimeNs>(ripe);
+      });
+}
+
+}  // namespace
+
+ModelHandle::~ModelHandle() {
+  ReleaseGil release;
+  model_->Stop();
+}
+
+void BindEngine(py::module_& module) {
+  BindModel(module);
+  py::class_<Engine, std::shared_ptr<Engine>>(module, "Engine", py::is_final())
+      .def(py::init([](std::shared_ptr<ManualClock> clock) {
+             if (clock) return std::make_shared<Engine>(std::move(clock));
+             return std::make_shared<Engine>(std::make_shared<SystemClock>());
+           }),
+           py::arg("clock") = nullptr)
+      .def(
+          "create",
+          [](const Engine& engine, const ModelSpec& spec) {
+            return std::make_shared<ModelHandle>(engine.CreateModel(spec));
+          },
+          py::arg("spec"))
+      .def(
+          "publish",
+          [](Engine& engine, const std::string& name, const std::vector<std::shared_ptr<ModelHandle>>& handles,
+             const std::vector<int64_t>& not_ready) {
+            std::vector<std::shared_ptr<Model>> models;
+            for (const auto& handle : handles) models.push_back(handle->model());
+            ReleaseGil release;
+            engine.Publish(name, models, not_ready);
+          },
+          py::arg("name"), py::arg("models"), py::arg("not_ready") = std::vector<int64_t>())
+      .def(
+          "withdraw",
+          [](Engine& engine, const std::string& name) {
+            ReleaseGil release;
+            engine.Withdraw(name);
+          },
+          py::arg("name"))
+      .def("stop_accepting", &Engine::StopAccepting)
+      .def("in_flight", &Engine::in_flight);
+}
+
+}  // namespace pyinfer

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// bind_values.cc - specifications, clocks and tables.
+#include <nghttp2/nghttp2ver.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+#include <simdjson.h>
+#include <zlib.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "base/clock.h"
+#include "bindings/register.h"
+#include "infer/model_spec.h"
+#include "protocol/error_map.h"
+
+namespace py = pybind11;
+
+namespace pyinfer {
+namespace {
+
+void CheckDims(const std::string& name, const Shape& dims) {
+  if (std::any_of(dims.begin(), dims.end(), [](int64_t dim) { return dim < -1; })) {
+    throw py::value_error("tensor '" + name + "': a dimension is -1 or non-negative, got " + ShapeText(dims));
+  }
+}
+
+TensorSpec MakeTensorSpec(std::string name, const std::string& datatype, Shape dims, std::optional<Shape> reshape,
+                          bool optional) {
+  TensorSpec spec{std::move(name), ParseDType(datatype), std::move(dims), std::move(reshape), optional};
+  if (spec.dtype == DType::kInvalid) {
+    throw py::value_error("tensor '" + spec.name + "': unknown datatype '" + datatype + "'");
+  }
+  CheckDims(spec.name, spec.dims);
+  if (spec.reshape) CheckDims(spec.name, *spec.reshape);
+  return spec;
+}
+
+ModelSpec MakeModelSpec(std::string name, int64_t version, std::vector<TensorSpec> inputs,
+                        std::vector<TensorSpec> outputs, int64_t max_batch_size, bool dynamic_batching,
+                        std::vector<int64_t> preferred, int64_t max_queue_delay_us, size_t max_queue_size) {
+  if (version < 0) throw py::value_error("version must not be negative, got " + std::to_string(version));
+  if (max_batch_size < 0) {
+    throw py::value_error("max_batch_size must not be negative, got " + std::to_string(max_batch_size));
+  }
+  constexpr int64_t kLongestDelayUs = INT64_MAX / 4000;
+  if (max_queue_delay_us < 0 || max_queue_delay_us > kLongestDelayUs) {
+    throw py::value_error("max_queue_delay_us must be in [0, " + std::to_string(kLongestDelayUs) + "], got " +
+                          std::to_string(max_queue_delay_us));
+  }
+  std::sort(preferred.begin(), preferred.end());
+  ModelSpec spec;
+  spec.name = std::move(name);
+  spec.version = version;
+  spec.version_text = std::to_string(version);
+  spec.inputs = std::move(inputs);
+  spec.outputs = std::move(outputs);
+  // Without a batch dimension there is nothing to batch along.
+  spec.batching = {max_batch_size, dynamic_batching && max_batch_size > 0, std::move(preferred),
+                   max_queue_delay_us * 1000};
+  spec.max_queue_size = max_queue_size;
+  return spec;
+}
+
+py::dict BuildInfo() {
+  py::dict info;
+  info["compiler"] = "gcc " __VERSION__;
+  info["sanitizer"] = PYINFER_SANITIZER;
+  info["assertions"] =
+#ifdef NDEBUG
+      "off";
+#else
+      "on";
+#endif
+  info["nghttp2"] = NGHTTP2_VERSION;
+  info["simdjson"] = SIMDJSON_STRINGIFY(SIMDJSON_VERSION);
+  info["zlib"] = zlibVersion();
+  return info;
+}
+
+py::dict ErrorTableDict() {
+  py::dict table;
+  for (const ErrorRow& row : ErrorTable()) {
+    table[py::str(row.name.data(), row.name.size())] = py::make_tuple(row.http_status, row.grpc_status);
+  }
+  return table;
+}
+
+}  // namespace
+
+void BindValues(py::module_& module) {
+  py::class_<TensorSpec>(module, "TensorSpec", py::is_final())
+      .def(py::init(&MakeTensorSpec), py::arg("name"), py::arg("datatype"), py::arg("dims"), py::kw_only(),
+           py::arg("reshape") = std::nullopt, py::arg("optional") = false)
+      .def_readonly("name", &TensorSpec::name)
+      .def_property_readonly("datatype", [](const TensorSpec& spec) { return std::string(DTypeName(spec.dtype)); })
+      .def_readonly("dims", &TensorSpec::dims);
+
+  py::class_<ModelSpec>(module, "ModelSpec", py::is_final())
+      .def(py::init(&MakeModelSpec), py::kw_only(), py::arg("name"), py::arg("version"), py::arg("inputs"),
+           py::arg("outputs"), py::arg("max_batch_size") = 0, py::arg("dynamic_batching") = false,
+           py::arg("preferred_batch_sizes") = std::vector<int64_t>(), py::arg("max_queue_delay_us") = 0,
+           py::arg("max_queue_size") = 0)
+      .def_readonly("name", &ModelSpec::name)
+      .def_readonly("version", &ModelSpec::version);
+
+  py::class_<ManualClock, std::shared_ptr<ManualClock>>(module, "ManualClock", py::is_final())
+      .def(py::init<TimeNs>(), py::arg("now_ns") = 0)
+      .def("now_ns", &ManualClock::Now)
+      .def("advance_ns", &ManualClock::Advance, py::arg("ns"));
+
+  module.def("error_table", &ErrorTableDict);
+  module.def("build_info", &BuildInfo);
+}
+
+}  // namespace pyinfer

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// module.cc - pyinfer._core. `pyinfer/_core.pyi` is the written list of what it offers.
+#include <pybind11/pybind11.h>
+
+#include "bindings/register.h"
+
+PYBIND11_MODULE(_core, module) {
+  module.doc() = "The compiled core of pyinfer.";
+  pyinfer::BindArrays(module);
+  pyinfer::BindValues(module);
+  pyinfer::BindBatch(module);
+  pyinfer::BindEngine(module);
+  pyinfer::BindConnections(module);
+}

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// register.h - what each file of the bindings adds to the module, and the objects that they hand to each other.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "engine/engine.h"
+
+namespace pyinfer {
+
+// A model as Python holds it: stops it when the last Python reference goes, because the last reference of all may go on
+// one of the model's own threads, which can not join itself.
+class ModelHandle {
+ public:
+  explicit ModelHandle(std::shared_ptr<Model> model) : model_(std::move(model)) {}
+  ~ModelHandle();
+  ModelHandle(const ModelHandle&) = delete;
+  ModelHandle& operator=(const ModelHandle&) = delete;
+
+  const std::shared_ptr<Model>& model() const { return model_; }
+
+ private:
+  const std::shared_ptr<Model> model_;
+};
+
+// A batch as Python holds it; finished by whoever took it.
+struct BatchHandle {
+  explicit BatchHandle(Batch taken) : batch(std::move(taken)) {}
+  Batch batch;
+};
+
+void BindArrays(pybind11::module_& module);
+void BindValues(pybind11::module_& module);
+void BindEngine(pybind11::module_& module);
+void BindBatch(pybind11::module_& module);
+void BindConnections(pybind11::module_& module);
+
+}  // namespace pyinfer

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "infer/validate.h"
+
+namespace pyinfer {
+
+void Engine::Publish(const std::string& name, const std::vector<std::shared_ptr<Model>>& models,
+                     const std::vector<int64_t>& not_ready) {
+  Entry entry;
+  for (const auto& model : models) entry.versions[model->spec()->version] = model;
+  entry.not_ready.insert(not_ready.begin(), not_ready.end());
+  std::unique_lock<std::shared_mutex> lock(names_mutex_);
+  // The replaced entry is destroyed after the lock: a model's last owner joins its threads.
+  std::swap(names_[name], entry);
+  lock.unlock();
+}
+
+void Engine::Withdraw(const std::string& name) {
+  std::unique_lock<std::shared_mutex> lock(names_mutex_);
+  const auto node = names_.extract(name);
+  lock.unlock();
+}
+
+size_t Engine::in_flight() const {
+  std::shared_lock<std::shared_mutex> lock(names_mutex_);
+  size_t count = 0;
+  for (const auto& [name, entry] : names_) {
+    for (const auto& [version, model] : entry.versions) count += model->in_flight();
+  }
+  return count;
+}
+
+StatusOr<std::shared_ptr<Model>> Engine::FindLocked(const std::string& name, int64_t version) const {
+  const auto unknown = [&](const std::string& what) { return "Request for unknown model: '" + name + "' " + what; };
+  const auto found = names_.find(name);
+  if (found == names_.end()) return Status::NotFound(unknown("is not found"));
+  const Entry& entry = found->second;
+  if (version == -1) {
+    if (entry.versions.empty()) return Status::NotFound(unknown("has no available versions"));
+    return entry.versions.rbegin()->second;
+  }
+  const auto served = entry.versions.find(version);
+  if (served != entry.versions.end()) return served->second;
+  const std::string which = "version " + std::to_string(version);
+  if (entry.not_ready.count(version) != 0) return Status::Unavailable(unknown(which + " is not at ready state"));
+  return Status::NotFound(unknown(which + " is not found"));
+}
+
+Status Engine::Resolve(Request& request) {
+  std::shared_lock<std::shared_mutex> lock(names_mutex_);
+  StatusOr<std::shared_ptr<Model>> model = FindLocked(request.model_name, request.model_version);
+  if (!model.ok()) return model.status();
+  request.model = model.value()->spec();
+  return Status();
+}
+
+void Engine::Submit(RequestPtr request) {
+  if (!accepting_.load(std::memory_order_relaxed)) {
+    return request->Fail(FailureReason::kRejected,
+                         Status::Unavailable("Server is stopping, scheduler for model has stopped accepting new "
+                                             "inference requests"));
+  }
+  Status refusal = request->model ? Status() : Resolve(*request);
+  while (refusal.ok()) {
+    // Tensors may be large: they are looked at without the lock, and again if the model was replaced meanwhile.
+    refusal = ValidateRequest(*request);
+    if (!refusal.ok()) break;
+    // Held over the push, so that Publish can promise that nothing reaches a replaced model afterwards.
+    std::shared_lock<std::shared_mutex> lock(names_mutex_);
+    StatusOr<std::shared_ptr<Model>> found = FindLocked(request->model_name, request->model_version);
+    if (!found.ok()) {
+      refusal = found.status();
+      break;
+    }
+    const std::shared_ptr<Model>& model = found.value();
+    if (model->spec() == request->model) {
+      ReshapeInputs(*request);
+      model->Push(std::move(request));
+      return Touch(model);
+    }
+    request->model = model->spec();
+  }
+  request->Fail(FailureReason::kOther, std::move(refusal));
+}
+
+void Engine::Touch(const std::shared_ptr<Model>& model) {
+  std::lock_guard<std::mutex> lock(touched_mutex_);
+  if (std::find(touched_.begin(), touched_.end(), model) == touched_.end()) touched_.push_back(model);
+}
+
+void Engine::Dispatch() {
+  if (cancellations_.exchange(false, std::memory_order_acq_rel)) {
+    std::vector<std::shared_ptr<Model>> all;
+    {
+      std::shared_lock<std::shared_mutex> lock(names_mutex_);
+      for (const auto& [name, entry] : names_) {
+        for (const auto& [version, model] : entry.versions) all.push_back(model);
+      }
+    }
+    for (const auto& model : all) model->Reap();
+  }
+  std::vector<std::shared_ptr<Model>> touched;
+  {
+    std::lock_guard<std::mutex> lock(touched_mutex_);
+    touched.swap(touched_);
+  }
+  for (const auto& model : touched) model->Dispatch();
+}
+
+}  // namespace pyinfer

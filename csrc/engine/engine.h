@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// engine.h - names -> models, and the door that protocols hand requests in by. Any thread.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <shared_mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/model.h"
+#include "infer/acceptor.h"
+
+namespace pyinfer {
+
+class Engine final : public RequestAcceptor {
+ public:
+  explicit Engine(std::shared_ptr<const Clock> clock) : clock_(std::move(clock)) {}
+
+  // A model that no request can reach until it is published.
+  std::shared_ptr<Model> CreateModel(ModelSpec spec) const { return Model::Create(std::move(spec), clock_); }
+
+  // Makes `models` the versions of `name` that are served; the highest is the default. `not_ready` are known, but refuse
+  // requests. When this returns, no request is pushed to a model that was served before and is not named now.
+  void Publish(const std::string& name, const std::vector<std::shared_ptr<Model>>& models,
+               const std::vector<int64_t>& not_ready);
+  void Withdraw(const std::string& name);
+
+  void StopAccepting() { accepting_.store(false); }
+  size_t in_flight() const;
+  const Clock& clock() const { return *clock_; }
+
+  TimeNs Now() const override { return clock_->Now(); }
+  Status Resolve(Request& request) override;
+  void Submit(RequestPtr request) override;
+  void Dispatch() override;
+  void NoteCancellation() override { cancellations_.store(true, std::memory_order_release); }
+
+ private:
+  struct Entry {
+    std::map<int64_t, std::shared_ptr<Model>> versions;
+    std::set<int64_t> not_ready;
+  };
+
+  // Requires: names_mutex_ is held.
+  StatusOr<std::shared_ptr<Model>> FindLocked(const std::string& name, int64_t version) const;
+  void Touch(const std::shared_ptr<Model>& model);
+
+  const std::shared_ptr<const Clock> clock_;
+  std::atomic<bool> accepting_{true};
+  std::atomic<bool> cancellations_{false};
+
+  mutable std::shared_mutex names_mutex_;
+  std::unordered_map<std::string, Entry> names_;
+
+  // Models that have been pushed to since the last Dispatch.
+  std::mutex touched_mutex_;
+  std::vector<std::shared_ptr<Model>> touched_;
+};
+
+}  // namespace pyinfer

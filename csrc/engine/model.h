@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// model.h - one version of one model: its queue, its instances, its statistics. Any thread, except where told.
+//
+// A model accepts requests until Drain() or Stop(). Its instances pull batches: those of native executors on threads of the core,
+// others wherever NextBatch() is called from.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "engine/statistics.h"
+#include "sched/dynamic_source.h"
+#include "sched/executor.h"
+
+namespace pyinfer {
+
+class Model final : public RequestObserver, public ExecutionObserver, public std::enable_shared_from_this<Model> {
+ public:
+  static std::shared_ptr<Model> Create(ModelSpec spec, std::shared_ptr<const Clock> clock);
+  ~Model() override;
+
+  const std::shared_ptr<const ModelSpec>& spec() const { return spec_; }
+  const Clock& clock() const { return *clock_; }
+
+  // Queues a validated request, or answers it with the reason why not. Requires: Dispatch() is called afterwards.
+  void Push(RequestPtr request);
+
+  // Gets what was pushed going: runs it here where the executor is quick and free, or wakes an instance.
+  void Dispatch();
+  void Reap() { source_.Reap(); }
+
+  // Blocks until there is a batch; an empty one once the model is stopped. For the thread of an instance.
+  Batch NextBatch();
+  // The batch that is ripe now, possibly none.
+  Batch TakeNow() { return source_.Take(clock_->Now()); }
+  TimeNs RipeAt(TimeNs now) const { return source_.RipeAt(now); }
+
+  // Starts a thread for each name, pulling batches into `executor`, which they share one batch at a time.
+  Status StartNative(const std::string& kind, const ExecutorParameters& parameters, const std::vector<std::string>& names);
+
+  // Accepts nothing more; waits until everything accepted is answered. False when the time is up.
+  bool Drain(std::chrono::nanoseconds timeout);
+  // Answers what is queued with UNAVAILABLE, ends NextBatch() for all, joins the core's threads. Idempotent.
+  void Stop();
+
+  size_t pending() const { return source_.size(); }
+  size_t in_flight() const { return in_flight_.load(std::memory_order_acquire); }
+  ModelStatistics Statistics() const { return statistics_.Snapshot(); }
+
+  void OnAnswer(const Request& request, const Status& status) noexcept override;
+  void OnExecuted(int64_t rows, const ExecutionTimes& times) noexcept override;
+
+ private:
+  // An executor and the lock that makes it run one batch at a time.
+  struct NativeInstance {
+    std::unique_ptr<Executor> executor;
+    std::mutex running;
+    std::thread thread;
+  };
+
+  Model(ModelSpec spec, std::shared_ptr<const Clock> clock);
+  static void Execute(NativeInstance& instance, Batch batch);
+  void RunQuick();
+
+  const std::shared_ptr<const ModelSpec> spec_;
+  const std::shared_ptr<const Clock> clock_;
+  DynamicSource source_;
+  StatisticsCollector statistics_;
+
+  std::vector<std::unique_ptr<NativeInstance>> native_;  // written before the model is published
+  bool quick_ = false;
+
+  std::atomic<size_t> in_flight_{0};
+  std::atomic<bool> draining_{false};
+  std::mutex drained_mutex_;
+  std::condition_variable drained_;
+  std::mutex stop_mutex_;
+};
+
+}  // namespace pyinfer

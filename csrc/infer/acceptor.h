@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// acceptor.h - where protocols hand requests in. The engine is one; protocols know nothing else of it.
+#pragma once
+
+#include "infer/request.h"
+
+namespace pyinfer {
+
+class RequestAcceptor {
+ public:
+  virtual ~RequestAcceptor() = default;
+
+  // The time that timelines are written in. Any thread.
+  virtual TimeNs Now() const = 0;
+
+  // The model that request.model_name and model_version mean now; sets request.model. Lets a protocol refuse an unknown
+  // model before it reads the tensors, and tells it the model's tensors where the message alone does not. Any thread.
+  virtual Status Resolve(Request& request) = 0;
+
+  // Validates and queues. Takes ownership in every case: a refused request is answered through its own sink before this
+  // returns. The request is dispatched by the next Dispatch() at the latest. Any thread.
+  virtual void Submit(RequestPtr request) = 0;
+
+  // Wakes (or runs, where that is quicker) the instances that have work since the last call, and answers what was cancelled
+  // or has expired in a queue. Called once for a burst of submissions. Any thread.
+  virtual void Dispatch() = 0;
+
+  // Notes that some request was cancelled: the next Dispatch looks for it in the queues. Any thread.
+  virtual void NoteCancellation() = 0;
+};
+
+}  // namespace pyinfer

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// model_spec.h - what the core knows of a model version: its tensors and how its requests are queued. Immutable once used.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "infer/tensor.h"
+
+namespace pyinfer {
+
+struct TensorSpec {
+  std::string name;
+  DType dtype = DType::kInvalid;
+  Shape dims;                    // without the batch dimension; -1 is variable
+  std::optional<Shape> reshape;  // what the executor sees instead of dims
+  bool optional = false;
+
+  const Shape& executor_dims() const { return reshape ? *reshape : dims; }
+};
+
+struct BatchOptions {
+  // The most rows in one execution; 0: tensors have no batch dimension and each execution takes one request.
+  int64_t max_batch_size = 0;
+  // Requests are joined into batches; without it each execution takes one request.
+  bool dynamic = false;
+  std::vector<int64_t> preferred_batch_sizes;  // ascending
+  int64_t max_queue_delay_ns = 0;
+};
+
+struct ModelSpec {
+  std::string name;
+  int64_t version = 0;
+  std::string version_text;
+  std::vector<TensorSpec> inputs;
+  std::vector<TensorSpec> outputs;
+  BatchOptions batching;
+  size_t max_queue_size = 0;  // 0: unlimited
+
+  const TensorSpec* FindInput(std::string_view input) const { return Find(inputs, input); }
+  const TensorSpec* FindOutput(std::string_view output) const { return Find(outputs, output); }
+  bool has_batch_dimension() const { return batching.max_batch_size > 0; }
+
+ private:
+  static const TensorSpec* Find(const std::vector<TensorSpec>& specs, std::string_view name) {
+    for (const TensorSpec& spec : specs) {
+      if (spec.name == name) return &spec;
+    }
+    return nullptr;
+  }
+};
+
+}  // namespace pyinfer

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "infer/validate.h"
+
+#include <algorithm>
+
+namespace pyinfer {
+namespace {
+
+std::string Quoted(std::string_view name) { return "'" + std::string(name) + "'"; }
+
+// "['A','B']"
+std::string NameList(const std::vector<std::string>& names) {
+  std::string text = "[";
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (i != 0) text += ',';
+    text += Quoted(names[i]);
+  }
+  return text + "]";
+}
+
+bool DimsMatch(const Shape& dims, const int64_t* shape, size_t rank) {
+  if (dims.size() != rank) return false;
+  for (size_t i = 0; i < rank; ++i) {
+    if (shape[i] < 0 || (dims[i] != -1 && dims[i] != shape[i])) return false;
+  }
+  return true;
+}
+
+Shape WithBatch(const ModelSpec& model, const Shape& dims) {
+  Shape full;
+  if (model.has_batch_dimension()) full.push_back(-1);
+  full.insert(full.end(), dims.begin(), dims.end());
+  return full;
+}
+
+// `to`, with its variable dimensions taken in order from those of `from` as `shape` (starting at `at`) has them.
+void ApplyReshape(const Shape& from, const Shape& to, size_t at, Shape& shape) {
+  Shape reshaped(shape.begin(), shape.begin() + static_cast<std::ptrdiff_t>(at));
+  size_t next = 0;
+  for (int64_t dim : to) {
+    if (dim == -1) {
+      while (next < from.size() && from[next] != -1) ++next;
+      dim = next < from.size() ? shape[at + next] : -1;
+      ++next;
+    }
+    reshaped.push_back(dim);
+  }
+  shape = std::move(reshaped);
+}
+
+// Core validation errors name the request, so that a client with many in flight can tell which one it was.
+Status WithRequestId(const Request& request, Status status) {
+  const std::string id = request.id.empty() ? "<id_unknown>" : request.id;
+  return Status(status.code(), "[request id: " + id + "] " + status.message());
+}
+
+Status CheckCounts(const ModelSpec& model, const Request& request) {
+  const auto required = static_cast<size_t>(
+      std::count_if(model.inputs.begin(), model.inputs.end(), [](const TensorSpec& spec) { return !spec.optional; }));
+  const size_t given = request.inputs.size();
+  if (given >= required && given <= model.inputs.size()) return Status();
+  std::vector<std::string> missing;
+  for (const TensorSpec& spec : model.inputs) {
+    const auto has = [&](const Tensor& input) { return input.name == spec.name; };
+    if (!spec.optional && std::none_of(request.inputs.begin(), request.inputs.end(), has)) missing.push_back(spec.name);
+  }
+  std::vector<std::string> got;
+  for (const Tensor& input : request.inputs) {
+    if (got.size() == model.inputs.size() + 8) break;  // enough to see what is wrong
+    got.push_back(input.name);
+  }
+  const std::string expected = required == model.inputs.size()
+                                   ? "expected " + std::to_string(required)
+                                   : "expected number of inputs between " + std::to_string(required) + " and " +
+                                         std::to_string(model.inputs.size());
+  return Status::InvalidArg(expected + " inputs but got " + std::to_string(given) + " inputs for model " +
+                            Quoted(model.name) + ". Got input(s) " + NameList(got) +
+                            ", but missing required input(s) " + NameList(missing) +
+                            ". Please provide all required input(s).");
+}
+
+// Where in the request each input of the model is; SIZE_MAX where it is not given.
+StatusOr<std::vector<size_t>> FindInputs(const ModelSpec& model, const Request& request) {
+  std::vector<size_t> places(model.inputs.size(), SIZE_MAX);
+  for (size_t i = 0; i < request.inputs.size(); ++i) {
+    const TensorSpec* spec = model.FindInput(request.inputs[i].name);
+    if (spec == nullptr) {
+      return Status::InvalidArg("unexpected inference input " + Quoted(request.inputs[i].name) + " for model " +
+                                Quoted(model.name));
+    }
+    size_t& place = places[static_cast<size_t>(spec - model.inputs.data())];
+    if (place != SIZE_MAX) return Status::InvalidArg("input " + Quoted(spec->name) + " already exists in request");
+    place = i;
+  }
+  for (size_t i = 0; i < places.size(); ++i) {
+    if (places[i] != SIZE_MAX || model.inputs[i].optional) continue;
+    return Status::InvalidArg("input " + Quoted(model.inputs[i].name) + " is required for model " + Quoted(model.name));
+  }
+  return places;
+}
+
+Status CheckBatch(const ModelSpec& model, const Tensor& input, bool first, int64_t& batch_size) {
+  if (!model.has_batch_dimension()) return Status();
+  if (input.shape.empty()) {
+    return Status::InvalidArg("input " + Quoted(input.name) + " has no shape but model requires batch dimension for " +
+                              Quoted(model.name));
+  }
+  if (first) {
+    batch_size = input.shape[0];
+  } else if (batch_size != input.shape[0]) {
+    return Status::InvalidArg("input " + Quoted(input.name) + " batch size does not match other inputs for " +
+                              Quoted(model.name));
+  }
+  if (batch_size < 0) {
+    return Status::InvalidArg("inference request batch-size must be >= 0 for " + Quoted(model.name));
+  }
+  if (batch_size > model.batching.max_batch_size) {
+    return Status::InvalidArg("inference request batch-size must be <= " + std::to_string(model.batching.max_batch_size) +
+                              " for " + Quoted(model.name));
+  }
+  return Status();
+}
+
+Status CheckData(const ModelSpec& model, const Tensor& input) {
+  const auto count = ElementCount(input.shape);
+  if (!count) {
+    return Status::InvalidArg("the shape " + ShapeText(input.shape) + " of input " + Quoted(input.name) + " for model " +
+                              Quoted(model.name) + " is too large");
+  }
+  if (input.dtype == DType::kBytes) {
+    return CheckBytes(input.data.view(), *count, "inference input " + Quoted(input.name));
+  }
+  const auto expected = ByteSize(input.dtype, input.shape);
+  if (expected && *expected == input.data.size()) return Status();
+  return Status::InvalidArg("input byte size mismatch for input " + Quoted(input.name) + " for model " +
+                            Quoted(model.name) + ". Expected " +
+                            (expected ? std::to_string(*expected) : std::string("more than can be addressed")) + ", got " +
+                            std::to_string(input.data.size()));
+}
+
+Status CheckInput(const ModelSpec& model, const TensorSpec& spec, Tensor& input, bool first, int64_t& batch_size) {
+  if (input.dtype != spec.dtype) {
+    return Status::InvalidArg("inference input " + Quoted(input.name) + " data-type is " + Quoted(DTypeName(input.dtype)) +
+                              ", but model " + Quoted(model.name) + " expects " + Quoted(DTypeName(spec.dtype)));
+  }
+  if (Status status = CheckBatch(model, input, first, batch_size); !status.ok()) return status;
+  const size_t at = model.has_batch_dimension() ? 1 : 0;
+  if (!DimsMatch(spec.dims, input.shape.data() + at, input.shape.size() - at)) {
+    std::string hint;
+    if (model.has_batch_dimension()) {
+      hint =
+          " NOTE: Setting a non-zero max_batch_size in the model config requires a batch dimension to be prepended to "
+          "each input shape.";
+    }
+    return Status::InvalidArg("unexpected shape for input " + Quoted(input.name) + " for model " + Quoted(model.name) +
+                              ". Expected " + ShapeText(WithBatch(model, spec.dims)) + ", got " +
+                              ShapeText(input.shape) + "." + hint);
+  }
+  return CheckData(model, input);
+}
+
+Status CheckOutputs(const ModelSpec& model, const Request& request) {
+  const auto& names = request.requested_outputs;
+  // Unknown names are refused first, so that the list that is searched for duplicates is no longer than the model's.
+  if (names.size() > model.outputs.size()) {
+    for (const std::string& name : names) {
+      if (model.FindOutput(name) == nullptr) {
+        return Status::InvalidArg("unexpected inference output " + Quoted(name) + " for model " + Quoted(model.name));
+      }
+    }
+  }
+  for (size_t i = 0; i < std::min(names.size(), model.outputs.size() + 1); ++i) {
+    if (model.FindOutput(names[i]) == nullptr) {
+      return Status::InvalidArg("unexpected inference output " + Quoted(names[i]) + " for model " + Quoted(model.name));
+    }
+    if (std::find(names.begin(), names.begin() + static_cast<std::ptrdiff_t>(i), names[i]) !=
+        names.begin() + static_cast<std::ptrdiff_t>(i)) {
+      return Status::InvalidArg("output " + Quoted(names[i]) + " already exists in request");
+    }
+  }
+  return Status();
+}
+
+}  // namespace
+
+Status ValidateRequest(Request& request) {
+  const ModelSpec& model = *request.model;
+  if (Status status = CheckCounts(model, request); !status.ok()) return WithRequestId(request, std::move(status));
+  StatusOr<std::vector<size_t>> places = FindInputs(model, request);
+  if (!places.ok()) return places.status();
+
+  int64_t batch_size = 1;
+  bool first = true;
+  std::vector<Tensor> ordered;
+  ordered.reserve(request.inputs.size());
+  for (size_t i = 0; i < places.value().size(); ++i) {
+    if (places.value()[i] == SIZE_MAX) continue;
+    Tensor& input = request.inputs[places.value()[i]];
+    if (Status status = CheckInput(model, model.inputs[i], input, first, batch_size); !status.ok()) {
+      return WithRequestId(request, std::move(status));
+    }
+    first = false;
+    ordered.push_back(std::move(input));
+  }
+  request.inputs = std::move(ordered);
+  request.batch_size = batch_size;
+  return CheckOutputs(model, request);
+}
+
+void ReshapeInputs(Request& request) {
+  const size_t at = request.model->has_batch_dimension() ? 1 : 0;
+  for (Tensor& input : request.inputs) {
+    const TensorSpec* spec = request.model->FindInput(input.name);
+    if (spec->reshape) ApplyReshape(spec->dims, *spec->reshape, at, input.shape);
+  }
+}
+
+Status ValidateOutput(const ModelSpec& model, int64_t batch_size, Tensor& output) {
+  const TensorSpec* spec = model.FindOutput(output.name);
+  const std::string where = "output " + Quoted(output.name) + " of model " + Quoted(model.name);
+  if (spec == nullptr) return Status::Internal("the model returned an unknown " + where);
+  if (output.dtype != spec->dtype) {
+    return Status::Internal("the data type of " + where + " is " + Quoted(DTypeName(output.dtype)) + ", expected " +
+                            Quoted(DTypeName(spec->dtype)));
+  }
+  const Shape& dims = spec->executor_dims();
+  const size_t at = model.has_batch_dimension() ? 1 : 0;
+  const bool rows_match = at == 0 || (!output.shape.empty() && output.shape[0] == batch_size);
+  if (!rows_match || output.shape.size() < at || !DimsMatch(dims, output.shape.data() + at, output.shape.size() - at)) {
+    Shape expected = WithBatch(model, dims);
+    if (at == 1) expected[0] = batch_size;
+    return Status::Internal("the shape of " + where + " is " + ShapeText(output.shape) + ", expected " +
+                            ShapeText(expected));
+  }
+  if (spec->reshape) ApplyReshape(*spec->reshape, spec->dims, at, output.shape);
+  return Status();
+}
+
+}  // namespace pyinfer

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// buffer.h - ref-counted bytes, and slices of them.
+//
+// A Buffer is a block of memory with a count of owners; the last owner frees it on whatever thread it is, without any lock of an
+// interpreter. A Slice is a range of a Buffer that keeps it alive: tensors, messages and answers are slices, so that
+// handing data on never copies it. The bytes of a buffer are written before it is shared and never after.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace pyinfer {
+
+// Extra readable bytes behind every buffer made by Buffer::Allocate: the JSON parser reads past the end in wide steps.
+inline constexpr size_t kBufferPadding = 64;
+
+class Buffer {
+ public:
+  virtual ~Buffer() = default;
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+
+  // Uninitialised memory of `size` bytes, aligned to 64, with kBufferPadding readable bytes behind.
+  static std::shared_ptr<Buffer> Allocate(size_t size);
+  // Takes the string's memory over. No padding is promised.
+  static std::shared_ptr<Buffer> FromString(std::string bytes);
+
+  uint8_t* data() { return data_; }
+  const uint8_t* data() const { return data_; }
+  size_t size() const { return size_; }
+
+ protected:
+  Buffer(uint8_t* data, size_t size) : data_(data), size_(size) {}
+
+  uint8_t* data_;
+  size_t size_;
+};
+
+using BufferPtr = std::shared_ptr<Buffer>;
+
+class Slice {
+ public:
+  Slice() = default;
+  explicit Slice(BufferPtr owner)
+      : owner_(std::move(owner)), data_(owner_ ? owner_->data() : nullptr), size_(owner_ ? owner_->size() : 0) {}
+  // Requires: [offset, offset + size) lies inside the buffer.
+  Slice(BufferPtr owner, size_t offset, size_t size)
+      : owner_(std::move(owner)), data_(owner_->data() + offset), size_(size) {}
+
+  static Slice Copy(const void* data, size_t size);
+
+  // Requires: offset + size <= this->size().
+  Slice Sub(size_t offset, size_t size) const {
+    Slice part = *this;
+    part.data_ += offset;
+    part.size_ = size;
+    return part;
+  }
+
+  const uint8_t* data() const { return data_; }
+  size_t size() const { return size_; }
+  bool empty() const { return size_ == 0; }
+  std::string_view view() const { return {reinterpret_cast<const char*>(data_), size_}; }
+
+ private:
+  BufferPtr owner_;
+  const uint8_t* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+// Bytes that arrive in pieces: grows by doubling from what has been received, never from what was announced.
+// Memory is moved by the kernel, not copied, once it is large.
+class GrowingBuffer {
+ public:
+  GrowingBuffer() = default;
+  ~GrowingBuffer();
+  GrowingBuffer(GrowingBuffer&& other) noexcept { *this = std::move(other); }
+  GrowingBuffer& operator=(GrowingBuffer&& other) noexcept;
+  GrowingBuffer(const GrowingBuffer&) = delete;
+  GrowingBuffer& operator=(const GrowingBuffer&) = delete;
+
+  void Append(const void* bytes, size_t size);
+  // Room for `size` more bytes, to be written by the caller; they count once Commit is called.
+  uint8_t* Prepare(size_t size);
+  void Commit(size_t size) { size_ += size; }
+  const uint8_t* data() const { return data_; }
+  size_t size() const { return size_; }
+
+  // The bytes so far as one slice (with kBufferPadding readable bytes behind); this buffer is empty afterwards.
+  Slice Take();
+
+ private:
+  void Reserve(size_t capacity);
+
+  uint8_t* data_ = nullptr;
+  size_t size_ = 0;
+  size_t capacity_ = 0;
+};
+
+}  // namespace pyinfer

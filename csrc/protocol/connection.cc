@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "protocol/connection.h"
+
+#include <utility>
+
+namespace pyinfer {
+
+void Mailbox::MarkReady(Connection& connection) {
+  if (std::exchange(connection.marked_, true)) return;
+  ready_.push_back(connection.weak_from_this());
+}
+
+void Mailbox::RunTimers() {
+  if (timers_.empty()) return;
+  const TimeNs now = acceptor_->Now();
+  while (!timers_.empty() && timers_.begin()->first <= now) {
+    auto expire = std::move(timers_.begin()->second);
+    timers_.erase(timers_.begin());
+    expire();
+  }
+}
+
+std::vector<Written> Mailbox::Flush() {
+  // Answers given while requests are dispatched are collected below: they need not wake the loop.
+  queue_.set_collecting(true);
+  RunTimers();
+  acceptor_->Dispatch();
+  queue_.set_collecting(false);
+  for (const auto& delivery : queue_.Collect()) delivery->Deliver();
+
+  std::vector<Written> written;
+  std::vector<std::weak_ptr<Connection>> ready;
+  ready.swap(ready_);
+  written.reserve(ready.size());
+  for (const auto& weak : ready) {
+    const std::shared_ptr<Connection> connection = weak.lock();
+    if (!connection) continue;
+    connection->marked_ = false;
+    Written item{connection->id(), Output(), false};
+    item.close = connection->TakeOutput(item.output);
+    if (item.close || !item.output.empty()) written.push_back(std::move(item));
+  }
+  return written;
+}
+
+}  // namespace pyinfer

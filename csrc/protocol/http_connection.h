@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// http_connection.h - infer requests of one HTTP/1.1 connection, and the order in which its answers leave.
+//
+// Whoever parses HTTP collects a body here and then starts an inference with it, or takes it for a control request. Every request
+// has a place; answers leave in the order of places, whichever is ready first. Loop thread, except ParseJob.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "infer/request.h"
+#include "memory/buffer.h"
+#include "protocol/connection.h"
+#include "wire/gzip.h"
+#include "wire/http_head.h"
+
+namespace pyinfer {
+
+class HttpConnection final : public Connection {
+ public:
+  struct Options {
+    size_t max_input_size = size_t{64} << 20;  // of JSON, of JSON tensors, of raw tensors, of decompressed bodies
+    size_t max_body_size = 0x7fffffff;
+  };
+
+  // What the head of an infer request says.
+  struct InferCall {
+    std::string model;
+    std::string version;                       // "": the latest
+    std::optional<std::string> header_length;  // the text of Inference-Header-Content-Length
+    std::string content_encoding;
+    std::string accept_encoding;
+    bool keep_alive = true;
+  };
+
+  struct Room {
+    uint8_t* data;
+    size_t size;
+  };
+
+ private:
+  class Exchange;
+
+ public:
+  // The reading of one body. A job that is destroyed without having run answers its request with an error.
+  class ParseJob {
+   public:
+    // Decompresses, reads and submits. Once, on any thread. `dispatch` where it is not the loop's, which dispatches by itself.
+    void Run(bool dispatch);
+
+   private:
+    friend class HttpConnection;
+    Status Read();
+
+    std::shared_ptr<Mailbox> mailbox_;
+    std::shared_ptr<Exchange> exchange_;
+    RequestPtr request_;
+    Slice body_;
+    Compression compression_ = Compression::kIdentity;
+    std::optional<std::string> header_length_;
+    size_t max_input_size_ = 0;
+  };
+
+  HttpConnection(std::shared_ptr<Mailbox> mailbox, uint64_t id, Options options);
+
+  // Appends to the current body; false (and nothing kept of `chunk`) where it would become larger than allowed.
+  bool Append(std::string_view chunk);
+  // Room for bytes of the current body: at most `size`, less where the body or its limit do not warrant as much, 0 at the limit.
+  Room BodyBuffer(size_t size);
+  // `size` bytes were written to the last room.
+  void BodyFilled(size_t size) { body_.Commit(size); }
+  size_t body_size() const { return body_.size(); }
+  // The current body; the next one starts empty.
+  Slice TakeBody() { return body_.Take(); }
+
+  // Starts the inference whose body was collected. Returns its job where the body is too large to be read on the loop.
+  std::unique_ptr<ParseJob> Infer(InferCall call);
+
+  // A place in the order of answers, to be filled by Respond.
+  uint64_t Open();
+  // Answers a control request. Content-Length is added. A place that is gone is ignored.
+  void Respond(uint64_t place, int status, std::string_view body, const std::vector<HttpHeader>& headers,
+               bool keep_alive);
+
+  // Places whose answer has not been handed out in full.
+  size_t in_flight() const { return places_.size(); }
+
+  // The connection is lost: its requests are cancelled, its answers dropped. Idempotent.
+  void Close();
+
+  bool TakeOutput(Output& output) override;
+  void Pause() override { paused_ = true; }
+  void Resume() override;
+
+ private:
+  struct Place {
+    bool ready = false;
+    bool close = false;  // nothing is sent after this answer
+    Output answer;
+    size_t piece = 0;   // of the answer, the first that was not handed out yet
+    size_t offset = 0;  // in that piece
+  };
+
+  void Fill(uint64_t place, Output answer, bool close);
+  void ContinueLater();
+
+  const std::shared_ptr<Mailbox> mailbox_;
+  const Options options_;
+  GrowingBuffer body_;
+  std::deque<Place> places_;
+  uint64_t first_place_ = 0;  // the number of places_.front()
+  bool paused_ = false;
+  std::atomic<bool> closed_{false};
+};
+
+}  // namespace pyinfer

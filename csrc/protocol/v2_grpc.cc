@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "protocol/v2_grpc.h"
+
+#include <protozero/pbf_reader.hpp>
+#include <protozero/pbf_writer.hpp>
+#include <protozero/varint.hpp>
+
+#include <limits>
+#include <optional>
+
+#include "protocol/parameters.h"
+#include "protocol/v2_grpc_contents.h"
+#include "wire/utf8.h"
+
+namespace pyinfer::v2_grpc {
+namespace {
+
+using protozero::pbf_reader;
+using protozero::pbf_wire_type;
+using protozero::tag_and_type;
+
+// Thrown and caught in this file only: a string field that is not text.
+struct NotText {};
+
+std::string ReadText(pbf_reader& field) {
+  const auto view = field.get_view();
+  const std::string_view text(view.data(), view.size());
+  if (!ValidUtf8(text)) throw NotText();
+  return std::string(text);
+}
+
+// Field numbers of the messages of package `inference`.
+namespace model_infer_request {
+enum : uint32_t { kModelName = 1, kModelVersion = 2, kId = 3, kParameters = 4, kInputs = 5, kOutputs = 6, kRaw = 7 };
+}
+namespace input_tensor {
+enum : uint32_t { kName = 1, kDatatype = 2, kShape = 3, kParameters = 4, kContents = 5 };
+}
+namespace output_tensor {
+enum : uint32_t { kName = 1, kDatatype = 2, kShape = 3, kParameters = 4 };
+}
+namespace infer_parameter {
+enum : uint32_t { kBool = 1, kInt64 = 2, kString = 3, kDouble = 4, kUint64 = 5 };
+}
+namespace model_infer_response {
+enum : uint32_t { kModelName = 1, kModelVersion = 2, kId = 3, kParameters = 4, kOutputs = 5, kRaw = 6 };
+}
+
+struct MapEntry {
+  std::string key;
+  std::optional<ParameterValue> value;
+  bool is_uint64 = false;
+};
+
+void ReadParameterValue(pbf_reader message, MapEntry& entry) {
+  while (message.next()) {
+    switch (message.tag_and_type()) {
+      case tag_and_type(infer_parameter::kBool, pbf_wire_type::varint):
+        entry.value = message.get_bool();
+        break;
+      case tag_and_type(infer_parameter::kInt64, pbf_wire_type::varint):
+        entry.value = message.get_int64();
+        break;
+      case tag_and_type(infer_parameter::kString, pbf_wire_type::length_delimited):
+        entry.value = ReadText(message);
+        break;
+      case tag_and_type(infer_parameter::kDouble, pbf_wire_type::fixed64):
+        entry.value = message.get_double();
+        break;
+      case tag_and_type(infer_parameter::kUint64, pbf_wire_type::varint): {
+        entry.value = static_cast<int64_t>(message.get_uint64());
+        entry.is_uint64 = true;
+        break;
+      }
+      default:
+        message.skip();
+    }
+  }
+}
+
+MapEntry ReadMapEntry(pbf_reader message) {
+  MapEntry entry;
+  while (message.next()) {
+    switch (message.tag_and_type()) {
+      case tag_and_type(1, pbf_wire_type::length_delimited):
+        entry.key = ReadText(message);
+        break;
+      case tag_and_type(2, pbf_wire_type::length_delimited):
+        ReadParameterValue(message.get_message(), entry);
+        break;
+      default:
+        message.skip();
+    }
+  }
+  return entry;
+}
+
+Status ReadRequestParameter(pbf_reader message, Request& request) {
+  MapEntry entry = ReadMapEntry(message);
+  if (!entry.value) {
+    return Status::InvalidArg("invalid value for parameter '" + entry.key + "': none of its fields is set");
+  }
+  if (entry.is_uint64 && entry.key != "priority") {
+    return Status::InvalidArg("parameter '" + entry.key +
+                              "' has invalid type. It should be either 'int64_param', 'bool_param', 'string_param' or "
+                              "'double_param'.");
+  }
+  return AddParameter(std::move(entry.key), std::move(*entry.value), request);
+}
+
+void ReadShape(pbf_reader& field, Shape& shape) {
+  if (field.wire_type() == pbf_wire_type::varint) {
+    shape.push_back(field.get_int64());
+    return;
+  }
+  for (int64_t dim : field.get_packed_int64()) shape.push_back(dim);
+}
+
+// One entry of `inputs`, before its data is known.
+struct InputMessage {
+  Tensor tensor;
+  std::string datatype;
+  std::optional<pbf_reader> contents;
+};
+
+Status ReadInput(pbf_reader message, InputMessage& input) {
+  while (message.next()) {
+    switch (message.tag_and_type()) {
+      case tag_and_type(input_tensor::kName, pbf_wire_type::length_delimited):
+        input.tensor.name = ReadText(message);
+        break;
+      case tag_and_type(input_tensor::kDatatype, pbf_wire_type::length_delimited):
+        input.datatype = ReadText(message);
+        break;
+      case tag_and_type(input_tensor::kShape, pbf_wire_type::length_delimited):
+      case tag_and_type(input_tensor::kShape, pbf_wire_type::varint):
+        ReadShape(message, input.tensor.shape);
+        break;
+      case tag_and_type(input_tensor::kParameters, pbf_wire_type::length_delimited): {
+        const MapEntry entry = ReadMapEntry(message.get_message());
+        if (Status status = CheckTensorParameter(entry.key, input.tensor.name); !status.ok()) return status;
+        break;
+      }
+      case tag_and_type(input_tensor::kContents, pbf_wire_type::length_delimited):
+        input.contents = message.get_message();
+        break;
+      default:
+        message.skip();
+    }
+  }
+  input.tensor.dtype = ParseDType(input.datatype);
+  return Status();
+}
+
+Status ReadOutput(pbf_reader message, Request& request) {
+  std::string name;
+  while (message.next()) {
+    switch (message.tag_and_type()) {
+      case tag_and_type(1, pbf_wire_type::length_delimited):
+        name = ReadText(message);
+        break;
+      case tag_and_type(2, pbf_wire_type::length_delimited): {
+        const MapEntry entry = ReadMapEntry(message.get_message());
+        if (Status status = CheckTensorParameter(entry.key, name); !status.ok()) return status;
+        break;
+      }
+      default:
+        message.skip();
+    }
+  }
+  request.requested_outputs.push_back(std::move(name));
+  return Status();
+}
+
+struct RequestMessage {
+  std::vector<InputMessage> inputs;
+  std::vector<Slice> raw;
+};
+
+Status ReadFields(const Slice& message, Request& request, RequestMessage& parts) {
+  namespace f = model_infer_request;
+  constexpr auto kBytes = pbf_wire_type::length_delimited;
+  pbf_reader reader(reinterpret_cast<const char*>(message.data()), message.size());
+  std::string version;
+  Status status;
+  while (status.ok() && reader.next()) {
+    switch (reader.tag_and_type()) {
+      case tag_and_type(f::kModelName, kBytes):
+        request.model_name = ReadText(reader);
+        break;
+      case tag_and_type(f::kModelVersion, kBytes):
+        version = ReadText(reader);
+        break;
+      case tag_and_type(f::kId, kBytes):
+        request.id = ReadText(reader);
+        break;
+      case tag_and_type(f::kParameters, kBytes):
+        status = ReadRequestParameter(reader.get_message(), request);
+        break;
+      case tag_and_type(f::kInputs, kBytes):
+        parts.inputs.emplace_back();
+        status = ReadInput(reader.get_message(), parts.inputs.back());
+        break;
+      case tag_and_type(f::kOutputs, kBytes):
+        status = ReadOutput(reader.get_message(), request);
+        break;
+      case tag_and_type(f::kRaw, kBytes): {
+        const auto view = reader.get_view();
+        const auto offset = static_cast<size_t>(reinterpret_cast<const uint8_t*>(view.data()) - message.data());
+        parts.raw.push_back(message.Sub(view.empty() ? 0 : offset, view.size()));
+        break;
+      }
+      default:
+        reader.skip();
+    }
+  }
+  if (!status.ok()) return status;
+  StatusOr<int64_t> number = ParseVersion(version);
+  if (!number.ok()) return number.status();
+  request.model_version = number.value();
+  return Status();
+}
+
+// Gives each input its data, from the raw contents or from typed ones.
+Status AttachData(RequestMessage& parts, Request& request) {
+  const std::string& model = request.model_name;
+  for (size_t i = 0; i < parts.inputs.size(); ++i) {
+    InputMessage& input = parts.inputs[i];
+    const auto where = [&] { return "input tensor '" + input.tensor.name + "' for model '" + model + "'"; };
+    if (input.tensor.dtype == DType::kInvalid) {
+      return Status::InvalidArg("invalid datatype '" + input.datatype.substr(0, 64) + "' of " + where());
+    }
+    if (!parts.raw.empty()) {
+      if (input.contents && input.contents->length() != 0) {
+        return Status::InvalidArg("contents field must not be specified when using raw_input_contents for '" +
+                                  input.tensor.name + "' for model '" + model + "'");
+      }
+      if (i >= parts.raw.size()) return Status::InvalidArg("unable to find data for " + where() + " in request.");
+      input.tensor.data = std::move(parts.raw[i]);
+    } else {
+      const bool empty = ElementCount(input.tensor.shape) == uint64_t{0};
+      if (!input.contents && !empty) return Status::InvalidArg("unable to find data for " + where() + " in request.");
+      const pbf_reader contents = input.contents.value_or(pbf_reader());
+      StatusOr<Slice> data = ReadContents(contents, input.tensor.dtype, where());
+      if (!data.ok()) return data.status();
+      input.tensor.data = std::move(data).value();
+    }
+    request.inputs.push_back(std::move(input.tensor));
+  }
+  if (parts.raw.size() > parts.inputs.size()) {
+    return Status::InvalidArg("raw_input_contents has " + std::to_string(parts.raw.size()) + " entries for " +
+                              std::to_string(parts.inputs.size()) + " inputs of model '" + model + "'");
+  }
+  return Status();
+}
+
+void WriteParameters(protozero::pbf_writer& writer, uint32_t tag, const Parameters& parameters) {
+  for (const auto& [name, value] : parameters) {
+    std::string bytes;
+    protozero::pbf_writer parameter(bytes);
+    if (const bool* flag = std::get_if<bool>(&value)) {
+      parameter.add_bool(infer_parameter::kBool, *flag);
+    } else if (const int64_t* integer = std::get_if<int64_t>(&value)) {
+      parameter.add_int64(infer_parameter::kInt64, *integer);
+    } else if (const double* real = std::get_if<double>(&value)) {
+      parameter.add_double(infer_parameter::kDouble, *real);
+    } else {
+      parameter.add_string(infer_parameter::kString, std::get<std::string>(value));
+    }
+    protozero::pbf_writer entry(writer, tag);
+    entry.add_string(1, name);
+    entry.add_message(2, bytes);
+  }
+}
+
+void WriteOutput(protozero::pbf_writer& writer, const Tensor& output) {
+  protozero::pbf_writer message(writer, model_infer_response::kOutputs);
+  const std::string_view datatype = DTypeName(output.dtype);
+  message.add_string(output_tensor::kName, output.name);
+  message.add_string(output_tensor::kDatatype, datatype.data(), datatype.size());
+  message.add_packed_int64(output_tensor::kShape, output.shape.begin(), output.shape.end());
+}
+
+}  // namespace
+
+Status ReadRequest(const Slice& message, Request& request) {
+  RequestMessage parts;
+  try {
+    if (Status status = ReadFields(message, request, parts); !status.ok()) return status;
+    return AttachData(parts, request);
+  } catch (const protozero::exception&) {
+    return Status::InvalidArg("failed to parse the request: it is not a valid ModelInferRequest message");
+  } catch (const NotText&) {
+    return Status::InvalidArg("failed to parse the request: a string field of ModelInferRequest is not valid UTF-8");
+  }
+}
+
+StatusOr<Output> WriteResponse(const Request& request, const Response& response) {
+  namespace f = model_infer_response;
+  constexpr size_t kPrefix = 5;
+  std::string head(kPrefix, '\0');
+  protozero::pbf_writer writer(head);
+  writer.add_string(f::kModelName, request.model->name);
+  writer.add_string(f::kModelVersion, request.model->version_text);
+  if (!request.id.empty()) writer.add_string(f::kId, request.id);
+  WriteParameters(writer, f::kParameters, response.parameters);
+  for (const Tensor& output : response.outputs) WriteOutput(writer, output);
+
+  // Tag and length of each raw entry, then its bytes.
+  uint64_t size = head.size() - kPrefix;
+  for (const Tensor& output : response.outputs) {
+    size += 1 + static_cast<uint64_t>(protozero::length_of_varint(output.data.size())) + output.data.size();
+  }
+  if (size > static_cast<uint64_t>(std::numeric_limits<int32_t>::max())) {
+    return Status::InvalidArg("Response has byte size " + std::to_string(size) +
+                              " which exceeds gRPC's byte size limit " +
+                              std::to_string(std::numeric_limits<int32_t>::max()) + ".");
+  }
+  for (size_t i = 0; i < 4; ++i) head[1 + i] = static_cast<char>(size >> (24 - 8 * i));
+
+  Output message;
+  message.Append(head);
+  for (const Tensor& output : response.outputs) {
+    std::string entry(1, static_cast<char>(f::kRaw << 3 | static_cast<uint32_t>(pbf_wire_type::length_delimited)));
+    protozero::write_varint(std::back_inserter(entry), output.data.size());
+    message.Append(entry);
+    message.Append(output.data);
+  }
+  return message;
+}
+
+}  // namespace pyinfer::v2_grpc

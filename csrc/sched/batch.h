@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// batch.h - requests that are executed together, and the collection of their answers.
+//
+// A Batch owns its requests from the moment it is taken from a queue. Answers are collected while the executor runs and sent
+// by Finish(), in request order. Every request of a batch is answered: what the executor left open is answered with an error, also
+// when the batch is destroyed unfinished. One thread at a time.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "infer/request.h"
+
+namespace pyinfer {
+
+// When an execution passed each stage; see Timeline for the names.
+struct ExecutionTimes {
+  TimeNs picked = 0;
+  TimeNs packed = 0;
+  TimeNs executed = 0;
+  TimeNs split = 0;
+};
+
+// Told of each execution, before its requests are answered.
+class ExecutionObserver {
+ public:
+  virtual ~ExecutionObserver() = default;
+  virtual void OnExecuted(int64_t rows, const ExecutionTimes& times) noexcept = 0;
+};
+
+class Batch {
+ public:
+  Batch() = default;
+  // Requires: `requests` is not empty and all are for `model`.
+  Batch(std::vector<RequestPtr> requests, std::shared_ptr<const ModelSpec> model,
+        std::shared_ptr<ExecutionObserver> observer, const Clock& clock, TimeNs picked);
+  ~Batch() { Finish(); }
+  Batch(Batch&&) noexcept;
+  Batch& operator=(Batch&&) noexcept;
+
+  bool empty() const { return requests_.empty(); }
+  size_t size() const { return requests_.size(); }
+  int64_t rows() const { return rows_; }
+  const Request& request(size_t index) const { return *requests_[index]; }
+  const ModelSpec& model() const { return *model_; }
+  bool finished() const { return finished_; }
+  bool answered(size_t index) const { return responses_[index].has_value(); }
+
+  // The inputs are ready for the executor; what comes after counts as execution. May be called again.
+  void MarkPacked();
+
+  // Answers one request. Outputs come as the executor made them; they are checked against the model, and those that the
+  // request did not ask for are dropped. A fault answers the request with an error that names it.
+  // Requires: !answered(index), !finished().
+  void Respond(size_t index, std::vector<Tensor> outputs, Parameters parameters);
+  void Fail(size_t index, Status status);
+  // Answers all that are still open.
+  void FailOpen(const Status& status);
+  // Answers all requests with their rows of `outputs` (each [rows(), ...]), without copying; see pack.h.
+  void RespondPacked(std::vector<Tensor> outputs);
+
+  // Notes the times and sends the answers. Idempotent.
+  void Finish() noexcept;
+
+ private:
+  std::vector<RequestPtr> requests_;
+  std::vector<std::optional<Response>> responses_;
+  std::shared_ptr<const ModelSpec> model_;
+  std::shared_ptr<ExecutionObserver> observer_;
+  const Clock* clock_ = nullptr;
+  ExecutionTimes times_;
+  int64_t rows_ = 0;
+  bool finished_ = true;
+};
+
+}  // namespace pyinfer

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// batch_source.h - where an instance gets its next batch.
+//
+// A BatchSource holds the requests of one model version until its policy calls them ripe. It owns every request between Push()
+// and Take(). All methods may be called from any thread; none blocks except Wait(). No sink is called with its lock held.
+#pragma once
+
+#include <cstddef>
+
+#include "base/clock.h"
+#include "base/status.h"
+#include "infer/request.h"
+#include "sched/batch.h"
+
+namespace pyinfer {
+
+class BatchSource {
+ public:
+  virtual ~BatchSource() = default;
+
+  // Takes ownership. A refused request (queue full, closed) is answered through its own sink before this returns false.
+  // Wakes nobody: Wake() does, once for a burst.
+  virtual bool Push(RequestPtr request) = 0;
+
+  // Wakes an instance where there is something to look at. Returns false where the queue is empty.
+  virtual bool Wake() = 0;
+
+  // Blocks until a batch may be ripe (a hint: another instance may be first); false once closed and empty.
+  virtual bool Wait() = 0;
+
+  // Removes the batch that is ripe at `now`, possibly none. Cancelled requests found on the way are answered, not returned.
+  virtual Batch Take(TimeNs now) = 0;
+
+  // When Take will return a batch if nothing more is pushed: `now` if it would do so at once, -1 if never.
+  virtual TimeNs RipeAt(TimeNs now) const = 0;
+
+  // Answers and removes the cancelled ones.
+  virtual void Reap() = 0;
+
+  // No more pushes; waiting instances return once the queue is empty.
+  virtual void Close() = 0;
+
+  // Closes, and answers everything that is still queued with `status`.
+  virtual void FailAll(const Status& status) = 0;
+
+  // Requests waiting.
+  virtual size_t size() const = 0;
+};
+
+}  // namespace pyinfer

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sched/dynamic_source.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace pyinfer {
+namespace {
+
+// May these run in one batch? Same inputs, and the same shape but for the batch dimension.
+bool SameShapes(const Request& a, const Request& b) {
+  if (a.inputs.size() != b.inputs.size()) return false;
+  for (size_t i = 0; i < a.inputs.size(); ++i) {
+    const Tensor& left = a.inputs[i];
+    const Tensor& right = b.inputs[i];
+    if (left.name != right.name || left.shape.size() != right.shape.size()) return false;
+    if (!std::equal(left.shape.begin() + 1, left.shape.end(), right.shape.begin() + 1)) return false;
+  }
+  return true;
+}
+
+void AnswerCancelled(std::vector<RequestPtr>& requests) {
+  for (RequestPtr& request : requests) request->Fail(FailureReason::kCancelled, Status::Cancelled());
+}
+
+Status Stopping() {
+  return Status::Unavailable("Server is stopping, scheduler for model has stopped accepting new inference requests");
+}
+
+}  // namespace
+
+DynamicSource::DynamicSource(std::shared_ptr<const ModelSpec> model, const Clock& clock)
+    : model_(std::move(model)), clock_(clock) {}
+
+bool DynamicSource::Push(RequestPtr request) {
+  Status refusal;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (closed_) {
+      refusal = Stopping();
+    } else if (model_->max_queue_size != 0 && queue_.size() >= model_->max_queue_size) {
+      refusal = Status::Unavailable("Exceeds maximum queue size");
+    } else {
+      queue_.push_back(std::move(request));
+      return true;
+    }
+  }
+  request->Fail(FailureReason::kRejected, std::move(refusal));
+  return false;
+}
+
+bool DynamicSource::Wake() {
+  bool notify = false;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (queue_.empty()) return false;
+    notify = waiting_ != 0;
+  }
+  if (notify) ripe_.notify_one();
+  return true;
+}
+
+bool DynamicSource::Wait() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  for (;;) {
+    const Decision decision = Decide(ViewLocked(), clock_.Now(), model_->batching);
+    if (decision.kind == Decision::Kind::kTake) return true;
+    if (closed_) return !queue_.empty();
+    ++waiting_;
+    clock_.Wait(ripe_, lock, decision.until);
+    --waiting_;
+  }
+}
+
+QueueView DynamicSource::ViewLocked() const {
+  QueueView view;
+  if (queue_.empty()) return view;
+  const int64_t limit = std::max<int64_t>(1, model_->batching.max_batch_size);
+  const Request& first = *queue_.front();
+  view.oldest = first.timeline.queued;
+  int64_t rows = 0;
+  for (const RequestPtr& request : queue_) {
+    const int64_t added = std::max<int64_t>(1, request->batch_size);
+    if (!view.rows.empty()) {
+      view.saturated = rows + added > limit || !SameShapes(first, *request);
+      if (view.saturated) break;
+    }
+    view.rows.push_back(added);
+    rows += added;
+    if (!model_->batching.dynamic) break;
+    if (rows >= limit) {
+      view.saturated = true;
+      break;
+    }
+  }
+  return view;
+}
+
+void DynamicSource::RemoveCancelledLocked(std::vector<RequestPtr>& removed) {
+  const auto keep = std::stable_partition(queue_.begin(), queue_.end(),
+                                          [](const RequestPtr& request) { return !request->cancelled(); });
+  for (auto it = keep; it != queue_.end(); ++it) removed.push_back(std::move(*it));
+  queue_.erase(keep, queue_.end());
+}
+
+Batch DynamicSource::Take(TimeNs now) {
+  std::vector<RequestPtr> taken;
+  std::vector<RequestPtr> cancelled;
+  bool more = false;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (;;) {
+      // A closed queue has nothing to wait for: what is left goes as it is.
+      const QueueView view = ViewLocked();
+      Decision decision = Decide(view, now, model_->batching);
+      if (decision.kind == Decision::Kind::kWaitUntil && closed_) decision = Decision::Take(view.rows.size());
+      if (decision.kind != Decision::Kind::kTake) break;
+      for (size_t i = 0; i < decision.requests; ++i) {
+        RequestPtr request = std::move(queue_.front());
+        queue_.pop_front();
+        (request->cancelled() ? cancelled : taken).push_back(std::move(request));
+      }
+      if (!taken.empty()) break;
+    }
+    more = !queue_.empty() && waiting_ != 0;
+  }
+  if (more) ripe_.notify_one();
+  AnswerCancelled(cancelled);
+  if (taken.empty()) return Batch();
+  return Batch(std::move(taken), model_, observer_.lock(), clock_, now);
+}
+
+TimeNs DynamicSource::RipeAt(TimeNs now) const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const Decision decision = Decide(ViewLocked(), now, model_->batching);
+  switch (decision.kind) {
+    case Decision::Kind::kTake:
+      return now;
+    case Decision::Kind::kWaitUntil:
+      return decision.until;
+    case Decision::Kind::kIdle:
+      break;
+  }
+  return -1;
+}
+
+void DynamicSource::Reap() {
+  std::vector<RequestPtr> removed;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    RemoveCancelledLocked(removed);
+  }
+  AnswerCancelled(removed);
+}
+
+void DynamicSource::Close() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    closed_ = true;
+  }
+  ripe_.notify_all();
+}
+
+void DynamicSource::FailAll(const Status& status) {
+  std::deque<RequestPtr> left;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    closed_ = true;
+    left.swap(queue_);
+  }
+  ripe_.notify_all();
+  for (RequestPtr& request : left) request->Fail(FailureReason::kRejected, status);
+}
+
+size_t DynamicSource::size() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return queue_.size();
+}
+
+}  // namespace pyinfer

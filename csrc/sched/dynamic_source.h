@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// dynamic_source.h - the queue of a model without state between requests, in order of arrival, with or without batching.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "sched/batch_source.h"
+#include "sched/policy.h"
+
+namespace pyinfer {
+
+class DynamicSource final : public BatchSource {
+ public:
+  // `observer` is told of the executions of the batches taken from here. `clock` must outlive this and its batches.
+  DynamicSource(std::shared_ptr<const ModelSpec> model, const Clock& clock);
+
+  void set_observer(std::weak_ptr<ExecutionObserver> observer) { observer_ = std::move(observer); }
+
+  bool Push(RequestPtr request) override;
+  bool Wake() override;
+  bool Wait() override;
+  Batch Take(TimeNs now) override;
+  TimeNs RipeAt(TimeNs now) const override;
+  void Reap() override;
+  void Close() override;
+  void FailAll(const Status& status) override;
+  size_t size() const override;
+
+ private:
+  QueueView ViewLocked() const;
+  void RemoveCancelledLocked(std::vector<RequestPtr>& removed);
+
+  const std::shared_ptr<const ModelSpec> model_;
+  const Clock& clock_;
+  std::weak_ptr<ExecutionObserver> observer_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable ripe_;
+  std::deque<RequestPtr> queue_;
+  size_t waiting_ = 0;
+  bool closed_ = false;
+};
+
+}  // namespace pyinfer

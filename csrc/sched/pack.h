@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// pack.h - many requests' tensors into one batch tensor and back.
+//
+// Packing copies each request's bytes once into a pooled buffer, and copies nothing where the batch holds one request.
+// Splitting never copies: each response holds slices of the output.
+#pragma once
+
+#include <vector>
+
+#include "base/status.h"
+#include "infer/tensor.h"
+
+namespace pyinfer {
+
+class Batch;
+
+// The batch's inputs, concatenated along the first dimension where the model has a batch dimension.
+// Requires: the requests' inputs have equal names and, but for the batch dimension, equal shapes.
+std::vector<Tensor> Pack(const Batch& batch);
+
+// For each request of the batch, its rows of each output. An Internal status names an output that does not have as many rows as the batch.
+StatusOr<std::vector<std::vector<Tensor>>> Split(const Batch& batch, std::vector<Tensor> outputs);
+
+}  // namespace pyinfer

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "wire/http2.h"
+
+#include <nghttp2/nghttp2.h>
+
+#include <algorithm>
+#include <chrono>
+#include <iterator>
+#include <new>
+
+namespace pyinfer {
+namespace {
+
+constexpr size_t kMaxFrameHeader = 9;
+
+int64_t MonotonicNs() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+std::vector<nghttp2_nv> ToNv(const Headers& headers) {
+  std::vector<nghttp2_nv> nv;
+  nv.reserve(headers.size());
+  for (const auto& [name, value] : headers) {
+    nv.push_back({reinterpret_cast<uint8_t*>(const_cast<char*>(name.data())),
+                  reinterpret_cast<uint8_t*>(const_cast<char*>(value.data())), name.size(), value.size(),
+                  NGHTTP2_NV_FLAG_NONE});
+  }
+  return nv;
+}
+
+}  // namespace
+
+// What we keep of a stream beside what the library keeps: the size of its request headers, its answer and how far it is sent.
+struct Http2Session::Stream {
+  size_t header_bytes = 0;
+  bool headers_too_large = false;
+  Output body;
+  std::vector<std::pair<std::string, std::string>> trailers;
+  size_t piece = 0;   // in body.pieces(); == their number: in the tail
+  size_t offset = 0;  // in that piece
+  size_t left = 0;    // of the body
+
+  // Appends the next `size` bytes of the body to `output`.
+  void MoveTo(Output& output, size_t size) {
+    left -= size;
+    while (size != 0) {
+      const bool in_tail = piece == body.pieces().size();
+      const size_t available = (in_tail ? body.tail().size() : body.pieces()[piece].size()) - offset;
+      const size_t now = std::min(available, size);
+      if (in_tail) {
+        output.Append(std::string_view(body.tail()).substr(offset, now));
+      } else {
+        output.Append(body.pieces()[piece].Sub(offset, now));
+      }
+      offset += now;
+      size -= now;
+      if (now == available && !in_tail) {
+        ++piece;
+        offset = 0;
+      }
+    }
+  }
+};
+
+// The library's callbacks. `user_data` is the session. None may throw through the library.
+struct Http2Session::Callbacks {
+  static Http2Session& Self(void* user_data) { return *static_cast<Http2Session*>(user_data); }
+  static Stream* Find(nghttp2_session* session, int32_t stream) {
+    return static_cast<Stream*>(nghttp2_session_get_stream_user_data(session, stream));
+  }
+
+  static int OnBeginHeaders(nghttp2_session* session, const nghttp2_frame* frame, void* user_data) {
+    if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST) return 0;
+    // The nodes of the map do not move.
+    Stream& stream = Self(user_data).streams_[frame->hd.stream_id];
+    nghttp2_session_set_stream_user_data(session, frame->hd.stream_id, &stream);
+    return 0;
+  }
+
+  static int OnHeader(nghttp2_session* session, const nghttp2_frame* frame, const uint8_t* name, size_t name_size,
+                      const uint8_t* value, size_t value_size, uint8_t, void* user_data) {
+    Http2Session& self = Self(user_data);
+    const int32_t stream = frame->hd.stream_id;
+    Stream* state = Find(session, stream);
+    // Trailers of a client mean nothing to us.
+    if (state == nullptr || frame->headers.cat != NGHTTP2_HCAT_REQUEST || state->headers_too_large) return 0;
+    state->header_bytes += name_size + value_size + 32;
+    if (state->header_bytes > self.options_.max_header_list_size) {
+      state->headers_too_large = true;
+      self.handler_.OnHeadersTooLarge(stream);
+      return 0;
+    }
+    self.handler_.OnHeader(stream, {reinterpret_cast<const char*>(name), name_size},
+                           {reinterpret_cast<const char*>(value), value_size});
+    return 0;
+  }
+
+  static int OnFrame(nghttp2_session* session, const nghttp2_frame* frame, void* user_data) {
+    Http2Session& self = Self(user_data);
+    const int32_t stream = frame->hd.stream_id;
+    switch (frame->hd.type) {
+      case NGHTTP2_HEADERS:
+        if (Find(session, stream) == nullptr) return 0;
+        if (frame->headers.cat == NGHTTP2_HCAT_REQUEST) self.handler_.OnHeadersEnd(stream);
+        if ((frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0) self.handler_.OnEnd(stream);
+        return 0;
+      case NGHTTP2_DATA:
+        if ((frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0 && Find(session, stream) != nullptr) {
+          self.handler_.OnEnd(stream);
+        }
+        return 0;
+      case NGHTTP2_RST_STREAM:
+        self.CountReset();
+        return 0;
+      default:
+        return 0;
+    }
+  }
+
+  // Frames that make the library reset a stream count like resets of the client: both cost us work that it does not pay for.
+  static int OnInvalidFrame(nghttp2_session*, const nghttp2_frame*, int, void* user_data) {
+    Self(user_data).CountReset();
+    return 0;
+  }
+
+  static int OnData(nghttp2_session* session, uint8_t, int32_t stream, const uint8_t* data, size_t size,
+                    void* user_data) {
+    if (Find(session, stream) != nullptr) Self(user_data).handler_.OnData(stream, data, size);
+    return 0;
+  }
+
+  static int OnClose(nghttp2_session* session, int32_t stream, uint32_t, void* user_data) {
+    if (Find(session, stream) == nullptr) return 0;
+    nghttp2_session_set_stream_user_data(session, stream, nullptr);
+    Http2Session& self = Self(user_data);
+    self.handler_.OnClose(stream);
+    self.streams_.erase(stream);
+    return 0;
+  }
+
+  static ssize_t OnSend(nghttp2_session*, const uint8_t* data, size_t size, int, void* user_data) {
+    Http2Session& self = Self(user_data);
+    if (self.sending_->size() >= self.send_limit_) return NGHTTP2_ERR_WOULDBLOCK;
+    self.sending_->Append({reinterpret_cast<const char*>(data), size});
+    return static_cast<ssize_t>(size);
+  }
+
+  static ssize_t ReadLength(nghttp2_session*, uint8_t, int32_t, int32_t session_window, int32_t stream_window,
+                            uint32_t max_frame_size, void*) {
+    return std::min({session_window, stream_window, static_cast<int32_t>(std::min(max_frame_size, 1u << 20))});
+  }
+
+  static ssize_t ReadBody(nghttp2_session* session, int32_t id, uint8_t*, size_t size, uint32_t* flags,
+                          nghttp2_data_source* source, void*) {
+    Stream& stream = *static_cast<Stream*>(source->ptr);
+    *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
+    const size_t now = std::min(size, stream.left);
+    if (now == stream.left) {
+      *flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
+      const Headers trailers(stream.trailers.begin(), stream.trailers.end());
+      const auto nv = ToNv(trailers);
+      if (nghttp2_submit_trailer(session, id, nv.data(), nv.size()) != 0) return NGHTTP2_ERR_CALLBACK_FAILURE;
+    }
+    return static_cast<ssize_t>(now);
+  }
+
+  static int SendBody(nghttp2_session*, nghttp2_frame*, const uint8_t* frame_header, size_t size,
+                      nghttp2_data_source* source, void* user_data) {
+    Http2Session& self = Self(user_data);
+    if (self.sending_->size() >= self.send_limit_) return NGHTTP2_ERR_WOULDBLOCK;
+    self.sending_->Append({reinterpret_cast<const char*>(frame_header), kMaxFrameHeader});
+    static_cast<Stream*>(source->ptr)->MoveTo(*self.sending_, size);
+    return 0;
+  }
+};
+
+Http2Session::Http2Session(Http2Handler& handler, const Options& options)
+    : handler_(handler), options_(options), reset_tokens_(options.reset_burst), reset_refill_ns_(MonotonicNs()) {
+  nghttp2_session_callbacks* callbacks = nullptr;
+  if (nghttp2_session_callbacks_new(&callbacks) != 0) throw std::bad_alloc();
+  nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, Callbacks::OnBeginHeaders);
+  nghttp2_session_callbacks_set_on_header_callback(callbacks, Callbacks::OnHeader);
+  nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, Callbacks::OnFrame);
+  nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks, Callbacks::OnInvalidFrame);
+  nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, Callbacks::OnData);
+  nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, Callbacks::OnClose);
+  nghttp2_session_callbacks_set_send_callback(callbacks, Callbacks::OnSend);
+  nghttp2_session_callbacks_set_send_data_callback(callbacks, Callbacks::SendBody);
+  nghttp2_session_callbacks_set_data_source_read_length_callback(callbacks, Callbacks::ReadLength);
+  const int created = nghttp2_session_server_new(&session_, callbacks, this);
+  nghttp2_session_callbacks_del(callbacks);
+  if (created != 0) throw std::bad_alloc();
+  const nghttp2_settings_entry settings[] = {
+      {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, options_.max_concurrent_streams},
+      {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, options_.stream_window},
+      {NGHTTP2_SETTINGS_MAX_FRAME_SIZE, options_.max_frame_size},
+      {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, static_cast<uint32_t>(options_.max_header_list_size)},
+  };
+  nghttp2_submit_settings(session_, NGHTTP2_FLAG_NONE, settings, std::size(settings));
+  nghttp2_session_set_local_window_size(session_, NGHTTP2_FLAG_NONE, 0, options_.connection_window);
+}
+
+Http2Session::~Http2Session() { nghttp2_session_del(session_); }
+
+bool Http2Session::CountReset() {
+  const int64_t now = MonotonicNs();
+  const double seconds = static_cast<double>(now - reset_refill_ns_) * 1e-9;
+  reset_refill_ns_ = now;
+  reset_tokens_ = std::min(options_.reset_burst, reset_tokens_ + seconds * options_.resets_per_second);
+  reset_tokens_ -= 1;
+  if (reset_tokens_ >= 0) return true;
+  nghttp2_session_terminate_session(session_, NGHTTP2_ENHANCE_YOUR_CALM);
+  return false;
+}
+
+bool Http2Session::Receive(const uint8_t* data, size_t size) {
+  if (failed_) return false;
+  // The library answers protocol errors with GOAWAY by itself; a negative result means that it can not go on.
+  failed_ = nghttp2_session_mem_recv(session_, data, size) < 0;
+  return !failed_;
+}
+
+void Http2Session::Respond(int32_t id, const Headers& headers, Output body, const Headers& trailers) {
+  const auto found = streams_.find(id);
+  if (found == streams_.end()) return;
+  Stream& stream = found->second;
+  stream.left = body.size();
+  stream.body = std::move(body);
+  stream.trailers.assign(trailers.begin(), trailers.end());
+  nghttp2_data_provider provider{};
+  provider.source.ptr = &stream;
+  provider.read_callback = Callbacks::ReadBody;
+  const auto nv = ToNv(headers);
+  nghttp2_submit_response(session_, id, nv.data(), nv.size(), &provider);
+}
+
+void Http2Session::RespondHeaders(int32_t id, const Headers& headers) {
+  const auto nv = ToNv(headers);
+  nghttp2_submit_response(session_, id, nv.data(), nv.size(), nullptr);
+}
+
+void Http2Session::StopReceiving(int32_t id) {
+  nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, id, NGHTTP2_NO_ERROR);
+}
+
+void Http2Session::GoAway() {
+  const int32_t last = nghttp2_session_get_last_proc_stream_id(session_);
+  nghttp2_submit_goaway(session_, NGHTTP2_FLAG_NONE, last, NGHTTP2_NO_ERROR, nullptr, 0);
+}
+
+bool Http2Session::Send(Output& output, size_t limit) {
+  sending_ = &output;
+  send_limit_ = limit;
+  if (nghttp2_session_send(session_) != 0) failed_ = true;
+  sending_ = nullptr;
+  return output.size() >= limit && nghttp2_session_want_write(session_) != 0;
+}
+
+bool Http2Session::finished() const {
+  return failed_ || (nghttp2_session_want_read(session_) == 0 && nghttp2_session_want_write(session_) == 0);
+}
+
+}  // namespace pyinfer

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// http2.h - the server side of one HTTP/2 connection: bytes in, events out; submissions in, bytes out. No socket, no gRPC.
+//
+// libnghttp2 does framing, HPACK and flow control. This adds the limits that a public server needs: the size of a header list,
+// the rate of resets in both directions, the depth of the queue of control frames. One thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "memory/output.h"
+
+struct nghttp2_session;
+
+namespace pyinfer {
+
+using Headers = std::vector<std::pair<std::string_view, std::string_view>>;
+
+class Http2Handler {
+ public:
+  virtual ~Http2Handler() = default;
+  // One header of the request on `stream`; the views are valid during the call.
+  virtual void OnHeader(int32_t stream, std::string_view name, std::string_view value) = 0;
+  // The header list is too large to be kept; OnHeader is no longer called for it.
+  virtual void OnHeadersTooLarge(int32_t stream) = 0;
+  virtual void OnHeadersEnd(int32_t stream) = 0;
+  virtual void OnData(int32_t stream, const uint8_t* data, size_t size) = 0;
+  // The client has sent all it will send on this stream.
+  virtual void OnEnd(int32_t stream) = 0;
+  // The stream is gone, after an answer or by a reset from either side. The last call for this stream.
+  virtual void OnClose(int32_t stream) = 0;
+};
+
+class Http2Session {
+ public:
+  struct Options {
+    uint32_t max_concurrent_streams = 1024;
+    uint32_t stream_window = 8u << 20;
+    int32_t connection_window = 32 << 20;
+    uint32_t max_frame_size = 1u << 20;
+    size_t max_header_list_size = 16u << 10;
+    // Resets (sent or received) that are tolerated in a burst, and per second.
+    double reset_burst = 1000;
+    double resets_per_second = 33;
+  };
+
+  // `handler` outlives this.
+  Http2Session(Http2Handler& handler, const Options& options);
+  ~Http2Session();
+  Http2Session(const Http2Session&) = delete;
+  Http2Session& operator=(const Http2Session&) = delete;
+
+  // Understands bytes of the client; calls the handler. Returns false where the connection can not go on: what Send still yields (a
+  // GOAWAY) is to be written and the connection closed.
+  bool Receive(const uint8_t* data, size_t size);
+
+  // Answers with headers, a body and trailers. Names and values are copied.
+  void Respond(int32_t stream, const Headers& headers, Output body, const Headers& trailers);
+  // Answers with headers alone.
+  void RespondHeaders(int32_t stream, const Headers& headers);
+  // Asks the client to stop sending on a stream that has been answered.
+  void StopReceiving(int32_t stream);
+  // Tells the client to open no new streams; those open are finished.
+  void GoAway();
+
+  // Appends what may be written now to `output`, about `limit` bytes at most. Returns true where there may be more.
+  bool Send(Output& output, size_t limit);
+  // Nothing is left to read or to write: close.
+  bool finished() const;
+
+ private:
+  struct Callbacks;
+  struct Stream;
+
+  // False where there have been too many resets: the connection is being ended.
+  bool CountReset();
+
+
+  Http2Handler& handler_;
+  const Options options_;
+  nghttp2_session* session_ = nullptr;
+  std::unordered_map<int32_t, Stream> streams_;
+  Output* sending_ = nullptr;  // during Send
+  size_t send_limit_ = 0;
+  double reset_tokens_;
+  int64_t reset_refill_ns_ = 0;
+  bool failed_ = false;
+};
+
+}  // namespace pyinfer

@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compiled core of pyinfer.
+
+This stub is the written list of what the extension module offers; a test compares it with the module.
+Every name says what it does with the GIL: *held* (short, keeps it), *released* (drops it while it works).
+"Loop thread" means the thread of the event loop that the object's Mailbox belongs to.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, final
+
+from numpy.typing import NDArray
+
+__all__ = [
+    "Batch",
+    "Engine",
+    "GrpcConnection",
+    "HttpConnection",
+    "Instance",
+    "Mailbox",
+    "ManualClock",
+    "Model",
+    "ModelSpec",
+    "ParseJob",
+    "TensorSpec",
+    "build_info",
+    "deserialize_bytes",
+    "error_table",
+    "serialize_bytes",
+]
+
+@final
+class TensorSpec:
+    """One input or output of a model configuration. Immutable. GIL: held.
+
+    ``datatype`` is a wire name (``FP32``, ``BYTES``); ``dims`` exclude the batch dimension, -1 is variable;
+    ``reshape`` is what the executor sees instead of ``dims``, None where the same.
+    Raises ValueError for an unknown datatype or a dimension below -1.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        datatype: str,
+        dims: Sequence[int],
+        *,
+        reshape: Sequence[int] | None = None,
+        optional: bool = False,
+    ) -> None: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def datatype(self) -> str: ...
+    @property
+    def dims(self) -> list[int]: ...
+
+@final
+class ModelSpec:
+    """What the core must know of a model version: its tensors and how its requests are queued. Immutable. GIL: held.
+
+    ``max_batch_size`` 0 means that tensors have no batch dimension. Without ``dynamic_batching`` each execution takes one
+    request. ``max_queue_size`` 0 means unlimited. ``preferred_batch_sizes`` and ``max_queue_delay_us`` as in Triton.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        version: int,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        max_batch_size: int = 0,
+        dynamic_batching: bool = False,
+        preferred_batch_sizes: Sequence[int] = (),
+        max_queue_delay_us: int = 0,
+        max_queue_size: int = 0,
+    ) -> None: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+
+@final
+class ManualClock:
+    """A clock that moves only when told to. Any thread. GIL: held."""
+
+    def __init__(self, now_ns: int = 0) -> None: ...
+    def now_ns(self) -> int: ...
+    def advance_ns(self, ns: int) -> None: ...
+
+@final
+class Engine:
+    """Names -> models. Any thread.
+
+    A model is made by :meth:`create`, given instances, and becomes visible to requests by :meth:`publish`.
+    """
+
+    def __init__(self, clock: ManualClock | None = None) -> None:
+        """GIL: held."""
+    def create(self, spec: ModelSpec) -> Model:
+        """A new model version that no request can reach yet. GIL: held."""
+    def publish(self, name: str, models: Sequence[Model], not_ready: Sequence[int] = ()) -> None:
+        """Atomically make ``models`` the served versions of ``name``; the highest version is the default.
+
+        ``not_ready`` are known versions that answer "not at ready state". Models served before and not named now
+        accept no new requests, finish what they have, and stay the caller's to drain. GIL: held.
+        """
+    def withdraw(self, name: str) -> None:
+        """Forget ``name``: requests for it are answered "is not found". GIL: held."""
+    def stop_accepting(self) -> None:
+        """From now on every new request is answered UNAVAILABLE (server is stopping). GIL: held."""
+    def in_flight(self) -> int:
+        """Requests accepted and not yet answered, over all models. GIL: held."""
+
+@final
+class Model:
+    """One version of one model: its queue, instances and statistics. Any thread."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+    def add_instance(self, name: str) -> Instance:
+        """An instance to be run by a Python thread. GIL: held."""
+    def start_native(self, kind: str, parameters: Mapping[str, str], instances: Sequence[str]) -> None:
+        """Start core threads running the native executor ``kind``, one for each name. GIL: held.
+
+        Raises ValueError for an unknown kind or a bad parameter, with a text for the operator.
+        """
+    def drain(self, timeout_s: float) -> bool:
+        """Accept nothing more; wait until all accepted requests are answered. False when the time is up. GIL: released."""
+    def stop(self) -> None:
+        """Answer what is still queued with UNAVAILABLE, let every ``Instance.run`` return, join core threads.
+
+        Idempotent. GIL: released.
+        """
+    def pending(self) -> int:
+        """Requests queued and not yet executing. GIL: held."""
+    def statistics(self) -> dict[str, Any]:
+        """Triton's ModelStatistics as in the JSON of the statistics extension, all numbers int. GIL: held."""
+    def counters(self) -> dict[str, int]:
+        """The duration counters of the metrics, in whole microseconds cut off for each request: request_duration_us,
+        queue_duration_us, compute_input_duration_us, compute_infer_duration_us, compute_output_duration_us. GIL: held."""
+    def failures(self) -> dict[str, int]:
+        """Failed requests by reason: REJECTED, CANCELED, BACKEND, OTHER. GIL: held."""
+
+@final
+class Instance:
+    """One instance of a model that is run by a Python thread."""
+
+    @property
+    def name(self) -> str: ...
+    def run(self, execute: Callable[[Batch], None]) -> None:
+        """Pull batches and call ``execute`` with each until the model is stopped. Blocks.
+
+        GIL: released while waiting for, forming and answering a batch; taken once for each batch.
+        Exceptions of ``execute`` become answers of code INTERNAL (or of the exception's ``code`` attribute, if it is
+        the name of a code) and never end the loop; KeyboardInterrupt and SystemExit likewise.
+        """
+    def poll(self) -> Batch | None:
+        """The batch that is ripe now by the engine's clock, or None. Never blocks; for tests and simulation. GIL: held."""
+    def wake_at_ns(self) -> int | None:
+        """When the queue will be ripe without another request: a time of the engine's clock; None if it never will. GIL: held."""
+
+@final
+class Batch:
+    """Requests that are executed together. Valid until it is finished. One thread at a time. GIL: held.
+
+    Requests are addressed by index 0..len-1. ``datatype`` is a wire name. BYTES tensors are object arrays of ``bytes``;
+    BF16 tensors are uint16 arrays of the raw bits. Arrays are read-only views of memory of the core and must not be used
+    after the batch is finished. Shapes include the batch dimension where the model has one.
+    """
+
+    def __len__(self) -> int: ...
+    @property
+    def rows(self) -> int:
+        """Sum of the requests' batch sizes (each at least 1)."""
+    def packed(self) -> dict[str, NDArray[Any]]:
+        """All inputs of the batch by name, concatenated along the batch dimension.
+
+        One copy into a pooled buffer (GIL released for it); none where the batch holds one request.
+        """
+    def input_names(self, index: int) -> list[str]: ...
+    def input(self, index: int, name: str) -> tuple[str, NDArray[Any]] | None:
+        """(datatype, array) of one request's input, or None where the request has none of that name."""
+    def request_id(self, index: int) -> str: ...
+    def requested_outputs(self, index: int) -> list[str]:
+        """Names of the outputs asked for; all of the model's where the client named none."""
+    def parameters(self, index: int) -> dict[str, str | int | float | bool]:
+        """The custom request parameters."""
+    def is_cancelled(self, index: int) -> bool: ...
+    def respond_packed(self, outputs: Mapping[str, NDArray[Any]]) -> None:
+        """Answer all requests: each gets its rows of every output that it asked for, without a copy.
+
+        An output with a wrong name, dtype or shape fails all requests with a text that names the fault.
+        """
+    def respond(
+        self,
+        index: int,
+        outputs: Sequence[tuple[str, str, NDArray[Any]]],
+        parameters: Mapping[str, str | int | float | bool] | None = None,
+    ) -> None:
+        """Answer one request with (name, datatype, array) outputs. Outputs that it did not ask for are dropped.
+
+        Fails the request, naming the fault, where an output is unknown, missing or of wrong dtype or shape.
+        Raises RuntimeError if it is answered already.
+        """
+    def fail(self, index: int, code: str, message: str) -> None:
+        """Answer one request with an error; ``code`` as in ``error_table``. Raises RuntimeError if it is answered already."""
+    def finish(self) -> None:
+        """Send the answers. Called by ``Instance.run``; by hand after ``Instance.poll``. Idempotent."""
+
+@final
+class Mailbox:
+    """Where answers reach one event loop, and where a burst of requests starts from. Loop thread, except where told.
+
+    The loop watches ``fileno()`` for reading and calls ``flush()`` when it is readable, and once (``call_soon``) after any
+    connection of the loop has received bytes: requests of one loop iteration are dispatched together, and answered with
+    one write for each connection.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        """GIL: held."""
+    def fileno(self) -> int: ...
+    def flush(self) -> list[tuple[int, bytes | list[bytes | memoryview], bool]]:
+        """Dispatch what was received, collect what was answered.
+
+        Returns (connection_id, data to write, close after it) for every connection with something to do; data may be
+        empty where only the closing matters. GIL: released.
+        """
+    def next_deadline(self) -> float | None:
+        """Seconds until ``flush`` must be called although nothing happens (a request's deadline); None if never. GIL: held."""
+    def close(self) -> None:
+        """Close the descriptor; later answers are dropped. GIL: held."""
+
+@final
+class ParseJob:
+    """The parsing of one large request body, to be called once on any thread. GIL: released."""
+
+    def __call__(self) -> None: ...
+
+@final
+class HttpConnection:
+    """Infer requests and the order of answers of one HTTP/1.1 connection. Loop thread. GIL: held unless told.
+
+    Answers leave in the order in which their requests came, whichever is ready first. The body of the request that is being
+    received is collected here, in memory of the core.
+    """
+
+    def __init__(
+        self, mailbox: Mailbox, connection_id: int, *, max_input_size: int = 67108864, max_body_size: int = 2147483647
+    ) -> None: ...
+    def append(self, chunk: bytes) -> bool:
+        """Append to the current body; False (and nothing kept) where it would exceed ``max_body_size``."""
+    def body_buffer(self, nbytes: int) -> memoryview:
+        """Writable memory for at most ``nbytes`` more bytes of the current body, to be read into directly."""
+    def body_filled(self, nbytes: int) -> None:
+        """``nbytes`` were written into the last ``body_buffer``."""
+    def body_size(self) -> int: ...
+    def take_body(self) -> bytes:
+        """The current body, for a control request; the next one starts empty."""
+    def infer(
+        self,
+        model: str,
+        version: str,
+        *,
+        header_length: str | None = None,
+        content_encoding: str = "",
+        accept_encoding: str = "",
+        keep_alive: bool = True,
+    ) -> ParseJob | None:
+        """Start the inference whose body was collected. Its answer leaves by ``Mailbox.flush``.
+
+        ``header_length`` is the text of Inference-Header-Content-Length. Returns a job where the body is so large
+        that its parsing would hold up the loop: the caller runs it on another thread. Never raises for bad input.
+        GIL: released for the parsing.
+        """
+    def open(self) -> int:
+        """A place in the order of answers, to be filled by ``respond``."""
+    def respond(
+        self, place: int, status: int, body: bytes, *, headers: Sequence[tuple[str, str]] = (), keep_alive: bool = True
+    ) -> None:
+        """Answer a control request. Content-Length is added. After an answer without keep_alive nothing more is sent."""
+    def in_flight(self) -> int:
+        """Places not yet answered."""
+    def pause(self) -> None:
+        """The transport's buffer is full: ``flush`` hands out nothing more for this connection."""
+    def resume(self) -> None: ...
+    def close(self) -> None:
+        """The connection is lost: cancel its requests, drop its answers. Idempotent."""
+
+@final
+class GrpcConnection:
+    """One HTTP/2 connection speaking gRPC. Loop thread. GIL: held unless told.
+
+    ModelInfer is decoded, submitted and answered without Python. Other unary RPCs whose path is in ``paths`` are handed
+    out by ``take_calls``; unknown paths are answered UNIMPLEMENTED.
+    """
+
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        connection_id: int,
+        *,
+        paths: Sequence[str] = (),
+        max_message_size: int = 2147483647,
+        max_concurrent_streams: int = 1024,
+    ) -> None: ...
+    def buffer(self) -> memoryview:
+        """Where the transport reads into; the same memory for all connections of a mailbox."""
+    def received(self, nbytes: int) -> bool:
+        """``nbytes`` were read into ``buffer()``. True where ``take_calls`` has something. GIL: released."""
+    def take_calls(self) -> list[tuple[int, str, bytes]]:
+        """(call, path, request message) of each control RPC that is complete."""
+    def respond(self, call: int, message: bytes) -> None:
+        """Answer a control RPC. A call that is gone (reset, expired) is ignored."""
+    def fail(self, call: int, code: str, message: str) -> None:
+        """Answer a control RPC with an error; ``code`` as in ``error_table``."""
+    def in_flight(self) -> int:
+        """Calls not yet answered in full."""
+    def drain(self) -> None:
+        """Send GOAWAY; the connection closes itself once its calls are answered."""
+    def pause(self) -> None:
+        """The transport's buffer is full: ``flush`` hands out nothing more for this connection."""
+    def resume(self) -> None: ...
+    def close(self) -> None:
+        """The connection is lost: cancel its calls, drop its answers. Idempotent."""
+
+def serialize_bytes(array: NDArray[Any]) -> bytes:
+    """The wire form (4-byte little-endian length, then the bytes) of an object array of bytes or str. GIL: held."""
+
+def deserialize_bytes(data: bytes | memoryview, count: int = -1) -> NDArray[Any]:
+    """The object array [count] of bytes in the wire form ``data``. Raises ValueError where it is malformed. GIL: held."""
+
+def error_table() -> dict[str, tuple[int, int]]:
+    """Code name -> (HTTP status, gRPC status), the one table of the core. GIL: held."""
+
+def build_info() -> dict[str, str]:
+    """Compiler, flags, sanitizer and versions of the linked libraries. GIL: held."""
