@@ -139,8 +139,9 @@ class Model:
     def statistics(self) -> dict[str, Any]:
         """Triton's ModelStatistics as in the JSON of the statistics extension, all numbers int. GIL: held."""
     def counters(self) -> dict[str, int]:
-        """The duration counters of the metrics, in whole microseconds cut off for each request: request_duration_us,
-        queue_duration_us, compute_input_duration_us, compute_infer_duration_us, compute_output_duration_us. GIL: held."""
+        """The counters behind the metrics ``nv_inference_<name>``: request_success, count, exec_count, and in whole
+        microseconds, cut off for each request, request_duration_us, queue_duration_us, compute_input_duration_us,
+        compute_infer_duration_us, compute_output_duration_us. GIL: held."""
     def failures(self) -> dict[str, int]:
         """Failed requests by reason: REJECTED, CANCELED, BACKEND, OTHER. GIL: held."""
 
@@ -167,8 +168,9 @@ class Batch:
     """Requests that are executed together. Valid until it is finished. One thread at a time. GIL: held.
 
     Requests are addressed by index 0..len-1. ``datatype`` is a wire name. BYTES tensors are object arrays of ``bytes``;
-    BF16 tensors are uint16 arrays of the raw bits. Arrays are read-only views of memory of the core and must not be used
-    after the batch is finished. Shapes include the batch dimension where the model has one.
+    BF16 tensors are uint16 arrays of the raw bits. Arrays are the executor's to write to and to keep: they are views of the
+    received bytes, or copies where those are not aligned. Outputs of BYTES take bytes, str, and the text of any other
+    object, as UTF-8. Shapes include the batch dimension where the model has one.
     """
 
     def __len__(self) -> int: ...
@@ -273,7 +275,7 @@ class HttpConnection:
 
         ``header_length`` is the text of Inference-Header-Content-Length. Returns a job where the body is so large
         that its parsing would hold up the loop: the caller runs it on another thread. Never raises for bad input.
-        GIL: released for the parsing.
+        GIL: released where the body is large.
         """
     def open(self) -> int:
         """A place in the order of answers, to be filled by ``respond``."""
@@ -309,7 +311,7 @@ class GrpcConnection:
     def buffer(self) -> memoryview:
         """Where the transport reads into; the same memory for all connections of a mailbox."""
     def received(self, nbytes: int) -> bool:
-        """``nbytes`` were read into ``buffer()``. True where ``take_calls`` has something. GIL: released."""
+        """``nbytes`` were read into ``buffer()``. True where ``take_calls`` has something. GIL: released where it is much."""
     def take_calls(self) -> list[tuple[int, str, bytes]]:
         """(call, path, request message) of each control RPC that is complete."""
     def respond(self, call: int, message: bytes) -> None:

@@ -30,27 +30,21 @@ class MailQueue {
  public:
   // Wakes the collector unless it is awake already or has been woken since it last collected.
   void Post(T item) {
-    bool wake = false;
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      if (closed_) return;
-      items_.push_back(std::move(item));
-      wake = !raised_ && !collecting_;
-      raised_ = raised_ || wake;
-    }
-    if (wake) wake_.Raise();
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (closed_) return;
+    items_.push_back(std::move(item));
+    if (raised_ || collecting_) return;
+    raised_ = true;
+    // With the lock held: raised after a Collect that has seen raised_, it would stay up and the loop would spin.
+    wake_.Raise();
   }
 
   // Everything posted so far, in order.
   std::vector<T> Collect() {
     std::vector<T> items;
-    bool lower = false;
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      items.swap(items_);
-      lower = std::exchange(raised_, false);
-    }
-    if (lower) wake_.Lower();
+    std::lock_guard<std::mutex> lock(mutex_);
+    items.swap(items_);
+    if (std::exchange(raised_, false)) wake_.Lower();
     return items;
   }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // status.h - errors as values.
 //
-// A Status is OK or a code and a text. The text may be sent to a client: it never holds a path, an address or a pointer. The codes
-// are Triton's, and two more that only protocols raise (deadline exceeded, resource exhausted).
+// A Status is OK or a code and a text. The text may be sent to a client: it never holds a path, an address or a
+// pointer. The codes are Triton's, and two more that only protocols raise (deadline exceeded, resource exhausted).
 #pragma once
 
 #include <optional>
@@ -50,8 +50,8 @@ class [[nodiscard]] Status {
 template <typename T>
 class [[nodiscard]] StatusOr {
  public:
-  StatusOr(T value) : value_(std::move(value)) {}                    // NOLINT: implicit by design
-  StatusOr(Status status) : status_(std::move(status)) {}            // NOLINT: implicit by design
+  StatusOr(T value) : value_(std::move(value)) {}          // NOLINT: implicit by design
+  StatusOr(Status status) : status_(std::move(status)) {}  // NOLINT: implicit by design
   bool ok() const { return value_.has_value(); }
   const Status& status() const { return status_; }
   T& value() & { return *value_; }

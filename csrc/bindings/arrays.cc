@@ -98,12 +98,12 @@ py::array ToArray(const Tensor& tensor) {
     return DeserializeBytes(tensor.data.view(), count).reshape(tensor.shape);
   }
   // Not owned by a pybind11 object of a registered type: a capsule is half the cost.
-  auto owner = std::make_unique<SliceOwner>(SliceOwner{tensor.data});
+  const bool aligned = reinterpret_cast<uintptr_t>(tensor.data.data()) % DTypeSize(tensor.dtype) == 0;
+  const Slice data = aligned ? tensor.data : Slice::Copy(tensor.data.data(), tensor.data.size());
+  auto owner = std::make_unique<SliceOwner>(SliceOwner{data});
   py::capsule base(owner.get(), [](void* held) { delete static_cast<SliceOwner*>(held); });
   owner.release();
-  py::array array(NumpyDType(tensor.dtype), tensor.shape, tensor.data.data(), base);
-  py::detail::array_proxy(array.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
-  return array;
+  return py::array(NumpyDType(tensor.dtype), tensor.shape, data.data(), base);
 }
 
 StatusOr<Tensor> FromArray(std::string name, DType dtype, const py::array& array) {
@@ -117,7 +117,8 @@ StatusOr<Tensor> FromArray(std::string name, DType dtype, const py::array& array
   if (actual != dtype && !bits) return NotThatType(tensor.name, dtype, array);
   // Native byte order as well: a big-endian array is converted.
   py::array plain = py::array::ensure(array, py::array::c_style);
-  if (!plain.dtype().is(NumpyDType(dtype)) && plain.dtype().byteorder() == '>') plain = plain.attr("astype")(NumpyDType(dtype));
+  if (!plain.dtype().is(NumpyDType(dtype)) && plain.dtype().byteorder() == '>')
+    plain = plain.attr("astype")(NumpyDType(dtype));
   const auto size = static_cast<size_t>(plain.nbytes());
   if (size >= kReferenceFrom) {
     tensor.data = Slice(std::make_shared<ArrayBuffer>(plain));
@@ -180,8 +181,8 @@ void BindArrays(py::module_& module) {
         return py::buffer_info(const_cast<uint8_t*>(owner.slice.data()), sizeof(uint8_t), "B", 1,
                                {static_cast<py::ssize_t>(owner.slice.size())}, {py::ssize_t{1}}, /*readonly=*/true);
       });
-  module.def("serialize_bytes", [](const py::array& array) { return py::bytes(SerializeBytes(array)); },
-             py::arg("array"));
+  module.def(
+      "serialize_bytes", [](const py::array& array) { return py::bytes(SerializeBytes(array)); }, py::arg("array"));
   module.def(
       "deserialize_bytes",
       [](const py::buffer& data, py::ssize_t count) {

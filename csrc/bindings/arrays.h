@@ -12,18 +12,19 @@
 
 namespace pyinfer {
 
-// A read-only view of the tensor's bytes that keeps them alive; BYTES tensors become an object array of bytes, BF16 tensors
-// the uint16 of their bits. Raises MemoryError.
+// A writable view of the tensor's bytes that keeps them alive (a copy where they are not aligned for their type); BYTES
+// tensors become an object array of bytes, BF16 tensors the uint16 of their bits.
 pybind11::array ToArray(const Tensor& tensor);
 
-// The array as a tensor of `dtype`. A large array is kept alive, a small one copied; one that is not C-contiguous is made so.
-// Arrays of objects or text become BYTES. An Internal status tells why it can not be a `dtype`.
+// The array as a tensor of `dtype`. A large array is kept alive, a small one copied; one that is not C-contiguous is
+// made so. Arrays of objects or text become BYTES. An Internal status tells why it can not be a `dtype`.
 StatusOr<Tensor> FromArray(std::string name, DType dtype, const pybind11::array& array);
 
 // The data type that an array has by itself; kInvalid for one that the protocol does not know. uint16 is kUint16.
 DType DTypeOfArray(const pybind11::array& array);
 
-// BYTES wire form of an object or text array, and back. `count` -1: as many as there are. Raises ValueError if malformed.
+// BYTES wire form of an object or text array, and back. `count` -1: as many as there are. Raises ValueError if
+// malformed.
 std::string SerializeBytes(const pybind11::array& array);
 pybind11::array DeserializeBytes(std::string_view data, pybind11::ssize_t count);
 

@@ -20,7 +20,8 @@ constexpr size_t kReleaseGilFrom = 65536;
 
 const Request& At(const BatchHandle& handle, size_t index) {
   if (handle.batch.finished()) throw std::runtime_error("the batch is finished");
-  if (index >= handle.batch.size()) throw py::index_error("the batch has " + std::to_string(handle.batch.size()) + " requests");
+  if (index >= handle.batch.size())
+    throw py::index_error("the batch has " + std::to_string(handle.batch.size()) + " requests");
   return handle.batch.request(index);
 }
 
@@ -150,11 +151,13 @@ void BindBatch(py::module_& module) {
       .def("packed", &Packed)
       .def("input_names", &InputNames, py::arg("index"))
       .def("input", &Input, py::arg("index"), py::arg("name"))
-      .def("request_id", [](const BatchHandle& handle, size_t index) { return At(handle, index).id; }, py::arg("index"))
+      .def(
+          "request_id", [](const BatchHandle& handle, size_t index) { return At(handle, index).id; }, py::arg("index"))
       .def("requested_outputs", &RequestedOutputs, py::arg("index"))
       .def("parameters", &ParametersDict, py::arg("index"))
-      .def("is_cancelled", [](const BatchHandle& handle, size_t index) { return At(handle, index).cancelled(); },
-           py::arg("index"))
+      .def(
+          "is_cancelled", [](const BatchHandle& handle, size_t index) { return At(handle, index).cancelled(); },
+          py::arg("index"))
       .def("respond_packed", &RespondPacked, py::arg("outputs"))
       .def("respond", &Respond, py::arg("index"), py::arg("outputs"), py::arg("parameters") = py::none())
       .def("fail", &Fail, py::arg("index"), py::arg("code"), py::arg("message"))

@@ -81,7 +81,8 @@ class ConnectionHandle {
   const std::shared_ptr<C> connection_;
 };
 
-// --- HTTP/1.1 ----------------------------------------------------------------------------------------------------------
+// --- HTTP/1.1
+// ----------------------------------------------------------------------------------------------------------
 
 using HttpHandle = ConnectionHandle<HttpConnection>;
 using ParseJob = HttpConnection::ParseJob;
@@ -89,8 +90,9 @@ using ParseJob = HttpConnection::ParseJob;
 std::unique_ptr<ParseJob> Infer(HttpHandle& http, std::string model, std::string version,
                                 std::optional<std::string> header_length, std::string content_encoding,
                                 std::string accept_encoding, bool keep_alive) {
-  HttpConnection::InferCall call{std::move(model),          std::move(version),         std::move(header_length),
-                                 std::move(content_encoding), std::move(accept_encoding), keep_alive};
+  HttpConnection::InferCall call{std::move(model),           std::move(version),
+                                 std::move(header_length),   std::move(content_encoding),
+                                 std::move(accept_encoding), keep_alive};
   if (http->body_size() < kReleaseGilFrom) return http->Infer(std::move(call));
   ReleaseGil release;
   return http->Infer(std::move(call));
@@ -116,19 +118,24 @@ void BindHttp(py::module_& module) {
            }),
            py::arg("mailbox"), py::arg("connection_id"), py::kw_only(), py::arg("max_input_size") = size_t{64} << 20,
            py::arg("max_body_size") = size_t{0x7fffffff})
-      .def("append", [](HttpHandle& http, const py::bytes& chunk) {
-             return http->Append(static_cast<std::string_view>(chunk));
-           }, py::arg("chunk"))
-      .def("body_buffer", [](HttpHandle& http, size_t nbytes) {
-             const HttpConnection::Room room = http->BodyBuffer(nbytes);
-             return Writable(room.data, room.size);
-           }, py::arg("nbytes"))
-      .def("body_filled", [](HttpHandle& http, size_t nbytes) { http->BodyFilled(nbytes); }, py::arg("nbytes"))
+      .def(
+          "append",
+          [](HttpHandle& http, const py::bytes& chunk) { return http->Append(static_cast<std::string_view>(chunk)); },
+          py::arg("chunk"))
+      .def(
+          "body_buffer",
+          [](HttpHandle& http, size_t nbytes) {
+            const HttpConnection::Room room = http->BodyBuffer(nbytes);
+            return Writable(room.data, room.size);
+          },
+          py::arg("nbytes"))
+      .def(
+          "body_filled", [](HttpHandle& http, size_t nbytes) { http->BodyFilled(nbytes); }, py::arg("nbytes"))
       .def("body_size", [](const HttpHandle& http) { return http->body_size(); })
       .def("take_body", [](HttpHandle& http) { return ToBytes(http->TakeBody().view()); })
       .def("infer", &Infer, py::arg("model"), py::arg("version"), py::kw_only(),
-           py::arg("header_length") = std::nullopt, py::arg("content_encoding") = "",
-           py::arg("accept_encoding") = "", py::arg("keep_alive") = true)
+           py::arg("header_length") = std::nullopt, py::arg("content_encoding") = "", py::arg("accept_encoding") = "",
+           py::arg("keep_alive") = true)
       .def("open", [](HttpHandle& http) { return http->Open(); })
       .def("respond", &RespondHttp, py::arg("place"), py::arg("status"), py::arg("body"), py::kw_only(),
            py::arg("headers") = std::vector<std::pair<std::string, std::string>>(), py::arg("keep_alive") = true)
@@ -138,7 +145,8 @@ void BindHttp(py::module_& module) {
       .def("close", [](HttpHandle& http) { http->Close(); });
 }
 
-// --- gRPC --------------------------------------------------------------------------------------------------------------
+// --- gRPC
+// --------------------------------------------------------------------------------------------------------------
 
 // Beside the connection, the memory that its transport reads into.
 class GrpcHandle : public ConnectionHandle<GrpcConnection> {
@@ -189,12 +197,18 @@ void BindGrpc(py::module_& module) {
       .def("buffer", [](const GrpcHandle& grpc) { return grpc.read_view; })
       .def("received", &Received, py::arg("nbytes"))
       .def("take_calls", &TakeCalls)
-      .def("respond", [](GrpcHandle& grpc, int32_t call, const py::bytes& message) {
-             grpc->Respond(call, static_cast<std::string_view>(message));
-           }, py::arg("call"), py::arg("message"))
-      .def("fail", [](GrpcHandle& grpc, int32_t call, const std::string& code, std::string message) {
-             grpc->Fail(call, {CodeOfName(code), std::move(message)});
-           }, py::arg("call"), py::arg("code"), py::arg("message"))
+      .def(
+          "respond",
+          [](GrpcHandle& grpc, int32_t call, const py::bytes& message) {
+            grpc->Respond(call, static_cast<std::string_view>(message));
+          },
+          py::arg("call"), py::arg("message"))
+      .def(
+          "fail",
+          [](GrpcHandle& grpc, int32_t call, const std::string& code, std::string message) {
+            grpc->Fail(call, {CodeOfName(code), std::move(message)});
+          },
+          py::arg("call"), py::arg("code"), py::arg("message"))
       .def("in_flight", [](const GrpcHandle& grpc) { return grpc->in_flight(); })
       .def("drain", [](GrpcHandle& grpc) { grpc->Drain(); })
       .def("pause", [](GrpcHandle& grpc) { grpc->Pause(); })

@@ -117,6 +117,9 @@ py::dict FailuresDict(const ModelHandle& handle) {
 py::dict CountersDict(const ModelHandle& handle) {
   const ModelStatistics sum = handle.model()->Statistics();
   py::dict counters;
+  counters["request_success"] = sum.success.count;
+  counters["count"] = sum.inference_count;
+  counters["exec_count"] = sum.execution_count;
   counters["request_duration_us"] = sum.request_us;
   counters["queue_duration_us"] = sum.queue_us;
   counters["compute_input_duration_us"] = sum.compute_input_us;

@@ -12,8 +12,8 @@ namespace pyinfer {
 using ReleaseGil = pybind11::gil_scoped_release;
 using AcquireGil = pybind11::gil_scoped_acquire;
 
-// References to Python objects that core threads have let go of. They can not take the GIL for it (they may hold locks that
-// a thread with the GIL waits for), so the references are dropped by the next thread that comes by with the GIL.
+// References to Python objects that core threads have let go of. They can not take the GIL for it (they may hold locks
+// that a thread with the GIL waits for), so the references are dropped by the next thread that comes by with the GIL.
 class ObjectGraveyard {
  public:
   static ObjectGraveyard& Default() {

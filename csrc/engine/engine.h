@@ -25,8 +25,8 @@ class Engine final : public RequestAcceptor {
   // A model that no request can reach until it is published.
   std::shared_ptr<Model> CreateModel(ModelSpec spec) const { return Model::Create(std::move(spec), clock_); }
 
-  // Makes `models` the versions of `name` that are served; the highest is the default. `not_ready` are known, but refuse
-  // requests. When this returns, no request is pushed to a model that was served before and is not named now.
+  // Makes `models` the versions of `name` that are served; the highest is the default. `not_ready` are known, but
+  // refuse requests. When this returns, no request is pushed to a model that was served before and is not named now.
   void Publish(const std::string& name, const std::vector<std::shared_ptr<Model>>& models,
                const std::vector<int64_t>& not_ready);
   void Withdraw(const std::string& name);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // model.h - one version of one model: its queue, its instances, its statistics. Any thread, except where told.
 //
-// A model accepts requests until Drain() or Stop(). Its instances pull batches: those of native executors on threads of the core,
-// others wherever NextBatch() is called from.
+// A model accepts requests until Drain() or Stop(). Its instances pull batches: those of native executors on threads of
+// the core, others wherever NextBatch() is called from.
 #pragma once
 
 #include <atomic>
@@ -42,7 +42,8 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   TimeNs RipeAt(TimeNs now) const { return source_.RipeAt(now); }
 
   // Starts a thread for each name, pulling batches into `executor`, which they share one batch at a time.
-  Status StartNative(const std::string& kind, const ExecutorParameters& parameters, const std::vector<std::string>& names);
+  Status StartNative(const std::string& kind, const ExecutorParameters& parameters,
+                     const std::vector<std::string>& names);
 
   // Accepts nothing more; waits until everything accepted is answered. False when the time is up.
   bool Drain(std::chrono::nanoseconds timeout);

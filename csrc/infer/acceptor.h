@@ -21,8 +21,8 @@ class RequestAcceptor {
   // returns. The request is dispatched by the next Dispatch() at the latest. Any thread.
   virtual void Submit(RequestPtr request) = 0;
 
-  // Wakes (or runs, where that is quicker) the instances that have work since the last call, and answers what was cancelled
-  // or has expired in a queue. Called once for a burst of submissions. Any thread.
+  // Wakes (or runs, where that is quicker) the instances that have work since the last call, and answers what was
+  // cancelled or has expired in a queue. Called once for a burst of submissions. Any thread.
   virtual void Dispatch() = 0;
 
   // Notes that some request was cancelled: the next Dispatch looks for it in the queues. Any thread.

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // request.h - one inference request, and the promise that it is answered exactly once.
 //
-// A protocol makes a Request with a sink and hands it to the engine; from there it has one owner at a time. Answer() may be called
-// once, by the owner. A request that is destroyed unanswered answers itself with an internal error: no path through the
-// scheduler can lose one.
+// A protocol makes a Request with a sink and hands it to the engine; from there it has one owner at a time. Answer()
+// may be called once, by the owner. A request that is destroyed unanswered answers itself with an internal error: no
+// path through the scheduler can lose one.
 #pragma once
 
 #include <cstdint>
@@ -50,10 +50,10 @@ class Request {
   Parameters parameters;                       // custom ones only
 
   // Found out on the way; written by the engine and the scheduler.
-  std::shared_ptr<const ModelSpec> model;        // set before validation
-  std::shared_ptr<RequestObserver> observer;     // set on acceptance
-  int64_t batch_size = 1;                        // rows; 1 where the model has no batch dimension
-  FailureReason failure = FailureReason::kOther; // what to count if the answer is an error
+  std::shared_ptr<const ModelSpec> model;         // set before validation
+  std::shared_ptr<RequestObserver> observer;      // set on acceptance
+  int64_t batch_size = 1;                         // rows; 1 where the model has no batch dimension
+  FailureReason failure = FailureReason::kOther;  // what to count if the answer is an error
   Timeline timeline;
 
   bool answered() const { return sink_ == nullptr; }

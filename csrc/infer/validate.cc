@@ -3,10 +3,12 @@
 
 #include <algorithm>
 
+#include "base/quoted.h"
+
 namespace pyinfer {
 namespace {
 
-std::string Quoted(std::string_view name) { return "'" + std::string(name) + "'"; }
+std::string Quoted(std::string_view name) { return QuotedForError(name); }
 
 // "['A','B']"
 std::string NameList(const std::vector<std::string>& names) {
@@ -115,8 +117,8 @@ Status CheckBatch(const ModelSpec& model, const Tensor& input, bool first, int64
     return Status::InvalidArg("inference request batch-size must be >= 0 for " + Quoted(model.name));
   }
   if (batch_size > model.batching.max_batch_size) {
-    return Status::InvalidArg("inference request batch-size must be <= " + std::to_string(model.batching.max_batch_size) +
-                              " for " + Quoted(model.name));
+    return Status::InvalidArg("inference request batch-size must be <= " +
+                              std::to_string(model.batching.max_batch_size) + " for " + Quoted(model.name));
   }
   return Status();
 }
@@ -124,8 +126,8 @@ Status CheckBatch(const ModelSpec& model, const Tensor& input, bool first, int64
 Status CheckData(const ModelSpec& model, const Tensor& input) {
   const auto count = ElementCount(input.shape);
   if (!count) {
-    return Status::InvalidArg("the shape " + ShapeText(input.shape) + " of input " + Quoted(input.name) + " for model " +
-                              Quoted(model.name) + " is too large");
+    return Status::InvalidArg("the shape " + ShapeText(input.shape) + " of input " + Quoted(input.name) +
+                              " for model " + Quoted(model.name) + " is too large");
   }
   if (input.dtype == DType::kBytes) {
     return CheckBytes(input.data.view(), *count, "inference input " + Quoted(input.name));
@@ -134,14 +136,15 @@ Status CheckData(const ModelSpec& model, const Tensor& input) {
   if (expected && *expected == input.data.size()) return Status();
   return Status::InvalidArg("input byte size mismatch for input " + Quoted(input.name) + " for model " +
                             Quoted(model.name) + ". Expected " +
-                            (expected ? std::to_string(*expected) : std::string("more than can be addressed")) + ", got " +
-                            std::to_string(input.data.size()));
+                            (expected ? std::to_string(*expected) : std::string("more than can be addressed")) +
+                            ", got " + std::to_string(input.data.size()));
 }
 
 Status CheckInput(const ModelSpec& model, const TensorSpec& spec, Tensor& input, bool first, int64_t& batch_size) {
   if (input.dtype != spec.dtype) {
-    return Status::InvalidArg("inference input " + Quoted(input.name) + " data-type is " + Quoted(DTypeName(input.dtype)) +
-                              ", but model " + Quoted(model.name) + " expects " + Quoted(DTypeName(spec.dtype)));
+    return Status::InvalidArg("inference input " + Quoted(input.name) + " data-type is " +
+                              Quoted(DTypeName(input.dtype)) + ", but model " + Quoted(model.name) + " expects " +
+                              Quoted(DTypeName(spec.dtype)));
   }
   if (Status status = CheckBatch(model, input, first, batch_size); !status.ok()) return status;
   const size_t at = model.has_batch_dimension() ? 1 : 0;

@@ -12,15 +12,15 @@
 namespace pyinfer {
 
 // Checks names, counts, data types, shapes (variable and batch dimensions), byte sizes, BYTES elements and requested
-// outputs against the request's model. On success sets request.batch_size and orders the inputs as the model lists them.
-// May be called again, also for another model. Allocates nothing that depends on a declared shape.
+// outputs against the request's model. On success sets request.batch_size and orders the inputs as the model lists
+// them. May be called again, also for another model. Allocates nothing that depends on a declared shape.
 Status ValidateRequest(Request& request);
 
 // Gives the inputs of a validated request the shape that the executor sees (the configuration's reshape).
 void ReshapeInputs(Request& request);
 
-// Checks that `output` is what the model promises for a request of `batch_size` rows, and gives it the shape that clients see.
-// `output.shape` comes as the executor made it. An Internal status names the fault.
+// Checks that `output` is what the model promises for a request of `batch_size` rows, and gives it the shape that
+// clients see. `output.shape` comes as the executor made it. An Internal status names the fault.
 Status ValidateOutput(const ModelSpec& model, int64_t batch_size, Tensor& output);
 
 }  // namespace pyinfer

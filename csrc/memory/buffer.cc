@@ -2,20 +2,11 @@
 #include "memory/buffer.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <new>
 
 #include "memory/pool.h"
 
 namespace pyinfer {
 namespace {
-
-// Memory of malloc, as GrowingBuffer collects it.
-class MallocBuffer final : public Buffer {
- public:
-  MallocBuffer(uint8_t* data, size_t size) : Buffer(data, size) {}
-  ~MallocBuffer() override { std::free(data_); }
-};
 
 class StringBuffer final : public Buffer {
  public:
@@ -39,22 +30,11 @@ Slice Slice::Copy(const void* data, size_t size) {
   return Slice(std::move(buffer), 0, size);
 }
 
-GrowingBuffer::~GrowingBuffer() { std::free(data_); }
-
 GrowingBuffer& GrowingBuffer::operator=(GrowingBuffer&& other) noexcept {
-  std::swap(data_, other.data_);
-  std::swap(size_, other.size_);
-  std::swap(capacity_, other.capacity_);
+  block_ = std::move(other.block_);
+  size_ = std::exchange(other.size_, 0);
+  expected_ = std::exchange(other.expected_, 0);
   return *this;
-}
-
-void GrowingBuffer::Reserve(size_t capacity) {
-  if (capacity <= capacity_) return;
-  size_t grown = std::max(capacity, capacity_ * 2);
-  void* moved = std::realloc(data_, grown + kBufferPadding);
-  if (moved == nullptr) throw std::bad_alloc();
-  data_ = static_cast<uint8_t*>(moved);
-  capacity_ = grown;
 }
 
 void GrowingBuffer::Append(const void* bytes, size_t size) {
@@ -64,17 +44,23 @@ void GrowingBuffer::Append(const void* bytes, size_t size) {
 }
 
 uint8_t* GrowingBuffer::Prepare(size_t size) {
-  Reserve(size_ + size);
-  return data_ + size_;
+  const size_t needed = size_ + size;
+  const size_t capacity = block_ ? block_->size() : 0;
+  if (needed > capacity || !block_) {
+    const size_t expected = std::min(expected_, needed * kGrowth);
+    BufferPtr grown = Buffer::Allocate(std::max({needed, expected, capacity * 2}));
+    if (size_ != 0) std::memcpy(grown->data(), block_->data(), size_);
+    block_ = std::move(grown);
+  }
+  return block_->data() + size_;
 }
 
 Slice GrowingBuffer::Take() {
-  if (data_ == nullptr) return Slice::Copy(nullptr, 0);
-  std::memset(data_ + size_, 0, kBufferPadding);
-  auto owner = std::make_shared<MallocBuffer>(data_, size_);
-  data_ = nullptr;
-  size_ = capacity_ = 0;
-  return Slice(std::move(owner));
+  if (!block_) return Slice::Copy(nullptr, 0);
+  Slice taken(std::move(block_), 0, size_);
+  block_ = nullptr;
+  size_ = expected_ = 0;
+  return taken;
 }
 
 }  // namespace pyinfer

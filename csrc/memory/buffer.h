@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // buffer.h - ref-counted bytes, and slices of them.
 //
-// A Buffer is a block of memory with a count of owners; the last owner frees it on whatever thread it is, without any lock of an
-// interpreter. A Slice is a range of a Buffer that keeps it alive: tensors, messages and answers are slices, so that
-// handing data on never copies it. The bytes of a buffer are written before it is shared and never after.
+// A Buffer is a block of memory with a count of owners; the last owner frees it on whatever thread it is, without any
+// lock of an interpreter. A Slice is a range of a Buffer that keeps it alive: tensors, messages and answers are slices,
+// so that handing data on never copies it. The bytes of a buffer are written before it is shared and never after.
 #pragma once
 
 #include <cstddef>
@@ -25,7 +25,7 @@ class Buffer {
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
 
-  // Uninitialised memory of `size` bytes, aligned to 64, with kBufferPadding readable bytes behind.
+  // Uninitialised memory of `size` bytes, aligned to 16, with kBufferPadding readable bytes behind.
   static std::shared_ptr<Buffer> Allocate(size_t size);
   // Takes the string's memory over. No padding is promised.
   static std::shared_ptr<Buffer> FromString(std::string bytes);
@@ -73,33 +73,36 @@ class Slice {
   size_t size_ = 0;
 };
 
-// Bytes that arrive in pieces: grows by doubling from what has been received, never from what was announced.
-// Memory is moved by the kernel, not copied, once it is large.
+// Bytes that arrive in pieces. Grows with what has been received, never to what was merely announced: an announcement
+// only lets it grow faster.
 class GrowingBuffer {
  public:
   GrowingBuffer() = default;
-  ~GrowingBuffer();
   GrowingBuffer(GrowingBuffer&& other) noexcept { *this = std::move(other); }
   GrowingBuffer& operator=(GrowingBuffer&& other) noexcept;
   GrowingBuffer(const GrowingBuffer&) = delete;
   GrowingBuffer& operator=(const GrowingBuffer&) = delete;
 
+  // How many bytes there will probably be in all.
+  void Expect(size_t size) { expected_ = size; }
+
   void Append(const void* bytes, size_t size);
   // Room for `size` more bytes, to be written by the caller; they count once Commit is called.
   uint8_t* Prepare(size_t size);
   void Commit(size_t size) { size_ += size; }
-  const uint8_t* data() const { return data_; }
+  const uint8_t* data() const { return block_ ? block_->data() : nullptr; }
   size_t size() const { return size_; }
 
   // The bytes so far as one slice (with kBufferPadding readable bytes behind); this buffer is empty afterwards.
   Slice Take();
 
  private:
-  void Reserve(size_t capacity);
+  // Received bytes buy this many times their size in memory.
+  static constexpr size_t kGrowth = 8;
 
-  uint8_t* data_ = nullptr;
+  BufferPtr block_;
   size_t size_ = 0;
-  size_t capacity_ = 0;
+  size_t expected_ = 0;
 };
 
 }  // namespace pyinfer

@@ -23,6 +23,16 @@ class PlainBuffer final : public Buffer {
   ~PlainBuffer() override { std::free(data_); }
 };
 
+// Object, count and bytes in one allocation: most messages are this small.
+class SmallBuffer final : public Buffer {
+ public:
+  static constexpr size_t kSize = 512;
+  explicit SmallBuffer(size_t size) : Buffer(bytes_, size) {}
+
+ private:
+  alignas(16) uint8_t bytes_[kSize + kBufferPadding];
+};
+
 }  // namespace
 
 class PooledBuffer final : public Buffer {
@@ -50,6 +60,7 @@ Pool& Pool::Default() {
 }
 
 BufferPtr Pool::Allocate(size_t size) {
+  if (size <= SmallBuffer::kSize) return std::make_shared<SmallBuffer>(size);
   size_t size_class = kSmallestClass;
   while (size_class <= kLargestClass && (size_t{1} << size_class) < size) ++size_class;
   if (size <= (size_t{1} << (kSmallestClass - 1)) || size_class > kLargestClass) {

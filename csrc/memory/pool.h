@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // pool.h - reuse of buffers, so that a steady load allocates nothing.
 //
-// Blocks are kept in power-of-two classes. Small blocks are left to malloc, which is as fast; very large ones are returned
-// to the system at once. What the pool keeps is bounded. Any thread.
+// Blocks are kept in power-of-two classes. Small blocks are left to malloc, which is as fast; very large ones are
+// returned to the system at once. What the pool keeps is bounded. Any thread.
 #pragma once
 
 #include <array>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// connection.h - what the connections of one event loop have in common: bytes to be written, and the mailbox through which
-// answers made on other threads reach them.
+// connection.h - what the connections of one event loop have in common: bytes to be written, and the mailbox through
+// which answers made on other threads reach them.
 //
 // Thread rule: everything belongs to the loop's thread, except Mailbox::Post.
 #pragma once
@@ -26,9 +26,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   uint64_t id() const { return id_; }
 
-  // Moves what may be written now to `output`, at most about kWriteLimit bytes. Returns true where the connection is to be closed
-  // after it. Called for connections marked by Mailbox::MarkReady. If more is left than the limit allowed, the connection
-  // marks itself again when the transport resumes.
+  // Moves what may be written now to `output`, at most about kWriteLimit bytes. Returns true where the connection is to
+  // be closed after it. Called for connections marked by Mailbox::MarkReady. If more is left than the limit allowed,
+  // the connection marks itself again when the transport resumes.
   virtual bool TakeOutput(Output& output) = 0;
 
   // The transport can not take more: nothing is handed out until Resume.
@@ -76,8 +76,8 @@ class Mailbox : public std::enable_shared_from_this<Mailbox> {
   using Timer = std::multimap<TimeNs, std::function<void()>>::iterator;
   Timer AddTimer(TimeNs when, std::function<void()> expire) { return timers_.emplace(when, std::move(expire)); }
   void RemoveTimer(Timer timer) { timers_.erase(timer); }
-  // When Flush must be called although nothing happens: 1 (at once) where a connection has more to write than one Flush hands
-  // out, otherwise the next timer's time; 0 for never.
+  // When Flush must be called although nothing happens: 1 (at once) where a connection has more to write than one Flush
+  // hands out, otherwise the next timer's time; 0 for never.
   TimeNs NextFlush() const { return !ready_.empty() ? 1 : timers_.empty() ? 0 : timers_.begin()->first; }
 
   // Dispatches submitted requests, delivers answers, and returns what the marked connections have to write.

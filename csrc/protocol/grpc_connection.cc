@@ -3,75 +3,18 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <limits>
 
 #include "protocol/error_map.h"
 #include "protocol/v2_grpc.h"
+#include "wire/grpc_text.h"
 #include "wire/gzip.h"
 
 namespace pyinfer {
 namespace {
 
 constexpr std::string_view kInferPath = "/inference.GRPCInferenceService/ModelInfer";
-constexpr std::string_view kContentType = "application/grpc";
 constexpr size_t kPrefixSize = 5;
-
-// Percent-encodes what may not stand in a grpc-message: everything but printable ASCII without '%'.
-std::string EncodeMessage(std::string_view message) {
-  constexpr std::string_view kHex = "0123456789ABCDEF";
-  std::string encoded;
-  encoded.reserve(message.size());
-  for (const char c : message.substr(0, 4096)) {
-    if (c >= ' ' && c <= '~' && c != '%') {
-      encoded += c;
-    } else {
-      const auto byte = static_cast<unsigned char>(c);
-      encoded += {'%', kHex[byte >> 4], kHex[byte & 15]};
-    }
-  }
-  return encoded;
-}
-
-// "<1 to 8 digits><unit>" in nanoseconds, at most 100 years; nothing where it is malformed.
-std::optional<int64_t> ParseTimeout(std::string_view text) {
-  if (text.size() < 2 || text.size() > 9) return std::nullopt;
-  int64_t value = 0;
-  const char* unit = text.data() + text.size() - 1;
-  const auto [end, error] = std::from_chars(text.data(), unit, value);
-  if (error != std::errc() || end != unit || value < 0 || text[0] == '-') return std::nullopt;
-  int64_t scale = 0;
-  switch (*unit) {
-    case 'H':
-      scale = 3600'000'000'000;
-      break;
-    case 'M':
-      scale = 60'000'000'000;
-      break;
-    case 'S':
-      scale = 1'000'000'000;
-      break;
-    case 'm':
-      scale = 1'000'000;
-      break;
-    case 'u':
-      scale = 1'000;
-      break;
-    case 'n':
-      scale = 1;
-      break;
-    default:
-      return std::nullopt;
-  }
-  constexpr int64_t kLongest = int64_t{100} * 365 * 24 * 3600'000'000'000 / 2;
-  return value > kLongest / scale ? kLongest : value * scale;
-}
-
-bool IsGrpcContentType(std::string_view type) {
-  if (type.substr(0, kContentType.size()) != kContentType) return false;
-  const std::string_view rest = type.substr(kContentType.size());
-  return rest.empty() || rest == "+proto" || rest[0] == ';';
-}
 
 Status TooLarge(uint64_t size, uint64_t limit) {
   return {Code::kResourceExhausted,
@@ -159,7 +102,8 @@ GrpcConnection::GrpcConnection(std::shared_ptr<Mailbox> mailbox, uint64_t id, st
         return http2;
       }()) {}
 
-GrpcConnection::~GrpcConnection() = default;
+// Its timers must not outlive it.
+GrpcConnection::~GrpcConnection() { Close(); }
 
 void GrpcConnection::Receive(const uint8_t* data, size_t size) {
   if (closed_) return;
@@ -201,8 +145,9 @@ Status GrpcConnection::CheckHeaders(const Call& call) const {
 
 Status GrpcConnection::StartDeadline(int32_t stream, Call& call) {
   if (!call.has_timeout) return Status();
-  const auto timeout = ParseTimeout(call.timeout);
-  if (!timeout) return Status::Internal("malformed grpc-timeout: expecting up to 8 digits and a unit (H, M, S, m, u, n)");
+  const auto timeout = ParseGrpcTimeout(call.timeout);
+  if (!timeout)
+    return Status::Internal("malformed grpc-timeout: expecting up to 8 digits and a unit (H, M, S, m, u, n)");
   if (*timeout == 0) return {Code::kDeadlineExceeded, "Deadline Exceeded"};
   call.deadline = mailbox_->AddTimer(call.received + *timeout, [this, stream] { Expire(stream); });
   return Status();
@@ -215,6 +160,7 @@ void GrpcConnection::OnHeadersEnd(int32_t stream) {
   if (!call.post || !call.grpc) {
     call.answered = true;
     session_.RespondHeaders(stream, {{":status", call.post ? "415" : "405"}});
+    session_.StopReceiving(stream);
     return;
   }
   if (call.path == kInferPath) {
@@ -242,6 +188,7 @@ void GrpcConnection::OnData(int32_t stream, const uint8_t* data, size_t size) {
     if (call->message_size > options_->max_message_size) {
       return SendStatus(stream, *call, TooLarge(call->message_size, options_->max_message_size));
     }
+    call->message.Expect(static_cast<size_t>(call->message_size));
   }
   if (size > call->message_size - call->message.size()) {
     call->overlong = true;
@@ -311,7 +258,7 @@ void GrpcConnection::Fail(int32_t id, const Status& status) {
 
 void GrpcConnection::SendMessage(int32_t stream, Call& call, Output message) {
   Forget(call);
-  session_.Respond(stream, {{":status", "200"}, {"content-type", kContentType}}, std::move(message),
+  session_.Respond(stream, {{":status", "200"}, {"content-type", kGrpcContentType}}, std::move(message),
                    {{"grpc-status", "0"}});
   mailbox_->MarkReady(*this);
 }
@@ -319,8 +266,8 @@ void GrpcConnection::SendMessage(int32_t stream, Call& call, Output message) {
 void GrpcConnection::SendStatus(int32_t stream, Call& call, const Status& status) {
   Forget(call);
   const std::string code = std::to_string(ErrorRowOf(status.code()).grpc_status);
-  const std::string message = EncodeMessage(status.message());
-  Headers headers = {{":status", "200"}, {"content-type", kContentType}, {"grpc-status", code}};
+  const std::string message = EncodeGrpcMessage(status.message());
+  Headers headers = {{":status", "200"}, {"content-type", kGrpcContentType}, {"grpc-status", code}};
   if (!message.empty()) headers.emplace_back("grpc-message", message);
   if (status.code() == Code::kUnsupported) headers.emplace_back("grpc-accept-encoding", "identity,deflate,gzip");
   session_.RespondHeaders(stream, headers);

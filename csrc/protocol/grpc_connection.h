@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // grpc_connection.h - gRPC over one HTTP/2 connection: unary calls in, answers out.
 //
-// ModelInfer is decoded, submitted and answered here. Other unary calls whose path is known are collected and handed out by
-// TakeCalls; whoever takes them answers by Respond or Fail. Loop thread.
+// ModelInfer is decoded, submitted and answered here. Other unary calls whose path is known are collected and handed
+// out by TakeCalls; whoever takes them answers by Respond or Fail. Loop thread.
 //
-// Source: "gRPC over HTTP2" protocol description; statuses for malformed calls as its reference implementations have them.
+// Source: "gRPC over HTTP2" protocol description; statuses for malformed calls as its reference implementations have
+// them.
 #pragma once
 
 #include <atomic>

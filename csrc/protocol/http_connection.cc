@@ -18,7 +18,8 @@ constexpr size_t kInlineCompressed = size_t{8} << 10;
 // Room for a body grows with what has been received, from this.
 constexpr size_t kFirstRoom = size_t{256} << 10;
 
-// Moves what fits from `answer`, of which the first `piece` pieces and `offset` bytes of the next are gone; true when all is gone.
+// Moves what fits from `answer`, of which the first `piece` pieces and `offset` bytes of the next are gone; true when
+// all is gone.
 bool MoveSome(Output& answer, size_t& piece, size_t& offset, Output& output) {
   if (output.size() >= Connection::kWriteLimit) return false;
   if (output.empty() && piece == 0 && offset == 0 && answer.size() <= Connection::kWriteLimit) {

@@ -39,8 +39,10 @@ Status AddParameter(std::string name, ParameterValue value, Request& request) {
     return std::holds_alternative<bool>(value) ? Status() : WrongType(name, "a boolean");
   }
   if (name.rfind("triton_", 0) == 0) {
-    return Status::InvalidArg("parameter keys starting with 'triton_' are reserved for Triton usage and should not be "
-                              "specified, got '" + name + "'");
+    return Status::InvalidArg(
+        "parameter keys starting with 'triton_' are reserved for Triton usage and should not be "
+        "specified, got '" +
+        name + "'");
   }
   request.parameters.emplace_back(std::move(name), std::move(value));
   return Status();
@@ -62,6 +64,9 @@ StatusOr<int64_t> ParseVersion(std::string_view text) {
   if (text.empty()) return int64_t{-1};
   int64_t version = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), version);
+  if (error == std::errc::result_out_of_range && text[0] != '-' && end == text.data() + text.size()) {
+    return Status::NotFound("Request for unknown model: version " + std::string(text.substr(0, 64)) + " is not found");
+  }
   if (error != std::errc() || end != text.data() + text.size() || version < 0) {
     const std::string shown(text.substr(0, 64));
     return Status::InvalidArg("failed to get model version from specified version string '" + shown +

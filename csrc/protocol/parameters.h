@@ -12,18 +12,20 @@
 
 namespace pyinfer {
 
-// Gives `value` the place in `request` that `name` stands for. The sequence parameters, priority and timeout are checked and
-// have no effect: the models of this version keep no state between requests and have one queue. InvalidArg for a reserved
-// name or a value of the wrong type.
+// Gives `value` the place in `request` that `name` stands for. The sequence parameters, priority and timeout are
+// checked and have no effect: the models of this version keep no state between requests and have one queue. InvalidArg
+// for a reserved name or a value of the wrong type.
 Status AddParameter(std::string name, ParameterValue value, Request& request);
 
 // True for the parameters of the request that AddParameter checks and keeps no trace of.
 bool IsSchedulingParameter(std::string_view name);
 
-// Refuses the parameters of an input or a requested output that this version does not offer (shared memory, classification).
+// Refuses the parameters of an input or a requested output that this version does not offer (shared memory,
+// classification).
 Status CheckTensorParameter(std::string_view name, std::string_view tensor);
 
-// "" means the latest version: -1. InvalidArg where the text is not a version number.
+// "" means the latest version: -1. InvalidArg where the text is not a version number,
+// NotFound where it is one that no model can have.
 StatusOr<int64_t> ParseVersion(std::string_view text);
 
 }  // namespace pyinfer

@@ -4,11 +4,6 @@
 #include <algorithm>
 
 namespace pyinfer {
-namespace {
-
-constexpr size_t kQuotedSize = 256;
-
-}  // namespace
 
 Status CheckRequestId(std::string_view id) {
   if (id.size() > kMaxRequestIdSize) {
@@ -20,13 +15,6 @@ Status CheckRequestId(std::string_view id) {
     return byte < 0x20 || byte == 0x7f;
   });
   return control ? Status::InvalidArg("the request id contains a control character") : Status();
-}
-
-std::string QuotedForError(std::string_view text) {
-  if (text.size() <= kQuotedSize) return "'" + std::string(text) + "'";
-  size_t end = kQuotedSize;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;  // not inside a UTF-8 character
-  return "'" + std::string(text.substr(0, end)) + "...'";
 }
 
 }  // namespace pyinfer

@@ -2,9 +2,9 @@
 // request_rules.h - rules about the texts of clients that are the same in every protocol.
 #pragma once
 
-#include <string>
 #include <string_view>
 
+#include "base/quoted.h"
 #include "base/status.h"
 
 namespace pyinfer {
@@ -12,8 +12,5 @@ namespace pyinfer {
 // An id is repeated in answers, error texts and logs: it is at most this long and has no control characters.
 inline constexpr size_t kMaxRequestIdSize = 4096;
 Status CheckRequestId(std::string_view id);
-
-// `text` in single quotes, cut where it is too long for an error text.
-std::string QuotedForError(std::string_view text);
 
 }  // namespace pyinfer

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "protocol/v2_grpc.h"
 
+#include <limits>
+#include <optional>
 #include <protozero/pbf_reader.hpp>
 #include <protozero/pbf_writer.hpp>
 #include <protozero/varint.hpp>
 
-#include <limits>
-#include <optional>
-
 #include "protocol/parameters.h"
+#include "protocol/request_rules.h"
 #include "protocol/v2_grpc_contents.h"
 #include "wire/utf8.h"
 
@@ -214,6 +214,7 @@ Status ReadFields(const Slice& message, Request& request, RequestMessage& parts)
         reader.skip();
     }
   }
+  if (status.ok()) status = CheckRequestId(request.id);
   if (!status.ok()) return status;
   StatusOr<int64_t> number = ParseVersion(version);
   if (!number.ok()) return number.status();

@@ -11,7 +11,17 @@ using protozero::pbf_reader;
 using protozero::pbf_wire_type;
 
 // Field numbers of InferTensorContents.
-enum Field : uint32_t { kNone = 0, kBool = 1, kInt = 2, kInt64 = 3, kUint = 4, kUint64 = 5, kFp32 = 6, kFp64 = 7, kBytes = 8 };
+enum Field : uint32_t {
+  kNone = 0,
+  kBool = 1,
+  kInt = 2,
+  kInt64 = 3,
+  kUint = 4,
+  kUint64 = 5,
+  kFp32 = 6,
+  kFp64 = 7,
+  kBytes = 8
+};
 
 Field FieldOf(DType dtype) {
   switch (dtype) {
@@ -65,7 +75,8 @@ std::string_view TypeOfField(uint32_t field) {
 template <typename T, typename V>
 bool AppendAs(V value, GrowingBuffer& out) {
   if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) {
-    if (value < static_cast<V>(std::numeric_limits<T>::min()) || value > static_cast<V>(std::numeric_limits<T>::max())) {
+    if (value < static_cast<V>(std::numeric_limits<T>::min()) ||
+        value > static_cast<V>(std::numeric_limits<T>::max())) {
       return false;
     }
   }
@@ -146,7 +157,8 @@ StatusOr<Slice> ReadContents(pbf_reader contents, DType dtype, const std::string
     if (field != expected) {
       // A field of the right type is there as well: the data was given twice.
       if (data.size() != 0) {
-        return Status::InvalidArg("unexpected explicit tensor data for " + where + ", binary data was already supplied.");
+        return Status::InvalidArg("unexpected explicit tensor data for " + where +
+                                  ", binary data was already supplied.");
       }
       return Status::InvalidArg("unexpected explicit tensor data for " + where + " of type '" +
                                 std::string(TypeOfField(field)) + "', expected datatype '" +

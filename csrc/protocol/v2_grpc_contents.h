@@ -11,8 +11,8 @@
 
 namespace pyinfer::v2_grpc {
 
-// The elements of the one field of `contents` that serves `dtype`, packed or not, little-endian; BYTES elements get their length prefix.
-// `where` names the tensor in errors. Throws protozero::exception where the message is malformed.
+// The elements of the one field of `contents` that serves `dtype`, packed or not, little-endian; BYTES elements get
+// their length prefix. `where` names the tensor in errors. Throws protozero::exception where the message is malformed.
 StatusOr<Slice> ReadContents(protozero::pbf_reader contents, DType dtype, const std::string& where);
 
 }  // namespace pyinfer::v2_grpc

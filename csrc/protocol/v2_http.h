@@ -34,18 +34,19 @@ struct AnswerFormat {
   bool keep_alive = true;
 };
 
-// How many bytes of a body of `body_size` are JSON, from the text of Inference-Header-Content-Length (nothing: the header was
-// not sent). 0 means that the whole body is one raw tensor.
+// How many bytes of a body of `body_size` are JSON, from the text of Inference-Header-Content-Length (nothing: the
+// header was not sent). 0 means that the whole body is one raw tensor.
 StatusOr<size_t> ReadJsonSize(const std::optional<std::string>& header_length, size_t body_size);
 
-// Reads the plain (decompressed) body of an infer request into `request`: id, parameters, inputs, requested outputs. Binary inputs
-// are slices of `body`, and so of any alignment; JSON data is copied into a buffer sized by the elements received.
-// Requires: request.model is set; 64 readable bytes behind the body. Does not validate against the model: ValidateRequest does.
+// Reads the plain (decompressed) body of an infer request into `request`: id, parameters, inputs, requested outputs.
+// Binary inputs are slices of `body`, and so of any alignment; JSON data is copied into a buffer sized by the elements
+// received. Requires: request.model is set; 64 readable bytes behind the body. Does not validate against the model:
+// ValidateRequest does.
 Status ReadRequest(const Slice& body, const std::optional<std::string>& header_length, size_t max_input_size,
-                        Request& request, OutputFormat& outputs);
+                   Request& request, OutputFormat& outputs);
 
-// The whole HTTP answer. `response` may be an error, and is answered with one where it can not be written as asked. Tensor data is
-// shared, not copied, where it is large.
+// The whole HTTP answer. `response` may be an error, and is answered with one where it can not be written as asked.
+// Tensor data is shared, not copied, where it is large.
 Output WriteResponse(const Request& request, const Response& response, const AnswerFormat& format);
 
 // The HTTP answer {"error": <text>}.

@@ -106,9 +106,9 @@ Status WrongElement(const Tensor& input) {
 }
 
 Status TooLarge(const Tensor& input, uint64_t size, size_t max_size) {
-  return Status::InvalidArg("the data of input " + QuotedForError(input.name) + " has a size of " + std::to_string(size) +
-                            " bytes, which exceeds the maximum allowed value of " + std::to_string(max_size) +
-                            " bytes. Use --http-max-input-size to increase the limit.");
+  return Status::InvalidArg("the data of input " + QuotedForError(input.name) + " has a size of " +
+                            std::to_string(size) + " bytes, which exceeds the maximum allowed value of " +
+                            std::to_string(max_size) + " bytes. Use --http-max-input-size to increase the limit.");
 }
 
 template <typename T>

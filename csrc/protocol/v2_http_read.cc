@@ -10,99 +10,15 @@
 #include "protocol/request_rules.h"
 #include "protocol/v2_http.h"
 #include "protocol/v2_http_data.h"
+#include "protocol/v2_http_members.h"
 #include "wire/json.h"
 
 namespace pyinfer::v2_http {
 namespace {
 
-constexpr size_t kMaxRank = 64;
 constexpr size_t kShownHeader = 64;
 // A request may list this many more inputs than its model has and still be told which of them is wrong.
 constexpr size_t kExtraInputs = 64;
-
-using Member = std::optional<JsonValue>;
-
-Status Unparsable(std::string_view member, std::string_view reason) {
-  return Status::InvalidArg("Unable to parse " + QuotedForError(member) + ": " + std::string(reason));
-}
-
-Status Missing(std::string_view member) {
-  return Unparsable(member, "attempt to access non-existing object member '" + std::string(member) + "'");
-}
-
-Status ReadString(const Member& value, std::string_view member, std::string& out) {
-  if (!value) return Missing(member);
-  std::string_view text;
-  if (value->get_string().get(text) != simdjson::SUCCESS) {
-    return Unparsable(member, "attempt to access JSON non-string as string");
-  }
-  out = text;
-  return Status();
-}
-
-Status ReadUnsigned(const JsonValue& value, std::string_view member, uint64_t& out) {
-  if (value.get_uint64().get(out) == simdjson::SUCCESS) return Status();
-  return Unparsable(member, "attempt to access JSON non-unsigned-integer as unsigned-integer");
-}
-
-Status ReadBool(const JsonValue& value, std::string_view member, bool& out) {
-  if (value.get_bool().get(out) == simdjson::SUCCESS) return Status();
-  return Unparsable(member, "attempt to access JSON non-boolean as boolean");
-}
-
-// The object in `value`, its members checked for duplicates.
-StatusOr<JsonObject> ReadObject(const JsonValue& value, std::string_view member) {
-  JsonObject object;
-  if (value.get_object().get(object) != simdjson::SUCCESS) {
-    return Unparsable(member, "attempt to access JSON non-object as object");
-  }
-  if (Status status = CheckJsonMembers(object, QuotedForError(member)); !status.ok()) return status;
-  return object;
-}
-
-StatusOr<JsonArray> ReadArray(const JsonValue& value, std::string_view member) {
-  JsonArray array;
-  if (value.get_array().get(array) == simdjson::SUCCESS) return array;
-  return Unparsable(member, "attempt to access JSON non-array as array");
-}
-
-Status ReadShape(const Member& value, Shape& shape) {
-  if (!value) return Missing("shape");
-  StatusOr<JsonArray> dims = ReadArray(*value, "shape");
-  if (!dims.ok()) return dims.status();
-  if (dims->size() > kMaxRank) return Unparsable("shape", "it has more than " + std::to_string(kMaxRank) + " dimensions");
-  shape.reserve(dims->size());
-  for (const JsonValue dim : dims.value()) {
-    int64_t size = 0;
-    if (dim.get_int64().get(size) != simdjson::SUCCESS || size < 0) {
-      return Unparsable("shape", "attempt to access JSON non-unsigned-integer as unsigned-integer");
-    }
-    shape.push_back(size);
-  }
-  return Status();
-}
-
-// --- parameters -----------------------------------------------------------------------------------------------------------
-
-StatusOr<ParameterValue> ReadParameterValue(std::string_view name, const JsonValue& value) {
-  switch (value.type()) {
-    case JsonType::STRING:
-      return ParameterValue(std::string(value.get_string().value_unsafe()));
-    case JsonType::INT64:
-      return ParameterValue(value.get_int64().value_unsafe());
-    case JsonType::BOOL:
-      return ParameterValue(value.get_bool().value_unsafe());
-    case JsonType::DOUBLE:
-      return ParameterValue(value.get_double().value_unsafe());
-    case JsonType::UINT64:
-      // Ids of sequences and the like are unsigned: beyond int64 they are valid, and all mean the same here.
-      if (IsSchedulingParameter(name)) return ParameterValue(std::numeric_limits<int64_t>::max());
-      [[fallthrough]];
-    default:
-      return Status::InvalidArg("parameter " + QuotedForError(name) +
-                                " has invalid type. It should be either 'int', 'bool', or 'string'.");
-  }
-}
 
 Status ReadRequestParameters(const JsonValue& value, Request& request, OutputFormat& outputs) {
   StatusOr<JsonObject> members = ReadObject(value, "parameters");
@@ -120,8 +36,6 @@ Status ReadRequestParameters(const JsonValue& value, Request& request, OutputFor
   }
   return Status();
 }
-
-// --- inputs ---------------------------------------------------------------------------------------------------------------
 
 struct InputParameters {
   std::optional<uint64_t> binary_size;
@@ -198,7 +112,8 @@ Status ReadInput(const JsonValue& value, const ModelSpec& model, size_t max_size
   if (Status status = ReadString(datatype, "datatype", dtype_name); !status.ok()) return status;
   input.dtype = ParseDType(dtype_name);
   if (input.dtype == DType::kInvalid) {
-    return Status::InvalidArg("unknown datatype " + QuotedForError(dtype_name) + " of input " + QuotedForError(input.name));
+    return Status::InvalidArg("unknown datatype " + QuotedForError(dtype_name) + " of input " +
+                              QuotedForError(input.name));
   }
   if (Status status = ReadShape(shape, input.shape); !status.ok()) return status;
   InputParameters source;
@@ -228,8 +143,6 @@ Status ReadInputs(const Member& value, size_t max_size, BinaryPart& binary, Requ
   }
   return Status();
 }
-
-// --- outputs --------------------------------------------------------------------------------------------------------------
 
 Status ReadOutput(const JsonValue& value, std::string& name, bool& binary) {
   StatusOr<JsonObject> members = ReadObject(value, "outputs");
@@ -266,9 +179,8 @@ Status ReadOutputs(const JsonValue& value, Request& request, OutputFormat& outpu
   return Status();
 }
 
-// --- whole bodies ---------------------------------------------------------------------------------------------------------
-
-Status ReadJsonBody(const Slice& body, size_t json_size, size_t max_input_size, Request& request, OutputFormat& outputs) {
+Status ReadJsonBody(const Slice& body, size_t json_size, size_t max_input_size, Request& request,
+                    OutputFormat& outputs) {
   JsonDocument document;
   if (Status status = document.Parse(body.view().substr(0, json_size)); !status.ok()) return status;
   JsonObject root;
@@ -377,7 +289,7 @@ StatusOr<size_t> ReadJsonSize(const std::optional<std::string>& header_length, s
 }
 
 Status ReadRequest(const Slice& body, const std::optional<std::string>& header_length, size_t max_input_size,
-                        Request& request, OutputFormat& outputs) {
+                   Request& request, OutputFormat& outputs) {
   StatusOr<size_t> json_size = ReadJsonSize(header_length, body.size());
   if (!json_size.ok()) return json_size.status();
   const bool raw = header_length && json_size.value() == 0;

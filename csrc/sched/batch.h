@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // batch.h - requests that are executed together, and the collection of their answers.
 //
-// A Batch owns its requests from the moment it is taken from a queue. Answers are collected while the executor runs and sent
-// by Finish(), in request order. Every request of a batch is answered: what the executor left open is answered with an error, also
-// when the batch is destroyed unfinished. One thread at a time.
+// A Batch owns its requests from the moment it is taken from a queue. Answers are collected while the executor runs and
+// sent by Finish(), in request order. Every request of a batch is answered: what the executor left open is answered
+// with an error, also when the batch is destroyed unfinished. One thread at a time.
 #pragma once
 
 #include <memory>

@@ -2,6 +2,8 @@
 #include "sched/dynamic_source.h"
 
 #include <algorithm>
+#include <functional>
+#include <iterator>
 #include <utility>
 
 namespace pyinfer {
@@ -63,9 +65,9 @@ bool DynamicSource::Wake() {
 bool DynamicSource::Wait() {
   std::unique_lock<std::mutex> lock(mutex_);
   for (;;) {
-    const Decision decision = Decide(ViewLocked(), clock_.Now(), model_->batching);
+    const Decision decision = DecideLocked(ViewLocked(), clock_.Now());
     if (decision.kind == Decision::Kind::kTake) return true;
-    if (closed_) return !queue_.empty();
+    if (closed_) return false;
     ++waiting_;
     clock_.Wait(ripe_, lock, decision.until);
     --waiting_;
@@ -96,11 +98,22 @@ QueueView DynamicSource::ViewLocked() const {
   return view;
 }
 
-void DynamicSource::RemoveCancelledLocked(std::vector<RequestPtr>& removed) {
-  const auto keep = std::stable_partition(queue_.begin(), queue_.end(),
-                                          [](const RequestPtr& request) { return !request->cancelled(); });
-  for (auto it = keep; it != queue_.end(); ++it) removed.push_back(std::move(*it));
-  queue_.erase(keep, queue_.end());
+Decision DynamicSource::DecideLocked(const QueueView& view, TimeNs now) const {
+  const Decision decision = Decide(view, now, model_->batching);
+  // A closed queue has nothing to wait for: what is left goes as it is.
+  if (decision.kind == Decision::Kind::kWaitUntil && closed_) return Decision::Take(view.rows.size());
+  return decision;
+}
+
+bool DynamicSource::RemoveCancelledLocked(size_t count, std::vector<RequestPtr>& removed) {
+  const auto cancelled = [](const RequestPtr& request) { return request->cancelled(); };
+  const auto end = queue_.begin() + static_cast<std::ptrdiff_t>(count);
+  // Looked at twice, so that the common case moves nothing; once cancelled, a request stays so.
+  if (std::none_of(queue_.begin(), end, cancelled)) return false;
+  const auto gone = std::stable_partition(queue_.begin(), end, std::not_fn(cancelled));
+  std::move(gone, end, std::back_inserter(removed));
+  queue_.erase(gone, end);
+  return true;
 }
 
 Batch DynamicSource::Take(TimeNs now) {
@@ -110,17 +123,13 @@ Batch DynamicSource::Take(TimeNs now) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     for (;;) {
-      // A closed queue has nothing to wait for: what is left goes as it is.
       const QueueView view = ViewLocked();
-      Decision decision = Decide(view, now, model_->batching);
-      if (decision.kind == Decision::Kind::kWaitUntil && closed_) decision = Decision::Take(view.rows.size());
-      if (decision.kind != Decision::Kind::kTake) break;
-      for (size_t i = 0; i < decision.requests; ++i) {
-        RequestPtr request = std::move(queue_.front());
-        queue_.pop_front();
-        (request->cancelled() ? cancelled : taken).push_back(std::move(request));
-      }
-      if (!taken.empty()) break;
+      if (RemoveCancelledLocked(view.rows.size(), cancelled)) continue;
+      const Decision decision = DecideLocked(view, now);
+      const auto end = queue_.begin() + static_cast<std::ptrdiff_t>(decision.requests);
+      std::move(queue_.begin(), end, std::back_inserter(taken));
+      queue_.erase(queue_.begin(), end);
+      break;
     }
     more = !queue_.empty() && waiting_ != 0;
   }
@@ -132,7 +141,7 @@ Batch DynamicSource::Take(TimeNs now) {
 
 TimeNs DynamicSource::RipeAt(TimeNs now) const {
   std::lock_guard<std::mutex> lock(mutex_);
-  const Decision decision = Decide(ViewLocked(), now, model_->batching);
+  const Decision decision = DecideLocked(ViewLocked(), now);
   switch (decision.kind) {
     case Decision::Kind::kTake:
       return now;
@@ -148,7 +157,7 @@ void DynamicSource::Reap() {
   std::vector<RequestPtr> removed;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    RemoveCancelledLocked(removed);
+    RemoveCancelledLocked(queue_.size(), removed);
   }
   AnswerCancelled(removed);
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// dynamic_source.h - the queue of a model without state between requests, in order of arrival, with or without batching.
+// dynamic_source.h - the queue of a model without state between requests, in order of arrival, with or without
+// batching.
 #pragma once
 
 #include <condition_variable>
@@ -32,7 +33,9 @@ class DynamicSource final : public BatchSource {
 
  private:
   QueueView ViewLocked() const;
-  void RemoveCancelledLocked(std::vector<RequestPtr>& removed);
+  Decision DecideLocked(const QueueView& view, TimeNs now) const;
+  // Looks at the first `count` requests; false where none was cancelled.
+  bool RemoveCancelledLocked(size_t count, std::vector<RequestPtr>& removed);
 
   const std::shared_ptr<const ModelSpec> model_;
   const Clock& clock_;

@@ -35,23 +35,34 @@ Tensor PackOne(const Batch& batch, size_t input) {
   return packed;
 }
 
+// Unlike batch.rows(), which counts a request without rows as one.
+int64_t TrueRows(const Batch& batch) {
+  int64_t rows = 0;
+  for (size_t i = 0; i < batch.size(); ++i) rows += batch.request(i).batch_size;
+  return rows;
+}
+
 Status WrongRows(const Batch& batch, const Tensor& output) {
   return Status::Internal("the shape of output '" + output.name + "' of model '" + batch.model().name + "' is " +
-                          ShapeText(output.shape) + ", expected " + std::to_string(batch.rows()) + " rows");
+                          ShapeText(output.shape) + ", expected " + std::to_string(TrueRows(batch)) + " rows");
 }
 
 // Appends the requests' parts of `output` to `parts`.
 Status SplitOne(const Batch& batch, const Tensor& output, std::vector<std::vector<Tensor>>& parts) {
-  const auto count = ElementCount(output.shape);
-  if (output.shape.empty() || output.shape[0] != batch.rows() || !count) return WrongRows(batch, output);
-  const size_t row_elements = static_cast<size_t>(*count) / static_cast<size_t>(batch.rows());
+  if (output.shape.empty() || output.shape[0] != TrueRows(batch)) return WrongRows(batch, output);
+  const auto row_elements = ElementCount(Shape(output.shape.begin() + 1, output.shape.end()));
+  const bool fixed_size = output.dtype != DType::kBytes;
+  if (!row_elements || (fixed_size && ByteSize(output.dtype, output.shape) != output.data.size())) {
+    return Status::Internal("the data of output '" + output.name + "' of model '" + batch.model().name +
+                            "' does not fill its shape " + ShapeText(output.shape));
+  }
   size_t offset = 0;
   for (size_t i = 0; i < batch.size(); ++i) {
     Tensor part{output.name, output.dtype, output.shape, {}};
     part.shape[0] = batch.request(i).batch_size;
-    const uint64_t elements = static_cast<uint64_t>(part.shape[0]) * row_elements;
+    const uint64_t elements = static_cast<uint64_t>(part.shape[0]) * *row_elements;
     size_t bytes = static_cast<size_t>(elements) * DTypeSize(output.dtype);
-    if (output.dtype == DType::kBytes) {
+    if (!fixed_size) {
       StatusOr<size_t> used = WalkBytes(output.data.view().substr(offset), elements, "output '" + output.name + "'");
       if (!used.ok()) return Status::Internal(used.status().message());
       bytes = used.value();

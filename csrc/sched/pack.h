@@ -18,7 +18,8 @@ class Batch;
 // Requires: the requests' inputs have equal names and, but for the batch dimension, equal shapes.
 std::vector<Tensor> Pack(const Batch& batch);
 
-// For each request of the batch, its rows of each output. An Internal status names an output that does not have as many rows as the batch.
+// For each request of the batch, its rows of each output. An Internal status names an output that does not have as many
+// rows as the batch.
 StatusOr<std::vector<std::vector<Tensor>>> Split(const Batch& batch, std::vector<Tensor> outputs);
 
 }  // namespace pyinfer

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// policy.h - when is a batch ripe, and how much of the queue does it take? A pure function: no clock, no lock, no state.
+// policy.h - when is a batch ripe, and how much of the queue does it take? A pure function: no clock, no lock, no
+// state.
 //
 // Source of the rules: Triton's dynamic batcher. With a view of the requests that may run together, in order:
 //   1. If the oldest has waited max_queue_delay, take all that fit.
@@ -17,9 +18,10 @@ namespace pyinfer {
 
 // The head of a queue: the requests that may form one batch.
 struct QueueView {
-  std::vector<int64_t> rows;  // of each request, in queue order; together at most max_batch_size, except for a lone first
-  bool saturated = false;     // no request that may come could be added: the next one does not fit, or nothing more fits
-  TimeNs oldest = 0;          // when the first one was queued
+  std::vector<int64_t>
+      rows;                // of each request, in queue order; together at most max_batch_size, except for a lone first
+  bool saturated = false;  // no request that may come could be added: the next one does not fit, or nothing more fits
+  TimeNs oldest = 0;       // when the first one was queued
 };
 
 struct Decision {

@@ -79,7 +79,8 @@ class Inflater {
 class Deflater {
  public:
   explicit Deflater(Compression compression) {
-    // The fastest level: the next ones cost several times the CPU for a few percent of size on tensor bytes and numbers.
+    // The fastest level: the next ones cost several times the CPU for a few percent of size on tensor bytes and
+    // numbers.
     constexpr int kMemoryLevel = 8;
     ready_ = deflateInit2(&stream, Z_BEST_SPEED, Z_DEFLATED, WindowBits(compression), kMemoryLevel,
                           Z_DEFAULT_STRATEGY) == Z_OK;
@@ -140,7 +141,8 @@ StatusOr<Slice> Decompress(Compression compression, const Slice& compressed, siz
     used += given - stream.avail_in;
     plain.Commit(room - stream.avail_out);
     if (plain.size() > limit) {
-      return Status(Code::kResourceExhausted, "the decompressed data has more than " + std::to_string(limit) + " bytes");
+      return Status(Code::kResourceExhausted,
+                    "the decompressed data has more than " + std::to_string(limit) + " bytes");
     }
     if (result == Z_STREAM_END) break;
     if (result == Z_BUF_ERROR || (result == Z_OK && used == compressed.size() && stream.avail_out != 0)) {

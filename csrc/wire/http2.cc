@@ -31,10 +31,12 @@ std::vector<nghttp2_nv> ToNv(const Headers& headers) {
 
 }  // namespace
 
-// What we keep of a stream beside what the library keeps: the size of its request headers, its answer and how far it is sent.
+// What we keep of a stream beside what the library keeps: the size of its request headers, its answer and how far it is
+// sent.
 struct Http2Session::Stream {
   size_t header_bytes = 0;
   bool headers_too_large = false;
+  bool stop_receiving = false;  // once the answer is sent
   Output body;
   std::vector<std::pair<std::string, std::string>> trailers;
   size_t piece = 0;   // in body.pieces(); == their number: in the tail
@@ -118,7 +120,19 @@ struct Http2Session::Callbacks {
     }
   }
 
-  // Frames that make the library reset a stream count like resets of the client: both cost us work that it does not pay for.
+  static int OnFrameSent(nghttp2_session* session, const nghttp2_frame* frame, void*) {
+    if ((frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0) return 0;
+    const int32_t id = frame->hd.stream_id;
+    const Stream* stream = Find(session, id);
+    // A reset that is submitted earlier would overtake the answer.
+    if (stream != nullptr && stream->stop_receiving && nghttp2_session_get_stream_remote_close(session, id) == 0) {
+      nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, id, NGHTTP2_NO_ERROR);
+    }
+    return 0;
+  }
+
+  // Frames that make the library reset a stream count like resets of the client: both cost us work that it does not pay
+  // for.
   static int OnInvalidFrame(nghttp2_session*, const nghttp2_frame*, int, void* user_data) {
     Self(user_data).CountReset();
     return 0;
@@ -185,6 +199,7 @@ Http2Session::Http2Session(Http2Handler& handler, const Options& options)
   nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks, Callbacks::OnInvalidFrame);
   nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, Callbacks::OnData);
   nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, Callbacks::OnClose);
+  nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, Callbacks::OnFrameSent);
   nghttp2_session_callbacks_set_send_callback(callbacks, Callbacks::OnSend);
   nghttp2_session_callbacks_set_send_data_callback(callbacks, Callbacks::SendBody);
   nghttp2_session_callbacks_set_data_source_read_length_callback(callbacks, Callbacks::ReadLength);
@@ -241,7 +256,8 @@ void Http2Session::RespondHeaders(int32_t id, const Headers& headers) {
 }
 
 void Http2Session::StopReceiving(int32_t id) {
-  nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, id, NGHTTP2_NO_ERROR);
+  const auto found = streams_.find(id);
+  if (found != streams_.end()) found->second.stop_receiving = true;
 }
 
 void Http2Session::GoAway() {

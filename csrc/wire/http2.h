@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// http2.h - the server side of one HTTP/2 connection: bytes in, events out; submissions in, bytes out. No socket, no gRPC.
+// http2.h - the server side of one HTTP/2 connection: bytes in, events out; submissions in, bytes out. No socket, no
+// gRPC.
 //
-// libnghttp2 does framing, HPACK and flow control. This adds the limits that a public server needs: the size of a header list,
-// the rate of resets in both directions, the depth of the queue of control frames. One thread.
+// libnghttp2 does framing, HPACK and flow control. This adds the limits that a public server needs: the size of a
+// header list, the rate of resets in both directions, the depth of the queue of control frames. One thread.
 #pragma once
 
 #include <cstdint>
@@ -55,15 +56,15 @@ class Http2Session {
   Http2Session(const Http2Session&) = delete;
   Http2Session& operator=(const Http2Session&) = delete;
 
-  // Understands bytes of the client; calls the handler. Returns false where the connection can not go on: what Send still yields (a
-  // GOAWAY) is to be written and the connection closed.
+  // Understands bytes of the client; calls the handler. Returns false where the connection can not go on: what Send
+  // still yields (a GOAWAY) is to be written and the connection closed.
   bool Receive(const uint8_t* data, size_t size);
 
   // Answers with headers, a body and trailers. Names and values are copied.
   void Respond(int32_t stream, const Headers& headers, Output body, const Headers& trailers);
   // Answers with headers alone.
   void RespondHeaders(int32_t stream, const Headers& headers);
-  // Asks the client to stop sending on a stream that has been answered.
+  // Asks the client, once the answer is sent, to stop sending on the stream if it still does.
   void StopReceiving(int32_t stream);
   // Tells the client to open no new streams; those open are finished.
   void GoAway();
@@ -79,7 +80,6 @@ class Http2Session {
 
   // False where there have been too many resets: the connection is being ended.
   bool CountReset();
-
 
   Http2Handler& handler_;
   const Options options_;

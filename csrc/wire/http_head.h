@@ -14,8 +14,8 @@ struct HttpHeader {
   std::string_view value;
 };
 
-// Appends the head up to and including the empty line. Content-Length is always written, `Connection: close` where the connection
-// is not kept. A control character in a header is written as a blank: no value can start another header.
+// Appends the head up to and including the empty line. Content-Length is always written, `Connection: close` where the
+// connection is not kept. A control character in a header is written as a blank: no value can start another header.
 void AppendHttpHead(std::string& out, int status, const std::vector<HttpHeader>& headers, size_t content_length,
                     bool keep_alive);
 

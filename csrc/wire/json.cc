@@ -94,7 +94,8 @@ Status JsonDocument::Parse(std::string_view text) {
   if (text.substr(0, 3) == "\xEF\xBB\xBF") return ParseError("The document starts with a byte order mark.");
   if (parser_->capacity() == 0) {
     // The depth limit is set with the first allocation and kept by later ones.
-    if (parser_->allocate(kFirstCapacity, kMaxDepth) != simdjson::SUCCESS) return ParseError(Reason(simdjson::MEMALLOC));
+    if (parser_->allocate(kFirstCapacity, kMaxDepth) != simdjson::SUCCESS)
+      return ParseError(Reason(simdjson::MEMALLOC));
   }
   const simdjson::error_code error = parser_->parse(text.data(), text.size(), false).get(root_);
   if (error != simdjson::SUCCESS) return ParseError(Reason(error));

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // json.h - JSON text <-> a checked tree of values. Knows nothing of what the members mean.
 //
-// Reading is strict and linear: the whole document is checked before any of it is used (syntax, UTF-8, surrogate pairs, depth,
-// nothing behind the value). Duplicate members are found per object, by whoever reads that object.
+// Reading is strict and linear: the whole document is checked before any of it is used (syntax, UTF-8, surrogate pairs,
+// depth, nothing behind the value). Duplicate members are found per object, by whoever reads that object.
 #pragma once
 
 #include <simdjson.h>
@@ -48,17 +48,18 @@ class JsonDocument {
 // The most members that an object may have whose members are read.
 inline constexpr size_t kJsonMaxMembers = 65536;
 
-// InvalidArg where two members of `object` have one name, or there are more than kJsonMaxMembers. `what` names the object.
+// InvalidArg where two members of `object` have one name, or there are more than kJsonMaxMembers. `what` names the
+// object.
 Status CheckJsonMembers(const JsonObject& object, std::string_view what);
 
-// `text` in quotes; quotes, backslashes and control characters escaped. Other bytes are passed on as they are, so that text that is
-// not UTF-8 reaches the client unchanged.
+// `text` in quotes; quotes, backslashes and control characters escaped. Other bytes are passed on as they are, so that
+// text that is not UTF-8 reaches the client unchanged.
 void AppendJsonString(std::string& out, std::string_view text);
 
 void AppendJsonNumber(std::string& out, int64_t value);
 void AppendJsonNumber(std::string& out, uint64_t value);
-// The shortest text that reads back as the same value, always with a point or an exponent; not-a-number and the infinities, for which
-// JSON has no text, are NaN, Infinity and -Infinity.
+// The shortest text that reads back as the same value, always with a point or an exponent; not-a-number and the
+// infinities, for which JSON has no text, are NaN, Infinity and -Infinity.
 void AppendJsonNumber(std::string& out, float value);
 void AppendJsonNumber(std::string& out, double value);
 

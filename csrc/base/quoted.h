@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// quoted.h - names that a client gave, as error texts repeat them.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace pyinfer {
+
+// `text` in single quotes, cut where it is too long for an error text.
+std::string QuotedForError(std::string_view text);
+
+}  // namespace pyinfer
