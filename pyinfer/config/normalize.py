@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fills the defaults of a model configuration, so that all later readers find every choice made.
+
+Pure; works on Triton's JSON form. Judges nothing but the grammar: ``validate`` runs afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pyinfer.config.pbtxt import canonical
+
+__all__ = ["instances", "normalize"]
+
+_SEQUENCE_IDLE_MICROSECONDS = 1_000_000
+
+
+def normalize(config: Mapping[str, Any], *, cpu_instances: int = 1, gpus: Sequence[int] = ()) -> dict[str, Any]:
+    """A copy of ``config`` with every primitive field present and the defaults filled.
+
+    ``cpu_instances`` is the count of a KIND_CPU group that names none (``Backend.default_cpu_instances``), ``gpus`` are
+    the device ids that instances may use: KIND_AUTO becomes KIND_GPU only where all that it names are among them.
+    """
+    given = {"version_policy": {"latest": {"num_versions": 1}}} | dict(config)
+    is_ensemble = "ensemble_scheduling" in given
+    if not is_ensemble:
+        pinned = {"input_pinned_memory": {"enable": True}, "output_pinned_memory": {"enable": True}}
+        given["optimization"] = pinned | given.get("optimization", {})
+        given["instance_group"] = given.get("instance_group") or [{"name": given.get("name", "")}]
+    normal = canonical(given)
+    _fill_batching(normal)
+    if not is_ensemble:
+        _fill_instance_groups(normal, cpu_instances, gpus)
+    return normal
+
+
+def instances(config: Mapping[str, Any]) -> list[tuple[str, str, int]]:
+    """(name, kind, device id) of each instance of a normalized configuration; kind is ``CPU``, ``GPU`` or ``MODEL``.
+
+    A KIND_GPU group has ``count`` instances on each of its GPUs; the names do not tell the device.
+    """
+    return [
+        (f"{group['name']}_{index}", group["kind"].removeprefix("KIND_"), device)
+        for group in config["instance_group"]
+        for device in (group["gpus"] if group["kind"] == "KIND_GPU" else [0])
+        for index in range(group["count"])
+    ]
+
+
+def _fill_batching(config: dict[str, Any]) -> None:
+    whole = [config["max_batch_size"]] if config["max_batch_size"] > 0 else []
+    batcher = config.get("dynamic_batching")
+    if batcher is not None and not batcher["preferred_batch_size"]:
+        batcher["preferred_batch_size"] = whole
+    sequence = config.get("sequence_batching")
+    if sequence is None:
+        return
+    if sequence["max_sequence_idle_microseconds"] == 0:
+        sequence["max_sequence_idle_microseconds"] = _SEQUENCE_IDLE_MICROSECONDS
+    oldest = sequence.get("oldest")
+    if oldest is not None and not oldest["preferred_batch_size"]:
+        oldest["preferred_batch_size"] = whole
+
+
+def _fill_instance_groups(config: dict[str, Any], cpu_instances: int, gpus: Sequence[int]) -> None:
+    for index, group in enumerate(config["instance_group"]):
+        if not group["name"]:
+            group["name"] = f"{config['name']}_{index}"
+        if group["kind"] == "KIND_AUTO":
+            group["kind"] = "KIND_GPU" if gpus and set(group["gpus"]) <= set(gpus) else "KIND_CPU"
+        if group["count"] < 1:
+            group["count"] = cpu_instances if group["kind"] == "KIND_CPU" else 1
+        if group["kind"] == "KIND_GPU" and not group["gpus"]:
+            group["gpus"] = sorted(gpus)

@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options of ``pyinfer serve``: each flag is declared once; parser, ``--help`` and docs are made from that.
+
+Names, defaults and value syntax are those of tritonserver; every bind defaults to 127.0.0.1 instead. Pure: no file,
+socket or environment is looked at. Imports nothing of pyinfer but ``flags``, and no third-party package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from pyinfer.config.flags import (
+    UsageError,
+    boolean,
+    choice,
+    flag,
+    flags_of,
+    help_lines,
+    integer,
+    markdown_rows,
+    read,
+    setting,
+    text,
+)
+
+__all__ = ["IGNORED", "REFUSED", "Options", "UsageError", "check", "help_text", "options_markdown", "parse"]
+
+_PORT = integer(0, 65535)
+_COUNT = integer(0, 2**31 - 1)
+_POSITIVE = integer(1, 2**31 - 1)
+
+#: Flags of tritonserver that tune machinery which does not exist here: accepted, without effect. Name -> default.
+IGNORED: Mapping[str, str] = {
+    "allow-gpu-metrics": "true",
+    "backend-directory": "/opt/tritonserver/backends",
+    "buffer-manager-thread-count": "0",
+    "cache-directory": "/opt/tritonserver/caches",
+    "cuda-memory-pool-byte-size": "67108864",
+    "cuda-virtual-address-size": "1073741824",
+    "enable-peer-access": "true",
+    "grpc-infer-allocation-pool-size": "8",
+    "grpc-infer-thread-count": "2",
+    "grpc-max-response-pool-size": "2147483647",
+    "http-thread-count": "8",
+    "min-supported-compute-capability": "0",
+    "pinned-memory-pool-byte-size": "268435456",
+    "repoagent-directory": "/opt/tritonserver/repoagents",
+}
+
+#: Flags of tritonserver that this version refuses, but for the default written here ("" accepts nothing).
+REFUSED: Mapping[str, str] = {
+    "allow-client-shm": "false",
+    "allow-sagemaker": "false",
+    "allow-vertex-ai": "false",
+    "cache-config": "",
+    "grpc-header-forward-pattern": "",
+    "grpc-http2-max-ping-strikes": "2",
+    "grpc-http2-max-pings-without-data": "2",
+    "grpc-http2-min-recv-ping-interval-without-data": "300000",
+    "grpc-infer-response-compression-level": "none",
+    "grpc-keepalive-permit-without-calls": "false",
+    "grpc-keepalive-time": "7200000",
+    "grpc-keepalive-timeout": "20000",
+    "grpc-max-connection-age": "",
+    "grpc-max-connection-age-grace": "",
+    "grpc-restricted-protocol": "",
+    "host-policy": "",
+    "http-header-forward-pattern": "",
+    "http-restricted-api": "",
+    "metrics-config": "",
+    "model-config-name": "",
+    "model-load-gpu-limit": "",
+    "model-load-retry-count": "0",
+    "model-namespacing": "false",
+    "rate-limit": "off",
+    "rate-limit-resource": "",
+    "repository-poll-secs": "15",
+    "response-cache-byte-size": "0",
+    "reuse-grpc-port": "false",
+    "reuse-http-port": "false",
+    "sagemaker-port": "8080",
+    "sagemaker-safe-port-range": "",
+    "sagemaker-thread-count": "8",
+    "strict-model-config": "false",
+    "trace-config": "",
+    "trace-count": "-1",
+    "trace-file": "",
+    "trace-level": "OFF",
+    "trace-log-frequency": "0",
+    "trace-rate": "1000",
+    "vertex-ai-default-model": "",
+    "vertex-ai-port": "8080",
+    "vertex-ai-thread-count": "8",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of one server. Immutable; :func:`parse` makes a checked one."""
+
+    model_files: tuple[str, ...] = field(default=())
+    ignored: tuple[str, ...] = field(default=())
+
+    help: bool = flag("Server", boolean, False, "Show this text and exit", switch=True)
+    id: str = flag("Server", text, "triton", "Name of the server in its metadata")
+    exit_timeout_secs: int = flag(
+        "Server", _COUNT, 30, "Seconds that accepted requests and connections get to finish after SIGINT or SIGTERM"
+    )
+
+    log_verbose: int = flag("Logging", _COUNT, 0, "Verbosity of debug messages; 0 is none")
+    log_info: bool = flag("Logging", boolean, True, "Log messages of level INFO")
+    log_warning: bool = flag("Logging", boolean, True, "Log messages of level WARNING")
+    log_error: bool = flag("Logging", boolean, True, "Log messages of level ERROR")
+    log_format: str = flag("Logging", choice("default", "ISO8601"), "default", "Form of the time in a line of the log")
+    log_file: str = flag(
+        "Logging", text, "", "File that the log is written to, in place of the console", metavar="FILE"
+    )
+
+    model_repository: tuple[str, ...] = flag(
+        "Models", text, (), "Directory of models", metavar="DIR", repeatable=True, alias="model-store"
+    )
+    exit_on_error: bool = flag("Models", boolean, True, "Exit if a model can not be loaded at start")
+    disable_auto_complete_config: bool = flag(
+        "Models", boolean, False, "Take configurations as written, without asking the model files", switch=True
+    )
+    strict_readiness: bool = flag("Models", boolean, True, "The server is ready only while every loaded model is ready")
+    model_control_mode: str = flag(
+        "Models",
+        choice("none", "explicit", "poll"),
+        "none",
+        "none loads every model at start; explicit loads what --load-model names and obeys the load and unload API",
+        metavar="none|explicit",
+    )
+    load_model: tuple[str, ...] = flag(
+        "Models",
+        text,
+        (),
+        "Model to load at start in mode explicit; * alone is every model",
+        metavar="NAME",
+        repeatable=True,
+    )
+    model_load_thread_count: int = flag("Models", _POSITIVE, 4, "Models that are loaded at the same time")
+
+    allow_http: bool = flag("HTTP", boolean, True, "Serve HTTP")
+    http_address: str = flag(
+        "HTTP", text, "127.0.0.1", "Address to serve HTTP on; 0.0.0.0 is every one", metavar="ADDRESS"
+    )
+    http_port: int = flag("HTTP", _PORT, 8000, "Port to serve HTTP on; 0 lets the system choose")
+    http_max_input_size: int = flag(
+        "HTTP", integer(1), 67108864, "Most bytes of a request body, also once decompressed"
+    )
+    http_header_timeout_secs: int = flag(
+        "HTTP", _POSITIVE, 10, "Seconds that a client has to send the head of a request"
+    )
+    http_body_timeout_secs: int = flag("HTTP", _POSITIVE, 30, "Seconds that a request body may stand still")
+
+    allow_grpc: bool = flag("gRPC", boolean, True, "Serve gRPC")
+    grpc_address: str = flag(
+        "gRPC", text, "127.0.0.1", "Address to serve gRPC on; 0.0.0.0 is every one", metavar="ADDRESS"
+    )
+    grpc_port: int = flag("gRPC", _PORT, 8001, "Port to serve gRPC on; 0 lets the system choose")
+    grpc_use_ssl: bool = flag("gRPC", boolean, False, "Serve gRPC with TLS")
+    grpc_use_ssl_mutual: bool = flag("gRPC", boolean, False, "Serve gRPC with TLS and ask clients for a certificate")
+    grpc_server_cert: str = flag("gRPC", text, "", "Certificate chain of the server, PEM", metavar="FILE")
+    grpc_server_key: str = flag("gRPC", text, "", "Private key of the server, PEM", metavar="FILE")
+    grpc_root_cert: str = flag(
+        "gRPC", text, "", "Certificates that client certificates are checked with, PEM", metavar="FILE"
+    )
+    grpc_max_message_size: int = flag("gRPC", integer(1, 2**31 - 1), 2**31 - 1, "Most bytes of a message, either way")
+
+    max_connections: int = flag("Connections", _POSITIVE, 10000, "Most connections at a time, over all services")
+    idle_timeout_secs: int = flag("Connections", _POSITIVE, 120, "Seconds after which an idle connection is closed")
+
+    allow_metrics: bool = flag("Metrics", boolean, True, "Serve Prometheus metrics")
+    allow_cpu_metrics: bool = flag("Metrics", boolean, True, "Measure the CPU and memory of the machine")
+    metrics_address: str = flag(
+        "Metrics", text, "", "Address to serve metrics on; that of --http-address if not given", metavar="ADDRESS"
+    )
+    metrics_port: int = flag("Metrics", _PORT, 8002, "Port to serve metrics on; 0 lets the system choose")
+    metrics_interval_ms: int = flag("Metrics", _POSITIVE, 2000, "Milliseconds between measurements of the machine")
+
+    backend_config: tuple[tuple[str, str, str], ...] = flag(
+        "Backends", setting, (), "Setting of one backend, or of all where none is named", repeatable=True
+    )
+
+    def backend_options(self, backend: str) -> dict[str, str]:
+        """The settings of ``backend``: its own over those given for all backends."""
+        scopes = ("", backend)
+        return {key: value for scope in scopes for of, key, value in self.backend_config if of == scope}
+
+
+def parse(argv: Sequence[str]) -> Options:
+    """The options that ``argv`` (without the program and the subcommand) asks for, checked. Raises UsageError.
+
+    With ``help`` set nothing else is checked. ``ignored`` names the given flags that have no effect, to warn of once.
+    """
+    parsed = read(argv, flags_of(Options), IGNORED, REFUSED)
+    options = Options(model_files=parsed.positional, ignored=parsed.ignored, **parsed.values)
+    options = replace(
+        options,
+        metrics_address=options.metrics_address or options.http_address,
+        grpc_use_ssl=options.grpc_use_ssl or options.grpc_use_ssl_mutual,
+    )
+    if not options.help:
+        check(options)
+    return options
+
+
+def check(options: Options) -> None:
+    """Raise UsageError where options contradict each other."""
+    if not options.model_repository and not options.model_files:
+        raise UsageError("nothing to serve: give --model-repository=DIR or a model file")
+    if options.model_control_mode == "poll":
+        raise UsageError("--model-control-mode=poll is not supported yet; use none or explicit")
+    if options.load_model and options.model_control_mode != "explicit":
+        raise UsageError("Use of '--load-model' requires setting '--model-control-mode=explicit' as well.")
+    if "*" in options.load_model and len(set(options.load_model)) > 1:
+        raise UsageError("Wildcard model name '*' must be the ONLY startup model if specified at all.")
+    if options.grpc_use_ssl and not (options.grpc_server_cert and options.grpc_server_key):
+        raise UsageError("--grpc-use-ssl needs --grpc-server-cert and --grpc-server-key")
+    if options.grpc_use_ssl_mutual and not options.grpc_root_cert:
+        raise UsageError("--grpc-use-ssl-mutual needs --grpc-root-cert")
+    _check_ports(options)
+
+
+def _check_ports(options: Options) -> None:
+    services = [
+        ("http", options.http_address, options.http_port, options.allow_http),
+        ("grpc", options.grpc_address, options.grpc_port, options.allow_grpc),
+        ("metrics", options.metrics_address or options.http_address, options.metrics_port, options.allow_metrics),
+    ]
+    taken = [(name, address, port) for name, address, port, allowed in services if allowed and port]
+    for index, (name, address, port) in enumerate(taken):
+        for other, other_address, other_port in taken[:index]:
+            overlap = address == other_address or {"0.0.0.0", "::"} & {address, other_address}  # noqa: S104 - compared only
+            if port == other_port and overlap:
+                raise UsageError(f"--{other}-port and --{name}-port are both {port} on the same address; change one")
+
+
+def help_text(program: str = "pyinfer serve") -> str:
+    """The text of ``--help``."""
+    usage = f"usage: {program} --model-repository DIR [flags]\n       {program} MODEL_FILE... [flags]"
+    notes = [
+        "",
+        "Flags are written --name=value or --name value; BOOL is true, on, 1, false, off or 0.",
+        "Accepted for compatibility with tritonserver, without effect:",
+        *_columns(IGNORED),
+    ]
+    return "\n".join([usage, *help_lines(flags_of(Options)), *notes]) + "\n"
+
+
+def options_markdown() -> str:
+    """The tables of all flags for the documentation, one for each group, and the names of those that do nothing."""
+    ignored = ", ".join(f"`--{name}`" for name in IGNORED)
+    refused = ", ".join(f"`--{name}`" for name in REFUSED)
+    return "\n".join(
+        [
+            *markdown_rows(flags_of(Options))[1:],
+            "",
+            f"Accepted for compatibility with tritonserver, without effect (one warning each): {ignored}.",
+            "",
+            f"Flags of tritonserver that this version refuses, unless they ask for tritonserver's default: {refused}.",
+            "",
+        ]
+    )
+
+
+def _columns(names: Mapping[str, str]) -> list[str]:
+    return [f"  --{name}" for name in names]

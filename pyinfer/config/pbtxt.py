@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model configuration in its three forms: text (``config.pbtxt``), message, and Triton's JSON form.
+
+Only grammar is judged here: names, types and ranges of fields. What a value may be is said by ``validate``.
+The JSON form keeps proto field names, prints primitive fields also at their default, 64-bit integers as numbers and
+enums by name; a message field is there only where it was set, so presence survives the round trip.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import struct
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from pyinfer.config.messages import message, pool
+from pyinfer.config.source import Source, path_text, read_source
+from pyinfer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+__all__ = ["canonical", "from_json", "parse", "to_json"]
+
+_UNKNOWN = re.compile(r'Message type "(?P<type>[^"]*)" has no field named "(?P<name>[^"]*)"')
+
+
+def parse(text: str | bytes, file: str | None = "config.pbtxt") -> Message:
+    """The ``ModelConfig`` message that ``text`` (UTF-8) describes.
+
+    ``file`` is the name for error messages, relative to the model repository. Raises ConfigError with file, line,
+    column and field for a syntax error, an unknown field, or a value of the wrong type or range.
+    """
+    from google.protobuf import text_format
+
+    if isinstance(text, bytes):
+        text = _decode(text, file)
+    config = message("ModelConfig")()
+    try:
+        text_format.Parse(text, config, descriptor_pool=pool())
+    except text_format.ParseError as error:
+        raise _syntax_error(text, file, str(error), error.GetLine(), error.GetColumn()) from None
+    except (ValueError, TypeError, KeyError, ArithmeticError, RecursionError) as error:
+        raise ConfigError(f"can not be read: {error}", file=file) from None
+    return config
+
+
+def to_json(config: Message) -> dict[str, Any]:
+    """The message in Triton's JSON form, as plain data in the order of the ``.proto`` file; maps sorted by key."""
+    values: dict[str, Any] = {}
+    for field in config.DESCRIPTOR.fields:
+        if field.has_presence and not config.HasField(field.name):
+            continue
+        value = getattr(config, field.name)
+        entry = field.message_type
+        if entry is not None and entry.GetOptions().map_entry:
+            item = entry.fields_by_name["value"]
+            # JSON knows only strings as keys
+            values[field.name] = {str(key): _plain(item, value[key]) for key in sorted(value)}
+        elif _is_repeated(field):
+            values[field.name] = [_plain(field, one) for one in value]
+        else:
+            values[field.name] = _plain(field, value)
+    return values
+
+
+def from_json(data: str | bytes | Mapping[str, Any]) -> Message:
+    """The message of a configuration in JSON form: text or plain data, snake_case or proto JSON names.
+
+    64-bit integers may be numbers or strings, enums names or numbers. Raises ConfigError that names the field.
+    """
+    from google.protobuf import json_format
+
+    if not isinstance(data, Mapping):
+        try:
+            data = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"not valid JSON: {error}") from None
+        if not isinstance(data, dict):
+            raise ConfigError(f"expected a JSON object, got {type(data).__name__}")
+    config = message("ModelConfig")()
+    try:
+        json_format.ParseDict(dict(data), config, descriptor_pool=pool())
+    except json_format.ParseError as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        unknown = _UNKNOWN.search(reason)
+        raise ConfigError(_unknown_field(unknown["type"], unknown["name"]) if unknown else reason) from None
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise ConfigError(f"can not be read: {error}") from None
+    return config
+
+
+def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
+    """``config`` with every primitive field present, under its proto name. Raises as :func:`from_json`."""
+    return to_json(from_json(config))
+
+
+def _is_repeated(field: Any) -> bool:
+    # the two properties that say so (label, is_repeated) are each missing or deprecated in a release that we support
+    return isinstance(field.default_value, list)
+
+
+def _plain(field: Any, value: Any) -> Any:
+    if field.type == field.TYPE_MESSAGE:
+        return to_json(value)
+    if field.type == field.TYPE_ENUM:
+        name = field.enum_type.values_by_number.get(value)
+        return value if name is None else name.name
+    if field.type in (field.TYPE_FLOAT, field.TYPE_DOUBLE):
+        return _plain_float(value, single=field.type == field.TYPE_FLOAT)
+    return value
+
+
+def _plain_float(value: float, *, single: bool) -> float | str:
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if single:
+        # a float32 widened to 64 bits would print as 0.10000000149011612
+        for digits in (6, 7, 8, 9):
+            short = float(f"{value:.{digits}g}")
+            # a value near the top of the range may round out of it
+            if abs(short) <= 3.4028234e38 and struct.pack("f", short) == struct.pack("f", value):
+                return short
+    return value
+
+
+def _decode(text: bytes, file: str | None) -> str:
+    try:
+        return text.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = text.count(b"\n", 0, error.start) + 1
+        column = error.start - (text.rfind(b"\n", 0, error.start) + 1) + 1
+        raise ConfigError("not UTF-8 text", file=file, line=line, column=column) from None
+
+
+def _syntax_error(text: str, file: str | None, reason: str, line: int | None, column: int | None) -> ConfigError:
+    if line is None or column is None:
+        return ConfigError(reason, file=file)
+    reason = reason.removeprefix(f"{line}:{column} : ")
+    lines = text.split("\n")
+    for quoted in (lines[line - 1] if line <= len(lines) else "", ""):
+        reason = reason.removeprefix(f"'{quoted}': ")
+    unknown = _UNKNOWN.search(reason)
+    if unknown:
+        reason = _unknown_field(unknown["type"], unknown["name"])
+    field = _field_text(read_source(text, file), line, column)
+    return ConfigError(f"field '{field}': {reason}" if field else reason, file=file, line=line, column=column)
+
+
+def _unknown_field(type_name: str, name: str) -> str:
+    kind = type_name.removeprefix("inference.")
+    known = [field.name for field in pool().FindMessageTypeByName(type_name).fields]
+    close = get_close_matches(name, known, n=1)
+    return f"{kind} has no field '{name}'" + (f"; did you mean '{close[0]}'?" if close else "")
+
+
+def _field_text(source: Source, line: int, column: int) -> str:
+    """The path of the field at the position; indexes only where the field is repeated."""
+    parts: list[str | int] = []
+    descriptor: Any = message("ModelConfig").DESCRIPTOR
+    path = source.field_at(line, column)
+    for name, index in zip(path[::2], path[1::2], strict=True):
+        field = descriptor.fields_by_name.get(str(name)) if descriptor else None
+        descriptor = field.message_type if field else None
+        parts += [name, index] if field and _is_repeated(field) and field.message_type else [name]
+    return path_text(parts)

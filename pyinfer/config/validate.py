@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Says what is wrong with a model configuration. Pure: no disk, no backend, no other model.
+
+Works on the normalized JSON form. ``validate`` knows the rules of the format, for every field of it; ``unsupported``
+knows which fields mean something that this version does not do, so that such a model is refused, not served wrongly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from pyinfer.config.rules_ensemble import ensemble_faults
+from pyinfer.config.rules_io import Fault, tensor_faults
+from pyinfer.config.rules_scheduling import batching_faults, instance_group_faults, sequence_faults
+from pyinfer.config.source import FieldPath, Source
+from pyinfer.errors import ConfigError, Unsupported
+
+__all__ = ["faults", "require_supported", "unsupported", "validate"]
+
+#: the platforms of the backends that have fixed ones
+_PLATFORMS: Mapping[str, tuple[str, ...]] = {
+    "tensorflow": ("tensorflow_graphdef", "tensorflow_savedmodel"),
+    "tensorrt": ("tensorrt_plan",),
+    "onnxruntime": ("onnxruntime_onnx",),
+    "pytorch": ("pytorch_libtorch", "libtorch", "torch_aoti"),
+}
+
+
+def validate(
+    config: Mapping[str, Any],
+    *,
+    directory_name: str | None = None,
+    gpus: Sequence[int] | None = None,
+    source: Source | None = None,
+) -> None:
+    """Raise ConfigError for the first broken rule, at its place in ``source`` where that is known.
+
+    ``config`` is normalized. ``directory_name`` None skips the comparison with the model's name; ``gpus`` are the
+    usable device ids, None where the server has no GPU support.
+    """
+    fault = next(faults(config, directory_name=directory_name, gpus=gpus), None)
+    if fault is None:
+        return
+    line, column = source.locate(fault.path) if source else (None, None)
+    raise ConfigError(fault.message, file=source.file if source else None, line=line, column=column)
+
+
+def faults(
+    config: Mapping[str, Any], *, directory_name: str | None = None, gpus: Sequence[int] | None = None
+) -> Iterator[Fault]:
+    """Every broken rule, the one that Triton would report first."""
+    if directory_name is not None and config["name"] != directory_name:
+        yield Fault(
+            f"unexpected directory name '{directory_name}' for model '{config['name']}', directory name must equal "
+            "model name",
+            ("name",),
+        )
+    yield from _identity(config)
+    yield from batching_faults(config)
+    yield from sequence_faults(config)
+    yield from ensemble_faults(config)
+    yield from _cache_and_metrics(config)
+    yield from tensor_faults(config)
+    yield from instance_group_faults(config, gpus)
+    yield from _paths(config)
+
+
+def _identity(config: Mapping[str, Any]) -> Iterator[Fault]:
+    name, backend, platform = config["name"], config["backend"], config["platform"]
+    if not name:
+        yield Fault("model configuration must specify 'name'", ("name",))
+    if not backend and platform != "ensemble":
+        yield Fault(f"unexpected platform type '{platform}' for {name}", ("platform",))
+    if backend and platform == "ensemble":
+        yield Fault(f"Ensemble model '{name}' must have platform type 'ensemble' and empty backend type", ("backend",))
+    if backend in _PLATFORMS and platform not in _PLATFORMS[backend]:
+        yield Fault(f"unexpected 'platform' and 'backend' pair, got:{platform}, {backend}", ("platform",))
+    if config["max_batch_size"] < 0:
+        yield Fault(f"'max_batch_size' must be non-negative value for {name}", ("max_batch_size",))
+    if not config.get("version_policy"):
+        yield Fault(f"must specify 'version policy' for {name}", ("version_policy",))
+
+
+def _cache_and_metrics(config: Mapping[str, Any]) -> Iterator[Fault]:
+    if _enabled(config, "model_transaction_policy", "decoupled") and _enabled(config, "response_cache", "enable"):
+        yield Fault(
+            f"Response Cache does not currently support model {config['name']} with 'decoupled' transaction policy. "
+            "Please disable the response cache.",
+            ("response_cache", "enable"),
+        )
+    for index, control in enumerate(config.get("model_metrics", {}).get("metric_control", ())):
+        path = ("model_metrics", "metric_control", index)
+        if "metric_identifier" not in control:
+            yield Fault("metric control must specify 'metric_identifier'", path)
+        elif not control["metric_identifier"]["family"]:
+            yield Fault("metric identifier must specify non-empty 'family'", (*path, "metric_identifier"))
+        if "histogram_options" not in control:
+            yield Fault("metric control must specify 'histogram_options'", path)
+        elif not control["histogram_options"]["buckets"]:
+            yield Fault("histogram options must specify non-empty 'buckets'", (*path, "histogram_options"))
+
+
+def _paths(config: Mapping[str, Any]) -> Iterator[Fault]:
+    """Files are named below the model's directory, whoever wrote the configuration."""
+    states = config.get("sequence_batching", {}).get("state", ())
+    named: list[tuple[str, FieldPath]] = [
+        (config["default_model_filename"], ("default_model_filename",)),
+        *((file, ("cc_model_filenames",)) for file in config["cc_model_filenames"].values()),
+        *((io["label_filename"], ("output", index, "label_filename")) for index, io in enumerate(config["output"])),
+        *(
+            (tensor.get("input_data_file", ""), ("model_warmup", index, "inputs"))
+            for index, sample in enumerate(config["model_warmup"])
+            for tensor in sample["inputs"].values()
+        ),
+        *(
+            (initial.get("data_file", ""), ("sequence_batching", "state", index, "initial_state", position))
+            for index, state in enumerate(states)
+            for position, initial in enumerate(state["initial_state"])
+        ),
+    ]
+    for file, path in named:
+        parts = PurePosixPath(file)
+        if parts.is_absolute() or ".." in parts.parts or "\0" in file:
+            last = next(part for part in reversed(path) if isinstance(part, str))
+            yield Fault(f"'{last}' must name a file within the model directory for {config['name']}", path)
+
+
+def unsupported(config: Mapping[str, Any]) -> list[str]:
+    """The fields of a normalized configuration whose meaning this version does not implement, by path."""
+    found = [name for name in ("sequence_batching", "ensemble_scheduling") if name in config]
+    found += [name for name in ("batch_input", "batch_output", "model_warmup") if config[name]]
+    nested = (
+        ("model_transaction_policy", "decoupled"),
+        ("response_cache", "enable"),
+        ("model_repository_agents", "agents"),
+        ("model_operations", "op_library_filename"),
+    )
+    found += [f"{outer}.{inner}" for outer, inner in nested if _enabled(config, outer, inner)]
+    # the name that Triton itself gives to a backend's library says nothing new
+    if config["runtime"] not in ("", f"libtriton_{config['backend']}.so"):
+        found.append("runtime")
+    found += _unsupported_batching(config.get("dynamic_batching", {}))
+    for kind in ("input", "output"):
+        for index, io in enumerate(config[kind]):
+            flags = ("allow_ragged_batch", "is_shape_tensor", "is_non_linear_format_io")
+            found += [f"{kind}[{index}].{flag}" for flag in flags if io.get(flag)]
+    for index, group in enumerate(config["instance_group"]):
+        if group["kind"] == "KIND_GPU":
+            found.append(f"instance_group[{index}].kind: KIND_GPU")
+        limiter = group.get("rate_limiter", {})
+        if limiter.get("resources") or limiter.get("priority"):
+            found.append(f"instance_group[{index}].rate_limiter")
+        for name in ("passive", "secondary_devices", "profile"):
+            if group[name]:
+                found.append(f"instance_group[{index}].{name}")
+    return found
+
+
+def _unsupported_batching(batcher: Mapping[str, Any]) -> list[str]:
+    names = ("preserve_ordering", "priority_levels", "priority_queue_policy")
+    found = [f"dynamic_batching.{name}" for name in names if batcher.get(name)]
+    policy = batcher.get("default_queue_policy", {})
+    outer = "dynamic_batching.default_queue_policy"
+    if policy.get("timeout_action", "REJECT") != "REJECT":
+        found.append(f"{outer}.timeout_action: {policy['timeout_action']}")
+    timeouts = ("default_timeout_microseconds", "allow_timeout_override")
+    return found + [f"{outer}.{name}" for name in timeouts if policy.get(name)]
+
+
+def require_supported(config: Mapping[str, Any]) -> None:
+    """Raise Unsupported that names every field of :func:`unsupported`; None where there are none."""
+    fields = unsupported(config)
+    if fields:
+        raise Unsupported(
+            f"model '{config['name']}' uses configuration that this version does not support: {', '.join(fields)}"
+        )
+
+
+def _enabled(config: Mapping[str, Any], outer: str, inner: str) -> bool:
+    return bool(config.get(outer, {}).get(inner))

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: names, defaults, syntax and errors."""
+
+import subprocess
+import sys
+from dataclasses import fields
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyinfer.config.flags import flags_of
+from pyinfer.config.options import IGNORED, REFUSED, Options, UsageError, help_text, options_markdown, parse
+
+DEFAULTS = {
+    "help": False,
+    "id": "triton",
+    "exit_timeout_secs": 30,
+    "log_verbose": 0,
+    "log_info": True,
+    "log_warning": True,
+    "log_error": True,
+    "log_format": "default",
+    "log_file": "",
+    "model_repository": (),
+    "exit_on_error": True,
+    "disable_auto_complete_config": False,
+    "strict_readiness": True,
+    "model_control_mode": "none",
+    "load_model": (),
+    "model_load_thread_count": 4,
+    "allow_http": True,
+    "http_address": "127.0.0.1",
+    "http_port": 8000,
+    "http_max_input_size": 67108864,
+    "http_header_timeout_secs": 10,
+    "http_body_timeout_secs": 30,
+    "allow_grpc": True,
+    "grpc_address": "127.0.0.1",
+    "grpc_port": 8001,
+    "grpc_use_ssl": False,
+    "grpc_use_ssl_mutual": False,
+    "grpc_server_cert": "",
+    "grpc_server_key": "",
+    "grpc_root_cert": "",
+    "grpc_max_message_size": 2147483647,
+    "max_connections": 10000,
+    "idle_timeout_secs": 120,
+    "allow_metrics": True,
+    "allow_cpu_metrics": True,
+    "metrics_address": "127.0.0.1",
+    "metrics_port": 8002,
+    "metrics_interval_ms": 2000,
+    "backend_config": (),
+    "model_files": ("m.onnx",),
+    "ignored": (),
+}
+
+
+def test_defaults():
+    assert vars(parse(["m.onnx"])) == DEFAULTS
+
+
+def test_every_option_but_the_words_of_the_line_is_a_flag():
+    assert {one.name for one in fields(Options)} - set(flags_of(Options)) == {"model_files", "ignored"}
+
+
+VALUES = [
+    (["--model-repository=a", "--model-store", "b"], "model_repository", ("a", "b")),
+    (["--http-port", "9000"], "http_port", 9000),
+    (["--http-port=9000", "--http-port=9001"], "http_port", 9001),
+    (["--http-port=0", "--grpc-port=0", "--metrics-port=0"], "grpc_port", 0),
+    (["--log-info", "off"], "log_info", False),
+    (["--log-info=0"], "log_info", False),
+    (["--log-info=FALSE"], "log_info", False),
+    (["--allow-metrics=on"], "allow_metrics", True),
+    (["--allow-metrics=1"], "allow_metrics", True),
+    (["--disable-auto-complete-config"], "disable_auto_complete_config", True),
+    (["--disable-auto-complete-config=false"], "disable_auto_complete_config", False),
+    (["--model-control-mode=explicit", "--load-model=a", "--load-model", "b"], "load_model", ("a", "b")),
+    (["--model-control-mode=explicit", "--load-model=*"], "load_model", ("*",)),
+    (["--log-format=ISO8601"], "log_format", "ISO8601"),
+    (["--id="], "id", ""),
+    (["--id=a=b"], "id", "a=b"),
+    (["--http-address=::1"], "metrics_address", "::1"),
+    (["--http-address=::1", "--metrics-address=127.0.0.2"], "metrics_address", "127.0.0.2"),
+    (["--grpc-use-ssl=1", "--grpc-server-cert=c", "--grpc-server-key=k"], "grpc_use_ssl", True),
+    (
+        ["--grpc-use-ssl-mutual=1", "--grpc-server-cert=c", "--grpc-server-key=k", "--grpc-root-cert=r"],
+        "grpc_use_ssl",
+        True,
+    ),
+    (["--backend-config=onnxruntime,a=b"], "backend_config", (("onnxruntime", "a", "b"),)),
+    (["--backend-config=k=v,w=x"], "backend_config", (("", "k", "v,w=x"),)),
+    (
+        ["--backend-config", "python,k=", "--backend-config=k=v"],
+        "backend_config",
+        (("python", "k", ""), ("", "k", "v")),
+    ),
+    (["--", "--odd.onnx"], "model_files", ("m", "--odd.onnx")),
+    (["n", "-"], "model_files", ("m", "n", "-")),
+    (
+        ["--http-thread-count=8", "--grpc-infer-thread-count", "4", "--http-thread-count=9"],
+        "ignored",
+        ("http-thread-count", "grpc-infer-thread-count"),
+    ),
+    (["--http-address=127.0.0.1", "--grpc-address=127.0.0.2", "--grpc-port=8000"], "grpc_port", 8000),
+    (["--allow-http=false", "--grpc-port=8000"], "grpc_port", 8000),
+]
+
+
+@pytest.mark.parametrize(("argv", "name", "value"), VALUES)
+def test_values(argv, name, value):
+    assert getattr(parse(["m", *argv]), name) == value
+
+
+ERRORS = [
+    ([], "nothing to serve: give --model-repository=DIR or a model file"),
+    (["--x"], "unknown option '--x'; see --help"),
+    (["--http-prt=1"], "unknown option '--http-prt'; did you mean '--http-port'?"),
+    (["-p"], "unknown option '-p'; see --help"),
+    (["--http-port"], "option '--http-port' needs a value"),
+    (["--http-port", "--allow-grpc"], "option '--http-port' needs a value"),
+    (["--http-port=x"], "option '--http-port' got 'x': expected an integer from 0 to 65535"),
+    (["--http-port=65536"], "option '--http-port' got '65536': expected an integer from 0 to 65535"),
+    (["--http-port=-1"], "option '--http-port' got '-1': expected an integer from 0 to 65535"),
+    (["--http-port= 80"], "option '--http-port' got ' 80': expected an integer from 0 to 65535"),
+    (["--http-port=8_000"], "option '--http-port' got '8_000': expected an integer from 0 to 65535"),
+    (["--http-max-input-size=0"], "option '--http-max-input-size' got '0': expected an integer >= 1"),
+    (["--log-info=maybe"], "option '--log-info' got 'maybe': expected true, on, 1, false, off or 0"),
+    (["--log-format=json"], "option '--log-format' got 'json': expected default or ISO8601"),
+    (["--model-control-mode=auto"], "option '--model-control-mode' got 'auto': expected none or explicit or poll"),
+    (["m", "--model-control-mode=poll"], "--model-control-mode=poll is not supported yet; use none or explicit"),
+    (["m", "--load-model=a"], "Use of '--load-model' requires setting '--model-control-mode=explicit' as well."),
+    (
+        ["m", "--model-control-mode=explicit", "--load-model=a", "--load-model=*"],
+        "Wildcard model name '*' must be the ONLY startup model if specified at all.",
+    ),
+    (["m", "--grpc-use-ssl=true"], "--grpc-use-ssl needs --grpc-server-cert and --grpc-server-key"),
+    (
+        ["m", "--grpc-use-ssl-mutual=true", "--grpc-server-cert=c", "--grpc-server-key=k"],
+        "--grpc-use-ssl-mutual needs --grpc-root-cert",
+    ),
+    (["m", "--http-port=8001"], "--http-port and --grpc-port are both 8001 on the same address; change one"),
+    (
+        ["m", "--metrics-port=8001", "--metrics-address=0.0.0.0"],
+        "--grpc-port and --metrics-port are both 8001 on the same address; change one",
+    ),
+    (["--backend-config=x"], "option '--backend-config' got 'x': expected [<backend>,]<setting>=<value>"),
+    (["--backend-config=,a=b"], "option '--backend-config' got ',a=b': expected [<backend>,]<setting>=<value>"),
+    (["--backend-config=a,=b"], "option '--backend-config' got 'a,=b': expected [<backend>,]<setting>=<value>"),
+    (
+        ["m", "--trace-config=x"],
+        "option '--trace-config' of tritonserver is not supported by this version; leave it out",
+    ),
+    (
+        ["m", "--rate-limit=execution_count"],
+        "option '--rate-limit' of tritonserver is not supported by this version; leave it out",
+    ),
+]
+
+
+@pytest.mark.parametrize(("argv", "error"), ERRORS)
+def test_errors(argv, error):
+    with pytest.raises(UsageError) as caught:
+        parse(argv)
+    assert str(caught.value) == error
+
+
+@pytest.mark.parametrize("name", [name for name, default in REFUSED.items() if default])
+def test_a_refused_flag_may_ask_for_its_default(name):
+    assert parse(["m", f"--{name}={REFUSED[name]}"]).ignored == ()
+    with pytest.raises(UsageError, match="not supported by this version"):
+        parse(["m", f"--{name}=7"])
+
+
+@pytest.mark.parametrize("name", IGNORED)
+def test_an_ignored_flag_is_reported(name):
+    assert parse(["m", f"--{name}", "5"]).ignored == (name,)
+
+
+def test_no_flag_has_two_meanings():
+    names = [name for one in flags_of(Options).values() for name in (one.name, one.alias) if name]
+    names += [*IGNORED, *REFUSED]
+    assert len(names) == len(set(names))
+
+
+def test_backend_options():
+    options = parse(["m", "--backend-config=onnxruntime,a=1", "--backend-config=a=0", "--backend-config=b=2"])
+    assert options.backend_options("onnxruntime") == {"a": "1", "b": "2"}
+    assert options.backend_options("python") == {"a": "0", "b": "2"}
+
+
+def test_help_needs_no_model():
+    assert parse(["--help"]).help
+    text = help_text()
+    for one in flags_of(Options).values():
+        assert f"--{one.name}" in text
+        assert one.help.split()[0] in text
+    assert "--http-port N" in text
+    assert "(default: 8000)" in text
+    assert max(len(line) for line in text.splitlines()) <= 100
+
+
+def test_markdown_has_a_row_for_each_flag():
+    rows = options_markdown().splitlines()
+    for one in flags_of(Options).values():
+        (row,) = [row for row in rows if row.startswith(f"| `--{one.name}`")]
+        assert row.replace("\\|", "").count("|") == 5
+    assert "| `--http-port` | `N` | `8000` | Port to serve HTTP on; 0 lets the system choose. |" in rows
+
+
+def test_nothing_but_the_standard_library_is_imported():
+    code = (
+        "import sys; before = set(sys.modules); import pyinfer.config.options; new = set(sys.modules) - before;"
+        "print(*sorted({n.partition('.')[0] for n in new} - sys.stdlib_module_names));"
+        "print(*sorted(n for n in new if n.startswith('pyinfer.')))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60).stdout
+    third_party, ours = answer.splitlines()
+    assert third_party == "pyinfer"
+    assert ours == "pyinfer.config pyinfer.config.flags pyinfer.config.options"
+
+
+@given(
+    st.lists(st.text(max_size=12) | st.sampled_from(["--http-port", "--log-info=", "--", "--help", "7"]), max_size=5)
+)
+def test_any_command_line_is_parsed_or_refused(argv):
+    try:
+        result = parse(argv)
+    except UsageError as error:
+        result = error
+    assert isinstance(result, Options) or str(result)
