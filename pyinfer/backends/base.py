@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The contract between pyinfer and a backend.
+
+A backend turns a model directory into something that executes batches. It is a class named by an entry point of the
+group ``pyinfer.backends`` (``[project.entry-points."pyinfer.backends"] name = "package.module:Class"``), and the
+``backend`` field of a model's configuration names it.
+
+One object of the class is made for each loaded model version. It makes one *instance* for each entry of the
+``instance_group`` that is to run; an instance executes one batch at a time, on one thread of its own, which is also the
+thread that made it. Nothing here knows sockets, queues or the batcher: a backend is handed batches that are ready.
+
+There are two kinds of backend:
+
+* **Python executors** return an object with ``execute(batch)`` from :meth:`Backend.make_instance`. They are run by
+  Python threads; the core forms the batch with the GIL released and takes the GIL once for each batch.
+* **Native executors** are part of the core. :meth:`Backend.native` names one and no Python code runs per request.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from pyinfer._core import Batch
+
+__all__ = ["Backend", "Instance", "InstanceContext", "ModelContext", "NativeExecutor"]
+
+
+@dataclass(frozen=True)
+class ModelContext:
+    """What a backend knows of the model version that it is asked to load."""
+
+    name: str
+    version: int
+    #: the model's directory (it holds ``config.pbtxt`` and the version directories)
+    directory: Path
+    #: the complete, normalized configuration in Triton's JSON form (snake_case names, integers as numbers)
+    config: Mapping[str, Any]
+    #: ``--backend-config=<backend>,<key>=<value>`` of this backend, over those given for all backends
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def version_directory(self) -> Path:
+        return self.directory / str(self.version)
+
+    def parameter(self, key: str, default: str = "") -> str:
+        """The ``string_value`` of the model parameter ``key``."""
+        entry = self.config.get("parameters", {}).get(key)
+        return default if entry is None else str(entry.get("string_value", default))
+
+
+@dataclass(frozen=True)
+class InstanceContext:
+    """Which instance of the model is to be made."""
+
+    name: str
+    #: ``CPU``, ``GPU`` or ``MODEL``
+    kind: str = "CPU"
+    device_id: int = 0
+
+
+@dataclass(frozen=True)
+class NativeExecutor:
+    """An executor of the core: ``kind`` names it (``identity``), ``parameters`` configure it."""
+
+    kind: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+class Instance(Protocol):
+    """Executes one batch at a time."""
+
+    def execute(self, batch: Batch) -> None:
+        """Answer every request of ``batch``, by ``batch.respond_packed`` or by ``batch.respond``/``batch.fail`` each.
+
+        Called with the GIL held, always on the thread that made the instance. A request left unanswered, and every
+        unanswered request after an exception, is answered with an error of code INTERNAL by the core.
+        """
+
+    def close(self) -> None:
+        """Free what the instance holds. Called once, on its thread, after its last batch."""
+
+
+class Backend(ABC):
+    """One loaded model version."""
+
+    #: instances made for KIND_CPU where the configuration names no count (reference: config normalization)
+    default_cpu_instances: int = 1
+
+    def __init__(self, model: ModelContext) -> None:
+        """Load what all instances share. Raise ModelError, with a text for the index, where that fails."""
+        self.model = model
+
+    @classmethod
+    def auto_complete(cls, directory: Path, config: dict[str, Any], options: Mapping[str, str]) -> dict[str, Any]:
+        """Return ``config`` (Triton's JSON form) with what the model file itself tells filled in.
+
+        ``directory`` is the model's directory. Called before normalization and validation, once for the lowest version.
+        What the user has written is never changed: a contradiction raises :class:`pyinfer.errors.ConfigError`.
+        """
+        return config
+
+    def native(self) -> NativeExecutor | None:
+        """The core's executor to use, or None for a Python executor."""
+        return None
+
+    @abstractmethod
+    def make_instance(self, instance: InstanceContext) -> Instance:
+        """Make one instance. Called on the thread that will run it."""
+
+    def close(self) -> None:  # noqa: B027 - most backends share nothing
+        """Free what the instances shared. Called once, after the last instance is closed."""

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Resolves the name of a backend to its class; imports that one module and no other.
+
+A backend of pyinfer is found in a table. Any other name is looked up among the entry points of all installed packages,
+which costs milliseconds and is therefore done only then. It makes no instances and knows no models.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from importlib.metadata import EntryPoint, entry_points
+from typing import NamedTuple
+
+from pyinfer.backends.base import Backend
+from pyinfer.errors import ConfigError, ModelError
+
+__all__ = ["ENTRY_POINT_GROUP", "find_backend", "installed_backends"]
+
+ENTRY_POINT_GROUP = "pyinfer.backends"
+
+
+class _Builtin(NamedTuple):
+    module: str
+    attribute: str
+    #: the package that the module needs beyond those of pyinfer, and the extra that brings it
+    needs: str = ""
+    extra: str = ""
+
+
+_BUILTIN = {
+    "identity": _Builtin("pyinfer.backends.identity", "IdentityBackend"),
+    "onnxruntime": _Builtin("pyinfer.backends.onnxruntime", "OnnxRuntimeBackend", "onnxruntime", "onnx"),
+    "python": _Builtin("pyinfer.backends.python", "PythonBackend"),
+}
+
+
+def find_backend(name: str) -> type[Backend]:
+    """The class of the backend ``name``. A name of pyinfer's own can not be taken over by another package.
+
+    Raises ConfigError where there is none, and ModelError where there is one that can not be imported or is no Backend.
+    """
+    builtin = _BUILTIN.get(name)
+    if builtin is not None:
+        return _load_builtin(name, builtin)
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        if entry.name == name:
+            return _load_entry(entry)
+    raise ConfigError(
+        f"unable to find backend '{name}': installed are {', '.join(installed_backends())}; install a package that "
+        f"has the entry point '{name}' in the group '{ENTRY_POINT_GROUP}', or correct 'backend' in the model "
+        "configuration"
+    )
+
+
+def installed_backends() -> list[str]:
+    """The names that :func:`find_backend` would find, sorted; one that lacks its package comes with the remedy."""
+    names = set()
+    for name, builtin in _BUILTIN.items():
+        missing = builtin.needs and importlib.util.find_spec(builtin.needs) is None
+        names.add(f"{name} (needs pip install 'pyinfer[{builtin.extra}]')" if missing else name)
+    names.update(entry.name for entry in entry_points(group=ENTRY_POINT_GROUP) if entry.name not in _BUILTIN)
+    return sorted(names)
+
+
+def _load_builtin(name: str, builtin: _Builtin) -> type[Backend]:
+    try:
+        module = importlib.import_module(builtin.module)
+    except ModuleNotFoundError as error:
+        if not builtin.needs or (error.name or "").partition(".")[0] != builtin.needs:
+            raise
+        raise ModelError(
+            f"backend '{name}' needs the package '{builtin.needs}', which is not installed: "
+            f"pip install 'pyinfer[{builtin.extra}]'"
+        ) from error
+    return _checked(name, getattr(module, builtin.attribute))
+
+
+def _load_entry(entry: EntryPoint) -> type[Backend]:
+    try:
+        loaded = entry.load()
+    except Exception as error:
+        # The text of an import error may hold paths of the machine, so only what can not is told.
+        name = getattr(error, "name", None)
+        detail = f"{type(error).__name__}{f' ({name})' if name else ''}"
+        raise ModelError(f"backend '{entry.name}' could not be imported from '{entry.value}': {detail}") from error
+    return _checked(entry.name, loaded)
+
+
+def _checked(name: str, loaded: object) -> type[Backend]:
+    if isinstance(loaded, type) and issubclass(loaded, Backend):
+        return loaded
+    raise ModelError(f"backend '{name}' names an object that is not a subclass of pyinfer.backends.base.Backend")

@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ``python`` backend: ``model.py`` with a class ``TritonPythonModel``, run on threads of the server.
+
+``backend`` loads and runs models, ``imports`` keeps the helper modules of models apart, ``utils`` is what a model
+imports as ``triton_python_backend_utils``, and ``_objects`` holds the compiled objects that exist once per request.
+"""
+
+from __future__ import annotations
+
+from pyinfer.backends.python.backend import PythonBackend
+
+__all__ = ["PythonBackend"]

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The surface of the compiled objects of the Python backend. Not thread safe: one batch belongs to one thread."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, final
+
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from pyinfer._core import Batch
+
+__all__ = [
+    "InferenceRequest",
+    "InferenceResponse",
+    "Tensor",
+    "TritonError",
+    "TritonModelException",
+    "answer",
+    "release",
+    "requests_of",
+]
+
+class TritonModelException(Exception):
+    """An error that a model raises on purpose, or that these objects raise at a model's mistake."""
+
+    def message(self) -> str: ...
+
+@final
+class TritonError:
+    """The error of one response: a text and one of Triton's codes (default INTERNAL)."""
+
+    UNKNOWN: ClassVar[int]
+    INTERNAL: ClassVar[int]
+    NOT_FOUND: ClassVar[int]
+    INVALID_ARG: ClassVar[int]
+    UNAVAILABLE: ClassVar[int]
+    UNSUPPORTED: ClassVar[int]
+    ALREADY_EXISTS: ClassVar[int]
+    CANCELLED: ClassVar[int]
+
+    def __init__(self, message: str, code: int = 1) -> None: ...
+    def message(self) -> str: ...
+    def code(self) -> int: ...
+
+@final
+class Tensor:
+    """A named array of any shape in CPU memory.
+
+    Object arrays (and arrays of fixed-length bytes) are BYTES, the dtype bfloat16 of ml_dtypes is BF16 and is then held
+    as uint16 raw bits. A non-contiguous or big-endian array is copied. Raises TritonModelException for other dtypes.
+    """
+
+    def __init__(self, name: str, numpy_array: NDArray[Any]) -> None: ...
+    @staticmethod
+    def from_dlpack(name: str, tensor: object) -> Tensor:
+        """A tensor that shares the memory of ``tensor``: one with ``__dlpack__`` or a DLPack capsule, on the CPU."""
+    def name(self) -> str: ...
+    def as_numpy(self) -> NDArray[Any]:
+        """The data. Of a request's input: a copy that belongs to the model, writable, the same at every call."""
+    def triton_dtype(self) -> int:
+        """Triton's number of the data type (FP32 is 11)."""
+    def shape(self) -> list[int]: ...
+    def is_cpu(self) -> bool: ...
+    def to_dlpack(self) -> object: ...
+    def __dlpack__(
+        self,
+        *,
+        stream: object = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> object: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+
+@final
+class InferenceRequest:
+    """One request. Those of the server end with their batch; later use raises TritonModelException."""
+
+    def __init__(
+        self,
+        request_id: str = "",
+        correlation_id: int | str = 0,
+        inputs: Iterable[Tensor] = (),
+        requested_output_names: Iterable[str] = (),
+        model_name: str = "",
+        model_version: int = -1,
+        flags: int = 0,
+        timeout: int = 0,
+        preferred_memory: object = None,
+        trace: object = None,
+        parameters: Mapping[str, str | int | float | bool] | str | None = None,
+    ) -> None: ...
+    def input(self, name: str) -> Tensor | None:
+        """The input of that name, or None."""
+    def inputs(self) -> list[Tensor]: ...
+    def request_id(self) -> str: ...
+    def correlation_id(self) -> int | str: ...
+    def flags(self) -> int: ...
+    def set_flags(self, flags: int) -> None: ...
+    def timeout(self) -> int: ...
+    def model_name(self) -> str: ...
+    def model_version(self) -> int: ...
+    def preferred_memory(self) -> object: ...
+    def trace(self) -> object: ...
+    def parameters(self) -> str:
+        """The custom parameters as JSON text."""
+    def requested_output_names(self) -> list[str]: ...
+    def is_cancelled(self) -> bool: ...
+    def set_release_flags(self, flags: int) -> None: ...
+    def get_response_sender(self) -> object: ...
+    def exec(self, decoupled: bool = False) -> object: ...
+    def async_exec(self, decoupled: bool = False) -> object: ...
+
+@final
+class InferenceResponse:
+    """The answer to one request: output tensors, or an error (then the tensors are not sent)."""
+
+    def __init__(
+        self,
+        output_tensors: Iterable[Tensor] = (),
+        error: TritonError | None = None,
+        parameters: Mapping[str, str | int | float | bool] | str | None = None,
+    ) -> None: ...
+    def output_tensors(self) -> list[Tensor]: ...
+    def has_error(self) -> bool: ...
+    def error(self) -> TritonError | None: ...
+    def parameters(self) -> str:
+        """The response's parameters as JSON text."""
+
+def requests_of(batch: Batch) -> list[InferenceRequest]:
+    """One request object for each request of ``batch``."""
+
+def release(requests: list[InferenceRequest]) -> None:
+    """Cut the requests off their batch, whose memory ends with it: a model that kept one gets an error, not a crash."""
+
+def answer(batch: Batch, responses: object) -> str | None:
+    """Answer all requests of ``batch``; returns the text of what is wrong with ``responses``, having answered none."""

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loads ``model.py`` and runs its ``TritonPythonModel``, one object for each instance, on the server's threads.
+
+A batch costs one GIL region. Instances of one model share its module, hence its globals. Not here: decoupled models,
+calls between models and ``async def execute``, which are refused when the model is loaded.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyinfer.backends.base import Backend, Instance, InstanceContext, ModelContext
+from pyinfer.backends.paths import lowest_version, model_file, without_paths
+from pyinfer.backends.python._objects import answer, release, requests_of
+from pyinfer.backends.python.autocomplete import COMPLETED_FIELDS, ModelConfig
+from pyinfer.backends.python.imports import ModelImports
+from pyinfer.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    from pyinfer._core import Batch
+
+__all__ = ["PythonBackend"]
+
+_CLASS = "TritonPythonModel"
+_FILE = "model.py"
+
+_log = logging.getLogger("pyinfer.backends.python")
+
+
+class PythonBackend(Backend):
+    """One loaded version of a Python model. Raises ModelError with the text of what the model's code raised."""
+
+    def __init__(self, model: ModelContext) -> None:
+        super().__init__(model)
+        if model.config.get("model_transaction_policy", {}).get("decoupled"):
+            raise ModelError(f"model '{model.name}' is decoupled, which this version of pyinfer does not support")
+        if model.parameter("EXECUTION_ENV_PATH"):
+            raise ModelError(
+                f"model '{model.name}': parameter EXECUTION_ENV_PATH needs a process of its own, which this version "
+                "of pyinfer does not offer; install the packages beside pyinfer and remove the parameter"
+            )
+        file = model_file(model.directory, model.version, model.config, _FILE)
+        self._imports = ModelImports(model.version_directory)
+        try:
+            self._class = _load_class(self._imports, file, model.name, model.directory)
+        except BaseException:
+            self._imports.close()
+            raise
+
+    @classmethod
+    def auto_complete(cls, directory: Path, config: dict[str, Any], options: Mapping[str, str]) -> dict[str, Any]:
+        version = lowest_version(directory)
+        if version is None:
+            return config
+        file = model_file(directory, version, config, _FILE)
+        # Most models have no such hook, and running one means to import the model an extra time.
+        if not file.is_file() or b"auto_complete_config" not in file.read_bytes():
+            return config
+        name = str(config.get("name") or directory.name)
+        imports = ModelImports(file.parent)
+        try:
+            hook = getattr(_load_class(imports, file, name, directory), "auto_complete_config", None)
+            if hook is None:
+                return config
+            with imports.active():
+                return _completed(hook, name, config, directory)
+        finally:
+            imports.close()
+
+    def make_instance(self, instance: InstanceContext) -> Instance:
+        model = self.model
+        arguments = {
+            "model_config": json.dumps(dict(model.config)),
+            "model_instance_kind": instance.kind,
+            "model_instance_name": instance.name,
+            "model_instance_device_id": str(instance.device_id),
+            "model_repository": str(model.directory),
+            "model_version": str(model.version),
+            "model_name": model.name,
+        }
+        try:
+            with self._imports.active():
+                made = self._class()
+                if hasattr(made, "initialize"):
+                    made.initialize(arguments)
+        except BaseException as error:
+            _log.error("model instance '%s' failed to initialize", instance.name, exc_info=error)
+            raise ModelError(f"model instance '{instance.name}': {_told(error, model.directory)}") from error
+        return _PythonInstance(made, instance.name, model.directory)
+
+    def close(self) -> None:
+        self._imports.close()
+
+
+class _PythonInstance:
+    """Runs one ``TritonPythonModel`` object."""
+
+    def __init__(self, model: Any, name: str, directory: Path) -> None:
+        self._model = model
+        self._execute: Callable[[list[Any]], object] = model.execute
+        self._name = name
+        self._directory = directory
+
+    def execute(self, batch: Batch) -> None:
+        requests = requests_of(batch)
+        try:
+            # The model gets a list of its own: it may empty it, and the requests must still be cut off at the end.
+            fault = answer(batch, self._execute(requests.copy()))
+        except BaseException as error:  # sys.exit() in a model must not end the instance
+            _log.error("model instance '%s' failed to execute", self._name, exc_info=error)
+            fault = _told(error, self._directory)
+        finally:
+            release(requests)
+        if fault is not None:
+            text = f"Failed to process the request(s) for model instance '{self._name}', message: {fault}"
+            for index in range(len(batch)):
+                batch.fail(index, "INTERNAL", text)
+
+    def close(self) -> None:
+        if hasattr(self._model, "finalize"):
+            try:
+                self._model.finalize()
+            except BaseException as error:  # as above; and there is nobody left to tell
+                _log.error("model instance '%s' failed to finalize", self._name, exc_info=error)
+        del self._model, self._execute
+
+
+def _load_class(imports: ModelImports, file: Path, model: str, directory: Path) -> type[Any]:
+    where = f"{directory.name}/{file.parent.name}/{file.name}"
+    if not file.is_file():
+        raise ModelError(f"model '{model}' has no file {where}")
+    try:
+        module = imports.load(file, f"{re.sub(r'[^0-9A-Za-z_]', '_', model)}_{file.parent.name}")
+    except BaseException as error:
+        _log.error("model '%s' failed to load", model, exc_info=error)
+        raise ModelError(f"{where} can not be imported: {_told(error, directory)}") from error
+    loaded = getattr(module, _CLASS, None)
+    if not isinstance(loaded, type):
+        raise ModelError(f"{where} has no class '{_CLASS}'")
+    execute = getattr(loaded, "execute", None)
+    if not callable(execute):
+        raise ModelError(f"{where}: class '{_CLASS}' has no method 'execute'")
+    if inspect.iscoroutinefunction(execute):
+        raise ModelError(
+            f"{where}: 'async def execute' is not supported by this version of pyinfer; make it a plain function"
+        )
+    return loaded
+
+
+def _completed(
+    hook: Callable[[ModelConfig], object], name: str, config: dict[str, Any], directory: Path
+) -> dict[str, Any]:
+    try:
+        result = hook(ModelConfig(json.dumps({**config, "name": name})))
+    except ValueError as error:
+        raise ConfigError(without_paths(str(error), directory)) from error
+    except BaseException as error:
+        _log.error("auto_complete_config of model '%s' failed", name, exc_info=error)
+        raise ModelError(f"auto_complete_config of model '{name}' failed: {_told(error, directory)}") from error
+    if not isinstance(result, ModelConfig):
+        raise ModelError(
+            f"auto_complete_config of model '{name}' must return the ModelConfig object, found type "
+            f"'{type(result).__name__}'"
+        )
+    completed = result.as_dict()
+    return {**config, **{field: completed[field] for field in COMPLETED_FIELDS if field in completed}}
+
+
+def _told(error: BaseException, directory: Path) -> str:
+    """``error`` as a client may read it: type and text, without traceback and paths."""
+    return f"{type(error).__name__}: {without_paths(str(error), directory)}"

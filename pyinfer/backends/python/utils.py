@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``model.py`` imports as ``triton_python_backend_utils``, inside the server and outside of it.
+
+Names and behaviour are Triton's. The classes that exist once per request are compiled (``_objects``); this module adds
+the helpers around them. A name that Triton has and this server does not offer raises AttributeError with a text that
+says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import Mapping
+from typing import Any, ClassVar, NoReturn
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from pyinfer.backends.python._objects import (
+    InferenceRequest,
+    InferenceResponse,
+    Tensor,
+    TritonError,
+    TritonModelException,
+)
+from pyinfer.backends.python.autocomplete import ModelConfig
+
+__all__ = [
+    "TRITONSERVER_MEMORY_CPU",
+    "TRITONSERVER_MEMORY_GPU",
+    "TRITONSERVER_REQUEST_FLAG_SEQUENCE_END",
+    "TRITONSERVER_REQUEST_FLAG_SEQUENCE_START",
+    "TRITONSERVER_REQUEST_RELEASE_ALL",
+    "TRITONSERVER_REQUEST_RELEASE_RESCHEDULE",
+    "TRITONSERVER_RESPONSE_COMPLETE_FINAL",
+    "TRITON_STRING_TO_NUMPY",
+    "InferenceRequest",
+    "InferenceResponse",
+    "InferenceTrace",
+    "Logger",
+    "ModelConfig",
+    "PreferredMemory",
+    "Tensor",
+    "TritonError",
+    "TritonModelException",
+    "deserialize_bytes_tensor",
+    "get_input_config_by_name",
+    "get_input_tensor_by_name",
+    "get_output_config_by_name",
+    "get_output_tensor_by_name",
+    "numpy_to_triton_type",
+    "serialize_byte_tensor",
+    "triton_string_to_numpy",
+    "triton_to_numpy_type",
+    "using_decoupled_model_transaction_policy",
+]
+
+TRITONSERVER_REQUEST_FLAG_SEQUENCE_START = 1
+TRITONSERVER_REQUEST_FLAG_SEQUENCE_END = 2
+TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1
+TRITONSERVER_REQUEST_RELEASE_ALL = 1
+TRITONSERVER_REQUEST_RELEASE_RESCHEDULE = 2
+TRITONSERVER_MEMORY_CPU = 0
+TRITONSERVER_MEMORY_GPU = 2
+
+_NOT_OFFERED = frozenset(
+    (
+        "InferenceResponseSender",
+        "Metric",
+        "MetricFamily",
+        "ResponseIterator",
+        "is_model_ready",
+        "load_model",
+        "unload_model",
+    )
+)
+
+#: configuration name -> numpy type; TYPE_BF16 has none
+TRITON_STRING_TO_NUMPY: dict[str, type[Any]] = {
+    "TYPE_BOOL": bool,
+    "TYPE_UINT8": np.uint8,
+    "TYPE_UINT16": np.uint16,
+    "TYPE_UINT32": np.uint32,
+    "TYPE_UINT64": np.uint64,
+    "TYPE_INT8": np.int8,
+    "TYPE_INT16": np.int16,
+    "TYPE_INT32": np.int32,
+    "TYPE_INT64": np.int64,
+    "TYPE_FP16": np.float16,
+    "TYPE_FP32": np.float32,
+    "TYPE_FP64": np.float64,
+    "TYPE_STRING": np.object_,
+}
+# Triton numbers its data types in exactly this order, from 1.
+_NUMPY_BY_NUMBER: dict[int, type[Any]] = dict(
+    enumerate((np.bool_, *list(TRITON_STRING_TO_NUMPY.values())[1:]), start=1)
+)
+_NUMBER_BY_NUMPY = {np.dtype(kind): number for number, kind in _NUMPY_BY_NUMBER.items()}
+
+
+def __getattr__(name: str) -> NoReturn:
+    if name in _NOT_OFFERED:
+        raise AttributeError(f"triton_python_backend_utils.{name} is not offered by this version of pyinfer")
+    raise AttributeError(f"module 'triton_python_backend_utils' has no attribute '{name}'")
+
+
+def get_input_tensor_by_name(inference_request: InferenceRequest, name: str) -> Tensor | None:
+    """The request's input ``name``, or None."""
+    return inference_request.input(name)
+
+
+def get_output_tensor_by_name(inference_response: InferenceResponse, name: str) -> Tensor | None:
+    """The response's output ``name``, or None."""
+    return next((tensor for tensor in inference_response.output_tensors() if tensor.name() == name), None)
+
+
+def get_input_config_by_name(model_config: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+    """The entry of ``input`` of a model configuration that has ``name``, or None."""
+    return next((entry for entry in model_config.get("input", ()) if entry["name"] == name), None)
+
+
+def get_output_config_by_name(model_config: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+    """The entry of ``output`` of a model configuration that has ``name``, or None."""
+    return next((entry for entry in model_config.get("output", ()) if entry["name"] == name), None)
+
+
+def using_decoupled_model_transaction_policy(model_config: Mapping[str, Any]) -> bool:
+    """Whether the configuration declares the model decoupled."""
+    return bool(model_config.get("model_transaction_policy", {}).get("decoupled", False))
+
+
+def triton_to_numpy_type(data_type: int) -> type[Any] | None:
+    """The numpy type of Triton's data type number; None for one that numpy does not have."""
+    return _NUMPY_BY_NUMBER.get(data_type)
+
+
+def numpy_to_triton_type(data_type: DTypeLike) -> int | None:
+    """Triton's number of a numpy type; None for one that Triton does not have. Fixed-length bytes are BYTES."""
+    dtype = np.dtype(data_type)
+    return _NUMBER_BY_NUMPY[np.dtype(np.object_)] if dtype.kind == "S" else _NUMBER_BY_NUMPY.get(dtype)
+
+
+def triton_string_to_numpy(triton_type_string: str) -> type[Any]:
+    """The numpy type of ``TYPE_FP32`` and its kind. Raises KeyError for one that numpy does not have."""
+    return TRITON_STRING_TO_NUMPY[triton_type_string]
+
+
+def serialize_byte_tensor(input_tensor: NDArray[Any]) -> bytes | None:
+    """Each element as its length (4 bytes, little-endian) and its bytes, in row-major order; empty for an empty tensor.
+
+    Elements that are not bytes are converted by ``str`` to UTF-8. None where the tensor holds neither objects nor
+    bytes.
+    """
+    if input_tensor.dtype.kind not in "OS":
+        return None
+    parts: list[bytes] = []
+    for element in input_tensor.ravel().tolist():
+        data = element if isinstance(element, bytes) else str(element).encode()
+        parts += (struct.pack("<I", len(data)), data)
+    return b"".join(parts)
+
+
+def deserialize_bytes_tensor(encoded_tensor: bytes) -> NDArray[np.object_]:
+    """The object array [elements] of what :func:`serialize_byte_tensor` made.
+
+    Raises ValueError where it is cut short.
+    """
+    elements = []
+    offset, end = 0, len(encoded_tensor)
+    while offset < end:
+        if end - offset < 4:
+            raise ValueError(f"the length at byte {offset} is cut short")
+        (size,) = struct.unpack_from("<I", encoded_tensor, offset)
+        offset += 4
+        if size > end - offset:
+            raise ValueError(f"the element at byte {offset} has {end - offset} of its {size} bytes")
+        elements.append(bytes(encoded_tensor[offset : offset + size]))
+        offset += size
+    array = np.empty(len(elements), dtype=np.object_)
+    array[:] = elements
+    return array
+
+
+class PreferredMemory:
+    """Where the caller of another model wants its outputs. Kept, and without effect: all memory is the CPU's."""
+
+    def __init__(self, preferred_memory_type: int, preferred_device_id: int = 0) -> None:
+        self.preferred_memory_type = preferred_memory_type
+        self.preferred_device_id = preferred_device_id
+
+
+class InferenceTrace:
+    """The trace that a request belongs to; there is none."""
+
+    def get_context(self) -> str | None:
+        return None
+
+
+class Logger:
+    """The server's log, as the logger ``pyinfer.model``. Any thread."""
+
+    INFO: ClassVar[int] = logging.INFO
+    WARNING: ClassVar[int] = logging.WARNING
+    ERROR: ClassVar[int] = logging.ERROR
+    VERBOSE: ClassVar[int] = logging.DEBUG
+
+    _logger: ClassVar[logging.Logger] = logging.getLogger("pyinfer.model")
+
+    @classmethod
+    def log(cls, message: str, level: int = logging.INFO) -> None:
+        cls._logger.log(level, "%s", message)
+
+    @classmethod
+    def log_info(cls, message: str) -> None:
+        cls._logger.info("%s", message)
+
+    @classmethod
+    def log_warn(cls, message: str) -> None:
+        cls._logger.warning("%s", message)
+
+    @classmethod
+    def log_error(cls, message: str) -> None:
+        cls._logger.error("%s", message)
+
+    @classmethod
+    def log_verbose(cls, message: str) -> None:
+        cls._logger.debug("%s", message)

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``triton_python_backend_utils`` outside of a server, as a model's own unit tests would use it."""
+
+from __future__ import annotations
+
+import ast
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+import triton_python_backend_utils as pb_utils
+from pyinfer.backends.python import _objects, utils
+
+NUMERIC = [np.bool_, *(np.dtype(code) for code in ["u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8"])]
+
+
+def test_top_level_module_offers_all_of_utils() -> None:
+    assert pb_utils.__all__ == utils.__all__
+    assert all(getattr(pb_utils, name) is getattr(utils, name) for name in utils.__all__)
+
+
+def test_stub_names_what_the_compiled_module_has() -> None:
+    body = ast.parse(Path(_objects.__file__).with_name("_objects.pyi").read_text()).body
+    classes = {node.name: node for node in body if isinstance(node, ast.ClassDef)}
+    functions = {node.name for node in body if isinstance(node, ast.FunctionDef)}
+    assert sorted([*classes, *functions], key=str) == sorted(_objects.__all__)
+    for name, node in classes.items():
+        written = {item.name for item in node.body if isinstance(item, ast.FunctionDef)} - {"__init__"}
+        written |= {item.target.id for item in node.body if isinstance(item, ast.AnnAssign)}  # type: ignore[union-attr]
+        special = {"__dlpack__", "__dlpack_device__"}
+        compiled = {item for item in vars(getattr(_objects, name)) if not item.startswith("_") or item in special}
+        assert written == compiled
+
+
+@pytest.mark.parametrize("dtype", NUMERIC, ids=str)
+def test_numeric_tensor(dtype: Any) -> None:
+    array = np.ones((2, 3), dtype=dtype)
+    tensor = pb_utils.Tensor("x", array)
+    assert tensor.name() == "x" and tensor.shape() == [2, 3] and tensor.is_cpu()
+    assert tensor.as_numpy() is array
+    number = tensor.triton_dtype()
+    assert number == pb_utils.numpy_to_triton_type(dtype) and pb_utils.triton_to_numpy_type(number) == array.dtype.type
+    shared = pb_utils.Tensor.from_dlpack("y", tensor)
+    assert shared.triton_dtype() == number and np.shares_memory(shared.as_numpy(), array)
+    assert pb_utils.Tensor.from_dlpack("z", tensor.to_dlpack()).as_numpy().tolist() == array.tolist()
+
+
+@given(npst.arrays(npst.scalar_dtypes(), npst.array_shapes(min_dims=0, max_dims=4, min_side=0)))
+def test_any_array_is_taken_or_refused(array: np.ndarray[Any, Any]) -> None:
+    try:
+        tensor = pb_utils.Tensor("x", array)
+    except pb_utils.TritonModelException:
+        assert array.dtype.kind in "cmMUV" or array.dtype.itemsize > 8
+        return
+    taken = tensor.as_numpy()
+    assert taken.shape == array.shape and taken.flags.c_contiguous and taken.dtype.isnative
+    assert taken.tolist() == array.tolist() or array.dtype.kind == "f"
+
+
+def test_not_contiguous_is_copied_in_order() -> None:
+    array = np.arange(6, dtype=np.int32).reshape(2, 3).T
+    tensor = pb_utils.Tensor("x", array)
+    assert tensor.as_numpy().flags.c_contiguous and tensor.as_numpy().tolist() == array.tolist()
+
+
+def test_text_arrays_are_refused_as_by_triton() -> None:
+    with pytest.raises(pb_utils.TritonModelException, match="Please use np.object_ instead"):
+        pb_utils.Tensor("x", np.array(["a"]))
+    assert pb_utils.Tensor("x", np.array([b"a"])).triton_dtype() == 13
+    with pytest.raises(pb_utils.TritonModelException, match=r"needs a numpy.ndarray, found type 'list'"):
+        pb_utils.Tensor("x", [1.0])  # type: ignore[arg-type]
+
+
+def test_strings_have_no_dlpack() -> None:
+    tensor = pb_utils.Tensor("x", np.array([b"a"], dtype=object))
+    with pytest.raises(pb_utils.TritonModelException, match="DLPack does not have support for string tensors"):
+        tensor.to_dlpack()
+    with pytest.raises(pb_utils.TritonModelException, match="Provided tensor is not supported"):
+        pb_utils.Tensor.from_dlpack("x", object())
+
+
+def test_bfloat16_travels_by_dlpack() -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    tensor = pb_utils.Tensor("x", np.array([1.0, 2.0], dtype=ml_dtypes.bfloat16))
+    assert tensor.triton_dtype() == 14
+    assert tensor.as_numpy().tolist() == [0x3F80, 0x4000]
+    with pytest.raises(RuntimeError):  # the capsule says bfloat16, which numpy does not know
+        np.from_dlpack(tensor)
+    again = pb_utils.Tensor.from_dlpack("y", tensor)
+    assert again.triton_dtype() == 14 and again.as_numpy().tolist() == [0x3F80, 0x4000]
+
+
+def test_request_made_by_hand() -> None:
+    tensor = pb_utils.Tensor("A", np.zeros(1, np.float32))
+    request = pb_utils.InferenceRequest(
+        request_id="7",
+        correlation_id="c",
+        inputs=[tensor],
+        requested_output_names=["B"],
+        model_name="m",
+        flags=pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_START,
+        timeout=5,
+        parameters={"k": 1},
+    )
+    assert pb_utils.get_input_tensor_by_name(request, "A") is tensor
+    assert pb_utils.get_input_tensor_by_name(request, "B") is None
+    assert request.inputs() == [tensor] and request.requested_output_names() == ["B"]
+    assert (request.request_id(), request.correlation_id(), request.flags(), request.timeout()) == ("7", "c", 1, 5)
+    assert json.loads(request.parameters()) == {"k": 1} and not request.is_cancelled()
+    request.set_flags(2)
+    assert request.flags() == 2
+    request.set_release_flags(pb_utils.TRITONSERVER_REQUEST_RELEASE_ALL)
+
+
+def test_what_is_not_offered_says_so() -> None:
+    request = pb_utils.InferenceRequest()
+    for refused in (
+        request.exec,
+        request.async_exec,
+        request.get_response_sender,
+        lambda: request.set_release_flags(pb_utils.TRITONSERVER_REQUEST_RELEASE_RESCHEDULE),
+    ):
+        with pytest.raises(pb_utils.TritonModelException, match="not supported"):
+            refused()
+    with pytest.raises(AttributeError, match="load_model is not offered by this version of pyinfer"):
+        _ = pb_utils.load_model
+    assert not hasattr(pb_utils, "no_such_name")
+
+
+def test_request_refuses_wrong_arguments() -> None:
+    with pytest.raises(pb_utils.TritonModelException, match="Correlation ID must be integer or string"):
+        pb_utils.InferenceRequest(correlation_id=1.5)  # type: ignore[arg-type]
+    with pytest.raises(pb_utils.TritonModelException, match="found type 'ndarray'"):
+        pb_utils.InferenceRequest(inputs=[np.zeros(1)])  # type: ignore[list-item]
+    with pytest.raises(pb_utils.TritonModelException, match="values to have type"):
+        pb_utils.InferenceRequest(parameters={"k": []})  # type: ignore[dict-item]
+
+
+def test_response() -> None:
+    tensor = pb_utils.Tensor("A", np.zeros(1, np.float32))
+    response = pb_utils.InferenceResponse([tensor], parameters={"k": True})
+    assert response.output_tensors() == [tensor] and not response.has_error() and response.error() is None
+    assert pb_utils.get_output_tensor_by_name(response, "A") is tensor
+    assert pb_utils.get_output_tensor_by_name(response, "B") is None
+    assert json.loads(response.parameters()) == {"k": True}
+    failed = pb_utils.InferenceResponse(error=pb_utils.TritonError("no", pb_utils.TritonError.NOT_FOUND))
+    error = failed.error()
+    assert failed.has_error() and error is not None and (error.message(), error.code()) == ("no", 2)
+    assert pb_utils.TritonError("x").code() == pb_utils.TritonError.INTERNAL
+    with pytest.raises(pb_utils.TritonModelException, match="unknown error code 99"):
+        pb_utils.TritonError("x", 99)
+    with pytest.raises(TypeError):
+        pb_utils.InferenceResponse(error="text")  # type: ignore[arg-type]
+
+
+@given(st.lists(st.binary(max_size=40), max_size=20))
+def test_bytes_round_trip(elements: list[bytes]) -> None:
+    array = np.empty(len(elements), dtype=object)
+    array[:] = elements
+    data = pb_utils.serialize_byte_tensor(array)
+    assert data is not None
+    assert pb_utils.deserialize_bytes_tensor(data).tolist() == elements
+
+
+def test_bytes_are_converted_and_checked() -> None:
+    assert pb_utils.serialize_byte_tensor(np.array(["é", 1], dtype=object)) == b"\x02\0\0\0\xc3\xa9\x01\0\0\x001"
+    assert pb_utils.serialize_byte_tensor(np.zeros(1)) is None
+    for broken in (b"\x01", b"\x02\0\0\0a", b"\xff\xff\xff\xff"):
+        with pytest.raises(ValueError, match="byte"):
+            pb_utils.deserialize_bytes_tensor(broken)
+
+
+def test_types() -> None:
+    assert pb_utils.triton_string_to_numpy("TYPE_FP32") is np.float32
+    assert pb_utils.triton_string_to_numpy("TYPE_STRING") is np.object_
+    assert pb_utils.numpy_to_triton_type(np.float32) == 11 and pb_utils.numpy_to_triton_type(np.bytes_) == 13
+    assert pb_utils.triton_to_numpy_type(13) is np.object_ and pb_utils.triton_to_numpy_type(14) is None
+    assert pb_utils.numpy_to_triton_type(np.complex64) is None
+
+
+def test_config_helpers() -> None:
+    config = {"input": [{"name": "A"}], "output": [{"name": "B"}], "model_transaction_policy": {"decoupled": True}}
+    assert pb_utils.get_input_config_by_name(config, "A") == {"name": "A"}
+    assert pb_utils.get_output_config_by_name(config, "B") == {"name": "B"}
+    assert pb_utils.get_input_config_by_name(config, "B") is None
+    assert pb_utils.get_output_config_by_name({}, "B") is None
+    assert pb_utils.using_decoupled_model_transaction_policy(config)
+    assert not pb_utils.using_decoupled_model_transaction_policy({})
+
+
+def test_logger(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, logger="pyinfer.model"):
+        pb_utils.Logger.log("plain 100%")
+        pb_utils.Logger.log("w", pb_utils.Logger.WARNING)
+        pb_utils.Logger.log_info("i")
+        pb_utils.Logger.log_warn("w")
+        pb_utils.Logger.log_error("e")
+        pb_utils.Logger.log_verbose("v")
+    levels = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert levels[0] == ("INFO", "plain 100%")
+    assert [level for level, _ in levels[1:]] == ["WARNING", "INFO", "WARNING", "ERROR", "DEBUG"]
+
+
+def test_model_config_completes() -> None:
+    config = pb_utils.ModelConfig(json.dumps({"name": "m", "input": [{"name": "A", "dims": []}]}))
+    config.add_input({"name": "A", "data_type": "TYPE_FP32", "dims": [4]})
+    config.add_input({"name": "B", "data_type": "TYPE_FP32", "dims": [4], "optional": True})
+    config.add_output({"name": "C", "data_type": "TYPE_FP32", "dims": [4]})
+    config.set_max_batch_size(8)
+    config.set_dynamic_batching()
+    config.set_model_transaction_policy({"decoupled": False})
+    assert config.as_dict() == {
+        "name": "m",
+        "max_batch_size": 8,
+        "input": [
+            {"name": "A", "data_type": "TYPE_FP32", "dims": [4]},
+            {"name": "B", "data_type": "TYPE_FP32", "dims": [4], "optional": True},
+        ],
+        "output": [{"name": "C", "data_type": "TYPE_FP32", "dims": [4]}],
+        "dynamic_batching": {},
+        "model_transaction_policy": {"decoupled": False},
+    }
+
+
+GIVEN = {
+    "name": "m",
+    "max_batch_size": 8,
+    "input": [{"name": "A", "data_type": "TYPE_FP32", "dims": [4], "optional": True}],
+    "sequence_batching": {},
+    "model_transaction_policy": {"decoupled": True},
+}
+
+
+@pytest.mark.parametrize(
+    ("setter", "argument", "expected"),
+    [
+        ("set_max_batch_size", 4, "configuration specified max_batch_size 8, but .* specified max_batch_size 4"),
+        ("set_model_transaction_policy", {"decoupled": False}, "already set to 'True'"),
+        ("set_model_transaction_policy", {"other": 1}, "property other than 'decoupled'"),
+        ("add_input", {"name": "A", "data_type": "TYPE_INT8", "dims": [4]}, "TYPE_FP32 for input 'A', .* TYPE_INT8"),
+        ("add_input", {"name": "A", "data_type": "TYPE_FP32", "dims": [5]}, r"expects dims \[5\] .* dims \[4\]"),
+        ("add_input", {"data_type": "TYPE_FP32", "dims": [5]}, "input in .* is missing 'name' property"),
+        ("add_input", {"name": "B", "dims": [5]}, "input 'B' in .* is missing 'data_type' property"),
+        ("add_output", {"name": "B", "data_type": "TYPE_FP32"}, "output 'B' in .* is missing 'dims' property"),
+        ("add_output", {"name": "B", "optional": True}, "other than 'name', 'data_type' and 'dims'"),
+    ],
+)
+def test_model_config_refuses(setter: str, argument: Any, expected: str) -> None:
+    config = pb_utils.ModelConfig(json.dumps(GIVEN))
+    with pytest.raises(ValueError, match=expected):
+        getattr(config, setter)(argument)
+
+
+def test_model_config_keeps_the_scheduler() -> None:
+    with pytest.raises(ValueError, match="scheduling_choice as 'sequence_batching'"):
+        pb_utils.ModelConfig(json.dumps(GIVEN)).set_dynamic_batching()
