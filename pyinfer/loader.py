@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Model directory -> configuration -> backend -> running instances: how one model version comes to life and ends.
+
+:class:`Loader` is what the repository manager is handed. It publishes nothing, keeps no list of models and knows no
+client; every failure leaves nothing running and has a text that may be shown in the repository index.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pyinfer._core import ModelSpec, TensorSpec
+from pyinfer.backends.base import Backend, InstanceContext, ModelContext
+from pyinfer.backends.find import find_backend
+from pyinfer.config.complete import complete, version_files
+from pyinfer.config.normalize import instances, normalize
+from pyinfer.config.pbtxt import from_json, parse, to_json
+from pyinfer.config.source import Source, read_source
+from pyinfer.config.validate import require_supported, validate
+from pyinfer.errors import ConfigError, ModelError, PyinferError
+
+if TYPE_CHECKING:
+    from pyinfer._core import Engine, Instance, Model
+
+__all__ = ["LoadedModel", "Loader", "LoaderOptions", "model_spec"]
+
+_log = logging.getLogger(__name__)
+
+
+class _Source(Protocol):
+    """Where a model is loaded from; :class:`pyinfer.repository.contract.ModelSource` has this shape."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def directory(self) -> Path: ...
+    @property
+    def config_override(self) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class LoaderOptions:
+    """What the command line says about loading."""
+
+    #: use ``configs/<this>.pbtxt`` of a model where there is one
+    model_config_name: str = ""
+    auto_complete: bool = True
+    #: backend name ("" for all backends) -> key -> value
+    backend_config: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+class Loader:
+    """Builds model versions into an engine. Any thread; the same model never on two threads at once."""
+
+    def __init__(self, engine: Engine, options: LoaderOptions | None = None) -> None:
+        self._engine = engine
+        self._options = options or LoaderOptions()
+
+    def configure(self, source: _Source) -> dict[str, Any]:
+        """The complete, normalized and valid configuration of ``source`` in Triton's JSON form.
+
+        Raises ConfigError (with file, line and field where they are known), Unsupported or ModelError.
+        """
+        try:
+            return self._configure(source)
+        except (Exception, SystemExit) as error:  # a model's SystemExit must not end the server
+            raise _presentable(error, source, "configuring the model failed") from error
+
+    def load(self, source: _Source, config: Mapping[str, Any], version: int) -> LoadedModel:
+        """Build one version with all its instances, which then wait for requests.
+
+        Raises a PyinferError after freeing everything where the backend or any instance fails.
+        """
+        try:
+            return self._load(source, config, version)
+        except (Exception, SystemExit) as error:  # a model's SystemExit must not end the server
+            raise _presentable(error, source, "loading the model failed") from error
+
+    def _configure(self, source: _Source) -> dict[str, Any]:
+        given, places = self._read(source)
+        files = version_files(source.directory)
+
+        def backend_complete(config: dict[str, Any]) -> dict[str, Any]:
+            name = config["backend"]
+            if not name:
+                return config
+            return find_backend(name).auto_complete(source.directory, config, self._backend_options(name))
+
+        filled = complete(source.name, files, given, backend_complete if self._options.auto_complete else None)
+        cpu_instances = find_backend(filled["backend"]).default_cpu_instances if filled["backend"] else 1
+        config = normalize(filled, cpu_instances=cpu_instances)
+        validate(config, directory_name=source.name, source=places)
+        require_supported(config)
+        return config
+
+    def _read(self, source: _Source) -> tuple[dict[str, Any], Source | None]:
+        """What the user gave, and where each field stands; ({}, None) for a model without configuration."""
+        if source.config_override is not None:
+            try:
+                return to_json(from_json(source.config_override)), None
+            except ConfigError as error:
+                raise ConfigError(f"Invalid config override: {error}") from error
+        chosen = self._options.model_config_name
+        candidates = [f"configs/{chosen}.pbtxt"] if chosen else []
+        for inner in [*candidates, "config.pbtxt"]:
+            try:
+                text = (source.directory / inner).read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            shown = f"{source.name}/{inner}"
+            message = parse(text, shown)  # also says so where the text is not UTF-8
+            return to_json(message), read_source(text.decode("utf-8-sig"), shown)
+        return {}, None
+
+    def _load(self, source: _Source, config: Mapping[str, Any], version: int) -> LoadedModel:
+        name = config["backend"]
+        context = ModelContext(source.name, version, source.directory, config, self._backend_options(name))
+        backend = find_backend(name)(context)
+        try:
+            model = self._engine.create(model_spec(config, version))
+        except BaseException:
+            backend.close()
+            raise
+        loaded = LoadedModel(model, backend)
+        try:
+            loaded.start(instances(config))
+        except BaseException:
+            loaded.close()
+            raise
+        return loaded
+
+    def _backend_options(self, backend: str) -> dict[str, str]:
+        settings = self._options.backend_config
+        return {**settings.get("", {}), **settings.get(backend, {})}
+
+
+class LoadedModel:
+    """One model version with its backend and instances. Methods may be called from any thread."""
+
+    def __init__(self, core: Model, backend: Backend) -> None:
+        self._core = core
+        self._backend = backend
+        self._threads: list[_InstanceThread] = []
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @property
+    def core(self) -> Model:
+        """The core's model, to be published."""
+        return self._core
+
+    def start(self, wanted: Sequence[tuple[str, str, int]]) -> None:
+        """Make and start the instances, given as (name, kind, device id). Raises what the first that fails raised."""
+        native = self._backend.native()
+        if native is not None:
+            self._core.start_native(native.kind, native.parameters, [name for name, _, _ in wanted])
+            return
+        for name, kind, device in wanted:
+            context = InstanceContext(name, kind, device)
+            self._threads.append(_InstanceThread(self._backend, context, self._core.add_instance(name)))
+        for thread in self._threads:
+            thread.start()
+        for thread in self._threads:
+            thread.wait_made()
+
+    def drain(self, timeout_s: float) -> bool:
+        """Accept nothing more; wait until what was accepted is answered. False when the time is up."""
+        return self._core.drain(timeout_s)
+
+    def close(self) -> None:
+        """Answer what is still queued with UNAVAILABLE, end the instances, free the backend. Idempotent.
+
+        Blocks until the batches that are executing have ended.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._core.stop()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
+        try:
+            self._backend.close()
+        except Exception:
+            _log.exception("closing the backend of '%s' failed", self._core.name)
+
+
+class _InstanceThread(threading.Thread):
+    """The thread that makes one instance, runs it until the model is stopped, and closes it.
+
+    A daemon: a model that never returns from a batch must not keep the process from ending.
+    """
+
+    def __init__(self, backend: Backend, context: InstanceContext, core: Instance) -> None:
+        super().__init__(name=context.name, daemon=True)
+        self._backend = backend
+        self._context = context
+        self._core = core
+        self._made = threading.Event()
+        self._error: BaseException | None = None
+
+    def wait_made(self) -> None:
+        """Block until the instance is made; raise what making it raised."""
+        self._made.wait()
+        if isinstance(self._error, Exception):
+            raise self._error
+        if self._error is not None:  # SystemExit of a model must not end the server
+            raise ModelError(f"instance '{self._context.name}' raised {type(self._error).__name__}") from self._error
+
+    def run(self) -> None:
+        try:
+            instance = self._backend.make_instance(self._context)
+        except BaseException as error:
+            self._error = error
+            return
+        finally:
+            self._made.set()
+        try:
+            self._core.run(instance.execute)
+        finally:
+            try:
+                instance.close()
+            except BaseException:
+                _log.exception("closing the instance '%s' failed", self._context.name)
+
+
+def model_spec(config: Mapping[str, Any], version: int) -> ModelSpec:
+    """What the core must know of a normalized configuration. Raises ValueError where the core refuses a value."""
+    batcher = config.get("dynamic_batching")
+    settings = batcher or {}
+    return ModelSpec(
+        name=config["name"],
+        version=version,
+        inputs=[_tensor_spec(tensor) for tensor in config["input"]],
+        outputs=[_tensor_spec(tensor) for tensor in config["output"]],
+        max_batch_size=config["max_batch_size"],
+        dynamic_batching=batcher is not None,
+        preferred_batch_sizes=settings.get("preferred_batch_size", ()),
+        max_queue_delay_us=settings.get("max_queue_delay_microseconds", 0),
+        max_queue_size=settings.get("default_queue_policy", {}).get("max_queue_size", 0),
+    )
+
+
+def _tensor_spec(tensor: Mapping[str, Any]) -> TensorSpec:
+    datatype = tensor["data_type"].removeprefix("TYPE_")
+    reshape = tensor.get("reshape")
+    return TensorSpec(
+        tensor["name"],
+        "BYTES" if datatype == "STRING" else datatype,
+        tensor["dims"],
+        reshape=None if reshape is None else reshape["shape"],
+        optional=tensor.get("optional", False),
+    )
+
+
+def _presentable(error: BaseException, source: _Source, what: str) -> PyinferError:
+    """``error`` as one of ours, with a text that holds no path outside the repository. The log keeps the original."""
+    text = _without_directories(str(error), source.directory)
+    if isinstance(error, PyinferError):
+        return error if text == str(error) else ModelError(text)
+    _log.error("%s: '%s'", what, source.name, exc_info=error)
+    if isinstance(error, OSError):
+        return ModelError(f"{what}: {error.strerror or type(error).__name__}")
+    first_line = text.strip().partition("\n")[0]
+    return ModelError(f"{what}: {type(error).__name__}{': ' if first_line else ''}{first_line}")
+
+
+def _without_directories(text: str, directory: Path) -> str:
+    """``text`` with paths below the model repository made relative to it."""
+    repository = directory.parent
+    for place in {str(repository.resolve()), str(repository.absolute()), str(repository)} - {"/", "."}:
+        text = text.replace(f"{place}/", "")
+    return text

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Disk -> immutable snapshot: which models and versions the repositories hold, and whether their files have changed.
+
+Reads names, sizes and modification times, never contents, and decides nothing. A repository is shared with people and
+tools that change it at any moment: whatever vanishes, loops or can not be read is left out, never an exception.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+__all__ = ["ModelEntry", "Snapshot", "list_models", "parse_version_directory", "scan", "scan_model"]
+
+_MAX_VERSION = 2**63 - 1
+_CONFIG_NAMES = ("config.pbtxt", "configs")
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One model directory."""
+
+    name: str
+    directory: Path
+    #: numbers of the version directories, ascending
+    versions: tuple[int, ...]
+    #: changes when a configuration file (``config.pbtxt``, ``configs/``) is touched
+    config_fingerprint: str
+    #: changes when any other file outside the version directories changes (labels, files of ``model.py``)
+    common_fingerprint: str
+    #: version -> changes when a file of that version directory changes
+    version_fingerprints: Mapping[int, str]
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when any file of the model, or its set of versions, changes."""
+        versions = ",".join(f"{version}={mark}" for version, mark in sorted(self.version_fingerprints.items()))
+        return f"{self.directory}|{self.config_fingerprint}|{self.common_fingerprint}|{versions}"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What the repositories held at one moment."""
+
+    models: Mapping[str, ModelEntry] = field(default_factory=dict)
+    #: names found in two or more repositories; they are not in ``models``
+    duplicates: frozenset[str] = frozenset()
+    #: repositories that could not be read at all, with the reason
+    unreadable: Mapping[Path, str] = field(default_factory=dict)
+
+
+def scan(repositories: Iterable[Path], only: Collection[str] | None = None) -> Snapshot:
+    """The snapshot of ``repositories``, of the models named in ``only`` where it is given."""
+    found: dict[str, list[Path]] = {}
+    unreadable: dict[Path, str] = {}
+    for repository in _distinct(repositories):
+        try:
+            names = _directories(repository)
+        except OSError as error:
+            unreadable[repository] = error.strerror or type(error).__name__
+            continue
+        for name in names:
+            if only is None or name in only:
+                found.setdefault(name, []).append(repository / name)
+    return Snapshot(
+        models={name: scan_model(name, places[0]) for name, places in sorted(found.items()) if len(places) == 1},
+        duplicates=frozenset(name for name, places in found.items() if len(places) > 1),
+        unreadable=unreadable,
+    )
+
+
+def list_models(repositories: Iterable[Path]) -> dict[str, int]:
+    """Name -> number of repositories that hold it. Reads the repositories' top level only."""
+    counts: dict[str, int] = {}
+    for repository in _distinct(repositories):
+        try:
+            names = _directories(repository)
+        except OSError:
+            continue
+        for name in names:
+            counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def scan_model(name: str, directory: Path) -> ModelEntry:
+    """The entry of one model directory; without versions where it can not be read."""
+    versions: dict[int, str] = {}
+    config, common = _new_mark(), _new_mark()
+    for child in _entries(directory):
+        version = parse_version_directory(child.name)
+        if version is not None and _is_directory(child):
+            mark = _new_mark()
+            _digest(Path(child.path), "", mark, frozenset())
+            versions[version] = mark.hexdigest()
+        else:
+            _digest_entry(child, "", config if child.name in _CONFIG_NAMES else common, frozenset())
+    return ModelEntry(name, directory, tuple(sorted(versions)), config.hexdigest(), common.hexdigest(), versions)
+
+
+def parse_version_directory(name: str) -> int | None:
+    """The version that a directory name stands for; None where it is not one (``01``, ``v1``, ``1abc``)."""
+    if not (name.isascii() and name.isdigit()) or (len(name) > 1 and name[0] == "0") or len(name) > 19:
+        return None
+    version = int(name)
+    return version if version <= _MAX_VERSION else None
+
+
+def _new_mark() -> hashlib.blake2b:
+    return hashlib.blake2b(digest_size=16)
+
+
+def _distinct(repositories: Iterable[Path]) -> list[Path]:
+    """One path for each directory, so that a repository named twice does not duplicate its models."""
+    seen: dict[str, Path] = {}
+    for repository in repositories:
+        seen.setdefault(os.path.realpath(repository), repository)
+    return list(seen.values())
+
+
+def _directories(path: Path) -> list[str]:
+    """Names of the directories in ``path``, hidden ones (``.git``) left out, sorted. Raises OSError."""
+    with os.scandir(path) as entries:
+        return sorted(entry.name for entry in entries if not entry.name.startswith(".") and _is_directory(entry))
+
+
+def _entries(path: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(path) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError:
+        return []
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _digest(directory: Path, prefix: str, mark: hashlib.blake2b, above: frozenset[tuple[int, int]]) -> None:
+    """Add names, sizes and modification times of everything below ``directory`` to ``mark``.
+
+    ``above`` are the directories that lead here: a symbolic link back to one of them is not followed again.
+    """
+    try:
+        status = directory.stat()
+    except OSError:
+        return
+    key = (status.st_dev, status.st_ino)
+    if key in above:
+        return
+    for child in _entries(directory):
+        _digest_entry(child, prefix, mark, above | {key})
+
+
+def _digest_entry(
+    entry: os.DirEntry[str], prefix: str, mark: hashlib.blake2b, above: frozenset[tuple[int, int]]
+) -> None:
+    path = f"{prefix}{entry.name}"
+    try:
+        status = entry.stat()
+    except OSError:
+        mark.update(f"{path}?\0".encode(errors="surrogateescape"))
+        return
+    if _is_directory(entry):
+        mark.update(f"{path}/\0".encode(errors="surrogateescape"))
+        _digest(Path(entry.path), f"{path}/", mark, above)
+    else:
+        mark.update(f"{path}:{status.st_size}:{status.st_mtime_ns}\0".encode(errors="surrogateescape"))
