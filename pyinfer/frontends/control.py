@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Control requests in the dialect of HTTP: targets to endpoints, JSON to arguments, values and errors to answers.
+
+It does NOT know connections; inference only passes as a name, the core does the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from pyinfer._core import error_table
+from pyinfer.errors import InvalidArgument, PyinferError
+from pyinfer.frontends.endpoints import Answer, Arguments, Endpoint, Router
+from pyinfer.frontends.head import Action, Result
+from pyinfer.service import Service
+
+__all__ = ["JSON_HEADERS", "ApiSite", "FixedAction", "error_body", "error_result", "method_not_allowed"]
+
+_log = logging.getLogger(__name__)
+
+JSON_HEADERS = (("Content-Type", "application/json"),)
+_STATUS = {code: statuses[0] for code, statuses in error_table().items()}
+
+
+def error_body(text: str) -> bytes:
+    """The one form of errors over HTTP."""
+    return json.dumps({"error": text}, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+
+
+def error_result(status: int, text: str, headers: tuple[tuple[str, str], ...] = ()) -> Result:
+    return Result(status, error_body(text), (*JSON_HEADERS, *headers))
+
+
+class FixedAction(Action):
+    """Always the same answer, whatever the body says."""
+
+    __slots__ = ("_result",)
+
+    def __init__(self, result: Result) -> None:
+        super().__init__()
+        self._result = result
+
+    def run(self, body: bytes) -> Result:
+        return self._result
+
+
+_NOT_FOUND = FixedAction(error_result(404, "Not Found"))
+
+
+class _ControlAction(Action):
+    """A call of the service."""
+
+    __slots__ = ("_arguments", "_endpoint", "_service")
+
+    def __init__(self, service: Service, endpoint: Endpoint, arguments: Arguments) -> None:
+        super().__init__(blocking=endpoint.blocking)
+        self._service, self._endpoint, self._arguments = service, endpoint, arguments
+
+    def run(self, body: bytes) -> Result:
+        try:
+            arguments = self._arguments
+            if body and self._endpoint.verb == "POST":
+                arguments = _with_body(arguments, body)
+            return _result(self._endpoint, self._endpoint.handle(self._service, arguments))
+        except PyinferError as error:
+            return error_result(_STATUS[error.code], str(error))
+        except Exception:
+            _log.exception("%s failed", self._endpoint.rpc)
+            return error_result(500, "internal error")
+
+
+def _with_body(arguments: Arguments, body: bytes) -> Arguments:
+    document = _parse(body)
+    if not isinstance(document, dict):
+        raise InvalidArgument("failed to parse the request JSON buffer: the request must be a JSON object at 0")
+    ready = document.get("ready", False)
+    if not isinstance(ready, bool):
+        raise InvalidArgument("Invalid value for 'ready': expected a boolean")
+    parameters = document.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise InvalidArgument("Invalid value for 'parameters': expected an object")
+    return replace(arguments, ready=ready, parameters=parameters)
+
+
+def _refuse_constant(name: str) -> Any:
+    raise InvalidArgument(f"failed to parse the request JSON buffer: {name} is not JSON")
+
+
+# With ``parse_constant`` the decoder refuses NaN and Infinity, which Python's json would take.
+_loads = partial(json.loads, parse_constant=_refuse_constant)
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        return _loads(body.decode())
+    except UnicodeDecodeError as error:
+        raise InvalidArgument(f"failed to parse the request JSON buffer: invalid UTF-8 at {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise InvalidArgument(f"failed to parse the request JSON buffer: {error.msg} at {error.pos}") from None
+    except RecursionError:
+        raise InvalidArgument("failed to parse the request JSON buffer: nested too deeply") from None
+    except ValueError as error:  # integers of thousands of digits
+        raise InvalidArgument(f"failed to parse the request JSON buffer: {error}") from None
+
+
+def _result(endpoint: Endpoint, value: dict[str, Any]) -> Result:
+    if endpoint.answer is Answer.FLAG:
+        if all(value.values()):
+            return Result(200)
+        if endpoint.rpc == "ModelReady":
+            return error_result(400, "Model version not ready")
+        return Result(400)
+    if endpoint.answer is Answer.EMPTY:
+        return Result(200)
+    shown: Any = next(iter(value.values())) if endpoint.answer is Answer.INNER else value
+    return Result(200, json.dumps(shown, separators=(",", ":"), ensure_ascii=False).encode(), JSON_HEADERS)
+
+
+class ApiSite:
+    """What the HTTP port offers: the endpoint table over one service."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._router = Router()
+
+    def resolve(self, verb: bytes, target: bytes) -> Action:
+        match = self._router.resolve(target)
+        if match is None:
+            return _NOT_FOUND
+        endpoint = match.endpoints.get(verb)
+        if endpoint is None:
+            return method_not_allowed(verb, match.allow)
+        if match.problem:
+            return FixedAction(error_result(400, match.problem))
+        if endpoint.answer is Answer.INFER:
+            return Action(model=match.arguments.model, version=match.arguments.version)
+        return _ControlAction(self._service, endpoint, match.arguments)
+
+
+def method_not_allowed(verb: bytes, allow: str) -> Action:
+    """405; without a body for HEAD, whose answers have none."""
+    headers = (("Allow", allow),)
+    return FixedAction(
+        Result(405, b"", headers) if verb == b"HEAD" else error_result(405, "Method Not Allowed", headers)
+    )

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The head of an HTTP/1.1 request: request line and headers, checked strictly and cached whole.
+
+Clients repeat their heads byte for byte, so a head that was seen before costs one dictionary lookup; others go through
+llhttp (httptools). It does NOT see bodies. What llhttp lets pass and RFC 9112 does not is refused here.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import httptools
+
+from pyinfer.frontends.bounded import BoundedCache
+
+__all__ = ["CHUNKED", "Action", "Head", "HeadError", "Heads", "Result", "Site", "check_partial"]
+
+CHUNKED = -1
+
+_MAX_REQUEST_LINE = 65536
+_MAX_HEADER_BYTES = 65536
+_MAX_HEADERS = 100
+_CACHED_HEAD_BYTES = 2048
+_SINGLE = frozenset(
+    (b"host", b"content-length", b"transfer-encoding", b"content-encoding", b"inference-header-content-length")
+)
+
+
+class Result:
+    """The answer to a control request. Immutable by convention."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: int, body: bytes = b"", headers: tuple[tuple[str, str], ...] = ()) -> None:
+        self.status, self.body, self.headers = status, body, headers
+
+
+class Action:
+    """What a request target and verb mean: an inference of a model, or a call that answers with a :class:`Result`."""
+
+    __slots__ = ("blocking", "model", "version")
+
+    def __init__(self, *, model: str | None = None, version: str = "", blocking: bool = False) -> None:
+        #: the model to infer with; None for a control request
+        self.model, self.version = model, version
+        #: whether :meth:`run` must stay off the loop thread
+        self.blocking = blocking
+
+    def run(self, body: bytes) -> Result:
+        """Answer the control request with this body. Never raises for the client's faults."""
+        raise AssertionError("an inference has no control call")
+
+
+class Site(Protocol):
+    """What a listener offers."""
+
+    def resolve(self, verb: bytes, target: bytes) -> Action: ...
+
+
+class HeadError(Exception):
+    """A head that can not be served: the connection is answered with ``status`` and closed."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class Head:
+    """A valid head. Shared by all requests with the same bytes, so nothing changes it."""
+
+    __slots__ = ("action", "encoding", "expects_continue", "infer_options", "keep_alive", "length")
+
+    def __init__(self, action: Action, length: int, keep_alive: bool, expects_continue: bool, encoding: str) -> None:
+        self.action = action
+        #: bytes of the body, or CHUNKED
+        self.length = length
+        self.keep_alive = keep_alive
+        self.expects_continue = expects_continue
+        self.encoding = encoding
+        #: keyword arguments of ``HttpConnection.infer``
+        self.infer_options: dict[str, str | bool | None] = {}
+
+
+class _Collector:
+    """Receives what llhttp finds in one head."""
+
+    __slots__ = ("complete", "headers", "target")
+
+    def __init__(self) -> None:
+        self.target = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.complete = False
+
+    def on_url(self, part: bytes) -> None:
+        self.target += part
+
+    def on_header(self, name: bytes, value: bytes | None) -> None:
+        self.headers.append((name.lower(), (value or b"").strip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        self.complete = True
+
+
+class Heads:
+    """Parses the heads of one listener. Loop thread only."""
+
+    __slots__ = ("_cache", "_site")
+
+    def __init__(self, site: Site, *, cache_size: int = 512) -> None:
+        self._site = site
+        self._cache: BoundedCache[bytes, Head] = BoundedCache(cache_size)
+
+    def find(self, data: bytes) -> Head:
+        """The head whose bytes, up to and with the empty line, are ``data``. Raises HeadError."""
+        head = self._cache.get(data)
+        if head is None:
+            head = self._parse(data)
+            if len(data) <= _CACHED_HEAD_BYTES:
+                self._cache.put(data, head)
+        return head
+
+    def _parse(self, data: bytes) -> Head:
+        line_end = data.index(b"\r\n")
+        _check_sizes(line_end, len(data) - line_end)
+        line = data[:line_end]
+        _check_request_line(line)
+        collector = _Collector()
+        parser = httptools.HttpRequestParser(collector)
+        try:
+            parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # CONNECT, or an offer to change protocol: served, or refused, as the request that it is
+        except httptools.HttpParserError as error:
+            raise HeadError(400, f"malformed request: {error}") from None
+        if not collector.complete:
+            raise HeadError(400, "malformed request")
+        verb = parser.get_method()
+        fields = _single_fields(collector.headers)
+        http_1_1 = line.endswith(b"1.1")
+        if http_1_1 and b"host" not in fields:
+            raise HeadError(400, "the Host header is missing")
+        head = Head(
+            self._site.resolve(verb, collector.target),
+            _body_length(fields, http_1_1),
+            verb != b"CONNECT" and _keep_alive(fields, http_1_1),
+            http_1_1 and fields.get(b"expect", b"").lower() == b"100-continue",
+            fields.get(b"content-encoding", b"").decode("latin-1"),
+        )
+        header_length = fields.get(b"inference-header-content-length")
+        head.infer_options = {
+            "header_length": None if header_length is None else header_length.decode("latin-1"),
+            "content_encoding": head.encoding,
+            "accept_encoding": fields.get(b"accept-encoding", b"").decode("latin-1"),
+            "keep_alive": head.keep_alive,
+        }
+        return head
+
+
+def _check_sizes(line: int, headers: int) -> None:
+    if line > _MAX_REQUEST_LINE:
+        raise HeadError(414, f"the request line is longer than {_MAX_REQUEST_LINE} bytes")
+    if headers > _MAX_HEADER_BYTES:
+        raise HeadError(431, f"the request headers are larger than {_MAX_HEADER_BYTES} bytes")
+
+
+def _check_request_line(line: bytes) -> None:
+    parts = line.split(b" ")
+    # llhttp would skip line ends before the method, one by one
+    if len(parts) != 3 or not parts[1] or not parts[0][:1].isupper():
+        raise HeadError(400, "malformed request line")
+    if parts[2] not in (b"HTTP/1.1", b"HTTP/1.0"):
+        if parts[2].startswith(b"HTTP/"):
+            raise HeadError(505, "the server speaks HTTP/1.1 and HTTP/1.0")
+        raise HeadError(400, "malformed request line")
+
+
+def _single_fields(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """The headers by lower-case name; repeated ones are joined, except where repeating is an error."""
+    if len(headers) > _MAX_HEADERS:
+        raise HeadError(431, f"the request has more than {_MAX_HEADERS} headers")
+    fields: dict[bytes, bytes] = {}
+    for name, value in headers:
+        known = fields.get(name)
+        if known is None:
+            fields[name] = value
+        elif name in _SINGLE:
+            raise HeadError(400, f"the header '{name.decode('latin-1')}' is given more than once")
+        else:
+            fields[name] = known + b", " + value
+    return fields
+
+
+def _body_length(fields: dict[bytes, bytes], http_1_1: bool) -> int:
+    coding = fields.get(b"transfer-encoding")
+    if coding is None:
+        return int(fields.get(b"content-length", b"0"))  # llhttp has checked that it is digits and fits 64 bits
+    if not http_1_1:
+        raise HeadError(400, "HTTP/1.0 has no Transfer-Encoding")
+    if coding.lower() != b"chunked":
+        raise HeadError(501, "the only Transfer-Encoding supported is 'chunked'")
+    return CHUNKED
+
+
+def _keep_alive(fields: dict[bytes, bytes], http_1_1: bool) -> bool:
+    """Whether the connection lives on. HTTP/1.0 may always be closed, and then needs no header of ours to live."""
+    if not http_1_1:
+        return False
+    options = fields.get(b"connection")
+    return options is None or b"close" not in {option.strip() for option in options.lower().split(b",")}
+
+
+def check_partial(data: bytes | bytearray) -> None:
+    """Refuse (HeadError) a head that is not complete yet, but can not become valid any more."""
+    line_end = data.find(b"\r\n")
+    _check_sizes(len(data) if line_end < 0 else line_end, 0 if line_end < 0 else len(data) - line_end)
+    if not 65 <= data[0] <= 90:
+        raise HeadError(400, "malformed request line")
+    if data.count(b"\n") != data.count(b"\r\n"):
+        raise HeadError(400, "a line of the request head does not end with CR LF")
+    if line_end >= 0:
+        _check_request_line(bytes(data[:line_end]))

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The metrics port: one page for Prometheus, served by the ordinary HTTP connections.
+
+It does NOT collect anything; the service renders the page.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from pyinfer.frontends.control import FixedAction, error_result, method_not_allowed
+from pyinfer.frontends.head import Action, Result
+
+__all__ = ["MetricsSite"]
+
+_log = logging.getLogger(__name__)
+
+_HEADERS = (("Content-Type", "text/plain; charset=utf-8"),)
+_NOTHING = FixedAction(Result(200))
+
+
+class _Page(Action):
+    """Renders off the loop thread: a page of many models takes milliseconds."""
+
+    __slots__ = ("_render",)
+
+    def __init__(self, render: Callable[[], bytes]) -> None:
+        super().__init__(blocking=True)
+        self._render = render
+
+    def run(self, body: bytes) -> Result:
+        try:
+            return Result(200, self._render(), _HEADERS)
+        except Exception:
+            _log.exception("rendering the metrics failed")
+            return error_result(500, "internal error")
+
+
+class MetricsSite:
+    """GET ``/metrics`` and ``/metrics/``; every other path is an empty page, as it is in Triton."""
+
+    def __init__(self, render: Callable[[], bytes]) -> None:
+        self._page = _Page(render)
+
+    def resolve(self, verb: bytes, target: bytes) -> Action:
+        if verb != b"GET":
+            return method_not_allowed(verb, "GET")
+        return self._page if target.split(b"?", 1)[0] in (b"/metrics", b"/metrics/") else _NOTHING

@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The composition root: options -> engine, service and frontends on one event loop; the life of the process.
+
+Order of a start: bind the ports, load the models, serve. Order of a stop: not ready and no new request, listeners
+closed, connections drained, models stopped. It does NOT parse the command line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import uvloop
+
+from pyinfer._core import Engine
+from pyinfer.config.options import Options
+from pyinfer.errors import PyinferError, Unavailable
+from pyinfer.frontends.control import ApiSite
+from pyinfer.frontends.grpc import GrpcListener
+from pyinfer.frontends.http import HttpLimits, HttpListener
+from pyinfer.frontends.metrics import MetricsSite
+from pyinfer.frontends.sockets import BACKLOG, bind
+from pyinfer.frontends.stream import Connection, Stream
+from pyinfer.loader import Loader, LoaderOptions
+from pyinfer.repository.manager import ManagerOptions, ModelManager
+from pyinfer.repository.overrides import bare_repository
+from pyinfer.service import Service
+from pyinfer.telemetry import logging as server_log
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+__all__ = ["Server", "serve"]
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+#: seconds that connections get to take their last answers once all models are done
+_LAST_ANSWERS_S = 2.0
+
+
+class Server:
+    """One server. Make it, :meth:`run` it once, on the main thread if signals shall stop it."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        #: "http", "grpc", "metrics" -> the port that is served; filled once the ports are bound
+        self.ports: dict[str, int] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop = asyncio.Event()
+        self._stop_now = asyncio.Event()
+
+    def run(self) -> int:
+        """Serve until stopped; the exit status of the process. Raises PyinferError where the server can not start."""
+        self._loop = uvloop.new_event_loop()
+        asyncio.set_event_loop(self._loop)
+        try:
+            with _bare_repositories(self.options.model_files) as extra:
+                return self._loop.run_until_complete(self._run(extra))
+        finally:
+            asyncio.set_event_loop(None)
+            self._loop.close()
+
+    def stop(self) -> None:
+        """Begin to stop: accepted requests are answered first. Called again, do not wait for them. Any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._on_stop)
+
+    def _on_stop(self) -> None:
+        (self._stop_now if self._stop.is_set() else self._stop).set()
+
+    async def _run(self, extra_repositories: tuple[Path, ...]) -> int:
+        loop = asyncio.get_running_loop()
+        _handle_signals(loop, self._on_stop)
+        tls = self._tls()
+        sockets = self._bind()
+        engine = Engine()
+        service = Service(
+            engine,
+            _manager(self.options, engine, extra_repositories),
+            server_id=self.options.id,
+            strict_readiness=self.options.strict_readiness,
+            cpu_metrics=self.options.allow_cpu_metrics,
+        )
+        stream = Stream(loop, engine, max_connections=self.options.max_connections)
+        try:
+            failures = await _off_loop(loop, service.start)
+            server_log.log_table(_log, ("Model", "Version", "Status"), service.model_table())
+            for failure in failures:
+                _log.error("%s", failure)
+            if failures and self.options.exit_on_error:
+                _log.error("a model failed to load at start; --exit-on-error=false serves the others")
+                await _off_loop(loop, service.stop)
+                return 1
+            stream.start()
+            servers = await self._listen(sockets, stream, service, tls)
+            await self._stop.wait()
+            return await self._shut_down(loop, servers, stream, service)
+        finally:
+            stream.close()
+            for listener in sockets.values():
+                listener.close()
+
+    def _bind(self) -> dict[str, socket.socket]:
+        options = self.options
+        wanted = {
+            "grpc": (options.allow_grpc, options.grpc_address, options.grpc_port),
+            "http": (options.allow_http, options.http_address, options.http_port),
+            "metrics": (options.allow_metrics, options.metrics_address, options.metrics_port),
+        }
+        sockets: dict[str, socket.socket] = {}
+        try:
+            for name, (allowed, address, port) in wanted.items():
+                if allowed:
+                    sockets[name] = bind(address, port)
+        except PyinferError:
+            for listener in sockets.values():
+                listener.close()
+            raise
+        self.ports = {name: listener.getsockname()[1] for name, listener in sockets.items()}
+        return sockets
+
+    def _tls(self) -> SSLContext | None:
+        options = self.options
+        if not (options.grpc_use_ssl and options.allow_grpc):
+            return None
+        from pyinfer.frontends.tls import grpc_context
+
+        return grpc_context(
+            options.grpc_server_cert,
+            options.grpc_server_key,
+            options.grpc_root_cert,
+            mutual=options.grpc_use_ssl_mutual,
+        )
+
+    async def _listen(
+        self, sockets: dict[str, socket.socket], stream: Stream, service: Service, tls: SSLContext | None
+    ) -> list[asyncio.AbstractServer]:
+        loop = asyncio.get_running_loop()
+        options = self.options
+        limits = HttpLimits(
+            max_input_size=options.http_max_input_size,
+            header_seconds=options.http_header_timeout_secs,
+            body_seconds=options.http_body_timeout_secs,
+            idle_seconds=options.idle_timeout_secs,
+        )
+        factories: dict[str, tuple[str, Callable[[], Connection]]] = {
+            "grpc": (
+                "GRPCInferenceService",
+                GrpcListener(stream, service, max_message_size=options.grpc_max_message_size, tls=tls is not None),
+            ),
+            "http": ("HTTPService", HttpListener(stream, ApiSite(service), limits)),
+            "metrics": ("Metrics Service", HttpListener(stream, MetricsSite(service.metrics), limits)),
+        }
+        servers: list[asyncio.AbstractServer] = []
+        for name, listener in sockets.items():
+            title, factory = factories[name]
+            host, port = listener.getsockname()[:2]
+            try:
+                server = await loop.create_server(
+                    factory, sock=listener, backlog=BACKLOG, ssl=tls if name == "grpc" else None
+                )
+            except OSError:
+                raise Unavailable(f"Socket '{host}:{port}' already in use") from None
+            servers.append(server)
+            _log.info("Started %s at %s:%d", title, host, port)
+        _log.info("All services are started.")
+        return servers
+
+    async def _shut_down(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        servers: list[asyncio.AbstractServer],
+        stream: Stream,
+        service: Service,
+    ) -> int:
+        _log.info("Waiting for in-flight requests to complete.")
+        until = loop.time() + self.options.exit_timeout_secs
+        service.begin_stop()
+        for server in servers:
+            server.close()
+        stream.drain()
+        stopped = _off_loop(loop, lambda: service.stop(self.options.exit_timeout_secs))
+        at_once = asyncio.ensure_future(self._stop_now.wait())
+        await asyncio.wait((stopped, at_once), timeout=until - loop.time(), return_when=asyncio.FIRST_COMPLETED)
+        in_time = stopped.done() and stopped.result()
+        if in_time:
+            gone = asyncio.ensure_future(stream.empty.wait())
+            await asyncio.wait(
+                (gone, at_once), timeout=min(_LAST_ANSWERS_S, until - loop.time()), return_when=asyncio.FIRST_COMPLETED
+            )
+            gone.cancel()
+            _log.info("All requests are answered, all models are stopped.")
+        elif at_once.done():
+            _log.warning("Stopped before all requests were answered, because a second signal asked for it.")
+        else:
+            _log.warning("Exit timeout expired. Exiting immediately.")
+        at_once.cancel()
+        return 0
+
+
+def _off_loop(loop: asyncio.AbstractEventLoop, work: Callable[[], _T]) -> asyncio.Future[_T]:
+    """The result of ``work``, run on a thread of its own that does not keep the process alive."""
+    future: asyncio.Future[_T] = loop.create_future()
+
+    def deliver(result: _T | None, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type]
+
+    def run() -> None:
+        result, failure = None, None
+        try:
+            result = work()
+        except BaseException as error:
+            failure = error
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(deliver, result, failure)
+
+    threading.Thread(target=run, name="server", daemon=True).start()
+    return future
+
+
+def _handle_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    # A closed terminal or a vanished reader of a pipe is no reason to stop serving.
+    for number in (signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _manager(options: Options, engine: Engine, extra_repositories: tuple[Path, ...]) -> ModelManager:
+    settings: dict[str, dict[str, str]] = {}
+    for scope, key, value in options.backend_config:
+        settings.setdefault(scope, {})[key] = value
+    loader = Loader(
+        engine, LoaderOptions(auto_complete=not options.disable_auto_complete_config, backend_config=settings)
+    )
+    return ModelManager(
+        ManagerOptions(
+            repositories=(*map(Path, options.model_repository), *extra_repositories),
+            explicit=options.model_control_mode == "explicit",
+            startup_models=options.load_model,
+            load_thread_count=options.model_load_thread_count,
+        ),
+        loader,
+        engine,
+    )
+
+
+@contextmanager
+def _bare_repositories(files: tuple[str, ...]) -> Iterator[tuple[Path, ...]]:
+    """A temporary repository for each model file of the command line."""
+    made: list[Path] = []
+    try:
+        made.extend(bare_repository(Path(file)) for file in files)
+        yield tuple(made)
+    finally:
+        for directory in made:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def serve(options: Options) -> int:
+    """Run a server as this process: logging, exit status, and an end even where a model's thread hangs."""
+    try:
+        server_log.configure(
+            server_log.LogOptions(
+                verbose=options.log_verbose,
+                info=options.log_info,
+                warning=options.log_warning,
+                error=options.log_error,
+                format=options.log_format,
+                file=options.log_file,
+            )
+        )
+    except OSError as error:
+        logging.getLogger().error("can not write the log file: %s", error.strerror)
+        return 1
+    for name in options.ignored:
+        _log.warning("--%s has no effect in pyinfer", name)
+    try:
+        status = Server(options).run()
+    except PyinferError as error:
+        _log.error("%s", error)
+        status = 1
+    logging.shutdown()
+    if threading.active_count() > 1:
+        # a model that never returns holds its thread; the interpreter would wait for it for ever
+        os._exit(status)
+    return status

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server in a process of its own. It does NOT share anything with the test but sockets and a log file."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["RunningServer", "run_server"]
+
+_STARTED = re.compile(r"Started (GRPCInferenceService|HTTPService|Metrics Service) at \S+:(\d+)")
+_NAMES = {"GRPCInferenceService": "grpc", "HTTPService": "http", "Metrics Service": "metrics"}
+
+
+class RunningServer:
+    """A server process. Ports are 0 for what it does not serve."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log_file: Path) -> None:
+        self.process = process
+        self.http_port = self.grpc_port = self.metrics_port = 0
+        self._log_file = log_file
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def http(self) -> str:
+        """``host:port``, as tritonclient takes it."""
+        return f"127.0.0.1:{self.http_port}"
+
+    @property
+    def grpc(self) -> str:
+        return f"127.0.0.1:{self.grpc_port}"
+
+    @property
+    def metrics(self) -> str:
+        return f"127.0.0.1:{self.metrics_port}"
+
+    @property
+    def log(self) -> str:
+        """All that the process has written so far."""
+        return self._log_file.read_text(errors="replace")
+
+    def is_ready(self) -> bool:
+        """Whether the server says over HTTP that it is ready."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=5)
+        try:
+            connection.request("GET", "/v2/health/ready")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+    def wait_started(self, timeout_s: float) -> None:
+        """Wait until all ports are served. Raises RuntimeError, with the log, if the process ends or the time is up."""
+        until = time.monotonic() + timeout_s
+        while "All services are started." not in self.log:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"the server ended with status {self.process.returncode}:\n{self.log}")
+            if time.monotonic() > until:
+                raise RuntimeError(f"the server did not start within {timeout_s} s:\n{self.log}")
+            time.sleep(0.01)
+        for name, port in _STARTED.findall(self.log):
+            setattr(self, f"{_NAMES[name]}_port", int(port))
+
+    def stop(self, timeout_s: float = 35.0) -> int:
+        """SIGTERM, then wait for the end; SIGKILL when the time is up. The exit status (negative: of a signal)."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+
+@contextmanager
+def run_server(repository: str | Path | None, *flags: str, timeout_s: float = 60.0) -> Iterator[RunningServer]:
+    """Serve ``repository`` (None: what ``flags`` name) with ``flags`` of ``pyinfer serve``, on free ports of loopback.
+
+    The server is started, but ready only if all its models are. Its process is gone when the block is left. Raises
+    RuntimeError, with the log, where the server does not start. The log must not be redirected by ``flags``.
+    """
+    command = [sys.executable, "-m", "pyinfer", "serve", "--http-port=0", "--grpc-port=0", "--metrics-port=0"]
+    if repository is not None:
+        command.append(f"--model-repository={repository}")
+    with tempfile.TemporaryDirectory(prefix="pyinfer-test-") as folder:
+        log_file = Path(folder, "log")
+        with log_file.open("wb") as output:
+            process = subprocess.Popen([*command, *flags], stdin=subprocess.DEVNULL, stdout=output, stderr=output)  # noqa: S603
+        server = RunningServer(process, log_file)
+        try:
+            server.wait_started(timeout_s)
+            yield server
+        finally:
+            server.stop()

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Heads of requests: what they mean, what is refused, and that a part never gets another verdict than the whole."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyinfer.frontends.head import CHUNKED, Action, HeadError, Heads, check_partial
+
+
+class _Site:
+    """Remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[bytes, bytes]] = []
+
+    def resolve(self, verb: bytes, target: bytes) -> Action:
+        self.asked.append((verb, target))
+        return Action(model="m")
+
+
+def lines(*each: bytes) -> bytes:
+    return b"".join(line + b"\r\n" for line in (*each, b""))
+
+
+def test_meaning() -> None:
+    site = _Site()
+    heads = Heads(site)
+    data = lines(
+        b"POST /x HTTP/1.1",
+        b"hOST: a",
+        b"Content-Length:  12 ",
+        b"Inference-Header-Content-Length: 7",
+        b"CONTENT-ENCODING: gzip",
+        b"Accept-Encoding: gzip",
+        b"Accept-Encoding: deflate;q=0.5",
+        b"Expect: 100-Continue",
+    )
+    head = heads.find(data)
+    assert (head.length, head.keep_alive, head.expects_continue, head.encoding) == (12, True, True, "gzip")
+    assert head.infer_options == {
+        "header_length": "7",
+        "content_encoding": "gzip",
+        "accept_encoding": "gzip, deflate;q=0.5",
+        "keep_alive": True,
+    }
+    assert heads.find(data) is head
+    assert site.asked == [(b"POST", b"/x")]
+
+
+@pytest.mark.parametrize(
+    ("headers", "length", "keep_alive"),
+    [
+        ([b"POST / HTTP/1.1", b"Host: a"], 0, True),
+        ([b"POST / HTTP/1.1", b"Host:"], 0, True),
+        ([b"POST / HTTP/1.1", b"Host: a", b"Connection: close"], 0, False),
+        ([b"POST / HTTP/1.1", b"Host: a", b"Connection: Keep-Alive, CLOSE"], 0, False),
+        ([b"POST / HTTP/1.1", b"Host: a", b"Connection: x", b"Connection: close"], 0, False),
+        ([b"POST / HTTP/1.1", b"Host: a", b"Transfer-Encoding: Chunked"], CHUNKED, True),
+        ([b"POST / HTTP/1.0", b"Content-Length: 3"], 3, False),
+        ([b"POST / HTTP/1.0", b"Connection: keep-alive"], 0, False),
+        ([b"CONNECT a:1 HTTP/1.1", b"Host: a"], 0, False),
+        ([b"GET / HTTP/1.1", b"Host: a", b"Connection: upgrade", b"Upgrade: h2c"], 0, True),
+    ],
+)
+def test_framing(headers: list[bytes], length: int, keep_alive: bool) -> None:
+    head = Heads(_Site()).find(lines(*headers))
+    assert (head.length, head.keep_alive) == (length, keep_alive)
+
+
+def verdict(check: object, data: bytes) -> int | None:
+    try:
+        check(data)  # type: ignore[operator]
+    except HeadError as error:
+        return error.status
+    return None
+
+
+VALID = lines(b"POST /v2/models/m/infer HTTP/1.1", b"Host: localhost", b"Content-Length: 5", b"Accept: */*")
+
+
+@given(st.integers(0, len(VALID) - 1), st.integers(0, 2), st.binary(max_size=3))
+def test_refused_early_means_refused(at: int, removed: int, inserted: bytes) -> None:
+    data = VALID[:at] + inserted + VALID[at + removed :]
+    stop = data.find(b"\r\n\r\n")
+    if stop < 0 or data.startswith(b"\r\n"):
+        return
+    data = data[: stop + 4]
+    whole = verdict(Heads(_Site()).find, data)
+    for end in range(1, len(data)):
+        early = verdict(check_partial, data[:end])
+        assert early is None or whole is not None
+    if whole is None:
+        assert data.count(b"\n") == data.count(b"\r") == data.count(b"\r\n")
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_get_a_verdict(noise: bytes) -> None:
+    verdict(Heads(_Site()).find, noise + b"\r\n\r\n")
+    verdict(check_partial, noise or b"x")
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"GET /" + b"a" * 65536, 414),
+        (b"GET / HTTP/1.1\r\n" + b"A: " + b"a" * 65536, 431),
+        (b"GET / HTTP/2.0\r\n", 505),
+        (b"GET /\r\n", 400),
+        (b"\x16\x03", 400),
+    ],
+)
+def test_parts_that_can_not_become_valid(data: bytes, status: int) -> None:
+    assert verdict(check_partial, data) == status
