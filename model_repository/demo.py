@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Serve this repository and show what its models answer to real input. ``make run`` runs this.
+
+Fetches the model files that are not there yet, starts ``pyinfer serve`` as a child process, asks every model through
+``tritonclient`` over HTTP, gRPC or both, prints the answers and leaves the server up until Ctrl-C. With ``--check`` it
+stops the server instead and exits with 0 only if every answer was right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import tritonclient.grpc
+import tritonclient.http
+from numpy.typing import NDArray
+
+# A folder in a model repository is a model, and __pycache__ is none.
+sys.dont_write_bytecode = True
+
+import fetch  # noqa: E402
+
+__all__ = ["Client", "Row", "answers", "main"]
+
+ROOT = Path(__file__).resolve().parent
+#: files of this project that magika is shown, those that exist
+_FILES = (
+    "README.md",
+    "LICENSE",
+    "Makefile",
+    "CMakeLists.txt",
+    "pyproject.toml",
+    "model_repository/fetch.py",
+    "model_repository/add_sub/config.pbtxt",
+    "model_repository/magika/labels.json",
+    "model_repository/simple_mlp/1/model.onnx",
+    "csrc/sched/policy.cc",
+    "protos/inference.proto",
+)
+#: model, protocol, what was sent, what came back, whether it is right
+Row = tuple[str, str, str, str, bool]
+
+
+class Client:
+    """One inference call, the same over both protocols."""
+
+    def __init__(self, protocol: str, address: str) -> None:
+        self.protocol = protocol
+        self._library: Any = tritonclient.http if protocol == "HTTP" else tritonclient.grpc
+        self._client = self._library.InferenceServerClient(address)
+
+    def infer(self, model: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Inputs by name -> outputs by name."""
+        given = []
+        for name, value in inputs.items():
+            datatype = {"float32": "FP32", "int32": "INT32", "int64": "INT64"}[value.dtype.name]
+            given.append(self._library.InferInput(name, list(value.shape), datatype))
+            given[-1].set_data_from_numpy(value)
+        wanted = [self._library.InferRequestedOutput(name) for name in outputs]
+        result = self._client.infer(model, given, outputs=wanted)
+        return {name: result.as_numpy(name) for name in outputs}
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def answers(http: Client, grpc: Client) -> Iterator[Row]:
+    """Ask every model once, real input each time."""
+    yield from _identity(http)
+    yield from _identity(grpc)
+    yield from _add_sub(http)
+    yield from _simple_mlp(grpc)
+    yield from _silero_vad(grpc)
+    yield from _text_detection(http)
+    yield from _magika(grpc)
+
+
+def _identity(client: Client) -> Iterator[Row]:
+    row = np.arange(16, dtype=np.float32)[np.newaxis]
+    back = client.infer("identity", {"INPUT0": row}, ["OUTPUT0"])["OUTPUT0"]
+    yield "identity", client.protocol, "0, 1, ... 15", f"{_numbers(back[0, :3])}, ... {back[0, -1]:g}", _same(back, row)
+
+
+def _add_sub(client: Client) -> Iterator[Row]:
+    left, right = np.array([[1, 2, 3, 4]], np.float32), np.array([[10, 20, 30, 40]], np.float32)
+    out = client.infer("add_sub", {"INPUT0": left, "INPUT1": right}, ["OUTPUT0", "OUTPUT1"])
+    right_answer = _same(out["OUTPUT0"], left + right) and _same(out["OUTPUT1"], left - right)
+    given = f"{_numbers(left[0])} and {_numbers(right[0])}"
+    back = f"sum {_numbers(out['OUTPUT0'][0])}; difference {_numbers(out['OUTPUT1'][0])}"
+    yield "add_sub", client.protocol, given, back, right_answer
+
+
+def _simple_mlp(client: Client) -> Iterator[Row]:
+    rows = np.random.default_rng(7).standard_normal((4, 256)).astype(np.float32)
+    out = client.infer("simple_mlp", {"x": rows}, ["y"])["y"]
+    alone = np.concatenate([client.infer("simple_mlp", {"x": row[np.newaxis]}, ["y"])["y"] for row in rows])
+    right_answer = out.shape == (4, 10) and bool(np.allclose(out, alone, atol=1e-4))
+    yield (
+        "simple_mlp",
+        client.protocol,
+        "4 rows of 256 random numbers",
+        f"classes {_numbers(out.argmax(1))}",
+        right_answer,
+    )
+
+
+def _silero_vad(client: Client) -> Iterator[Row]:
+    vad = _client_of("silero_vad")
+    speech = vad.detect(
+        vad.tone_between_silence(), lambda inputs: client.infer("silero_vad", inputs, ["output", "stateN"])
+    )
+    thirds = [float(part.mean()) for part in np.array_split(speech, 3)]
+    right_answer = thirds[0] < 0.2 < 0.8 < thirds[1] and thirds[2] < 0.4
+    back = "speech " + ", ".join(f"{share:.0%}" for share in thirds)
+    yield "silero_vad", client.protocol, "silence, a voice-like tone, silence, 1 s each", back, right_answer
+
+
+def _text_detection(client: Client) -> Iterator[Row]:
+    text = _client_of("text_detection")
+    lines = ("One wheel serves models", "over HTTP and gRPC", "without a container")
+    picture = text.prepare(text.draw_text(lines))[np.newaxis]
+    out = client.infer("text_detection", {"x": picture}, ["fetch_name_0"])["fetch_name_0"]
+    boxes = text.boxes(out[0, 0])
+    for index, box in enumerate(boxes):
+        given = f'a picture that says "{lines[index]}"' if index < len(lines) else "(the same picture)"
+        back = f"text at x {box.left}-{box.right}, y {box.top}-{box.bottom}, {box.score:.0%} sure"
+        yield "text_detection", client.protocol, given, back, len(boxes) == len(lines)
+    if not boxes:
+        yield "text_detection", client.protocol, "a picture with text", "no text found", False
+
+
+def _magika(client: Client) -> Iterator[Row]:
+    magika, say = _client_of("magika").Magika(), _magika_package()
+    paths = [ROOT.parent / name for name in _FILES if (ROOT.parent / name).is_file()]
+    contents = [path.read_bytes() for path in paths]
+    features = np.stack([magika.features(content) for content in contents])
+    scores = client.infer("magika", {"bytes": features}, ["target_label"])["target_label"]
+    for path, content, row in zip(paths, contents, scores, strict=True):
+        label, score = magika.label(row)
+        label = magika.label_without_model(content) or label
+        theirs = say(content) if say else None
+        note = (
+            "" if theirs is None else (", as the package says" if theirs == label else f", the package says {theirs}")
+        )
+        name = str(path.relative_to(ROOT.parent))
+        yield "magika", client.protocol, name, f"{label} ({score:.0%}{note})", theirs in {None, label}
+    if say is None:
+        print("the magika package is not installed: its own answers were not compared (pip install magika)")
+
+
+def _magika_package() -> Callable[[bytes], str] | None:
+    """What the package itself says of some bytes; None where it is not installed."""
+    try:
+        from magika import Magika
+    except ImportError:
+        return None
+    package = Magika()
+    return lambda content: str(package.identify_bytes(content).output.label)
+
+
+def _client_of(model: str) -> ModuleType:
+    """``<model>/client.py``, the client's half of a model."""
+    spec = importlib.util.spec_from_file_location(f"{model}_client", ROOT / model / "client.py")
+    if spec is None or spec.loader is None:
+        raise ImportError(f"no client for {model}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def _same(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    return bool(np.array_equal(one, other))
+
+
+def _numbers(values: NDArray[Any]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
+
+
+def _print_table(rows: Sequence[Row]) -> None:
+    head = ("model", "over", "sent", "answer")
+    widths = [max(len(str(row[i])) for row in (head, *rows)) for i in range(4)]
+    print("\n" + "  ".join(text.ljust(width) for text, width in zip(head, widths, strict=True)).rstrip())
+    print("  ".join("-" * width for width in widths))
+    for *cells, right in rows:
+        line = "  ".join(str(cell).ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+        print(line + ("" if right else "  <- WRONG"))
+    print(flush=True)
+
+
+def _wait_ready(server: subprocess.Popen[bytes], address: str, seconds: float = 120) -> None:
+    client, end = tritonclient.http.InferenceServerClient(address), time.monotonic() + seconds
+    while time.monotonic() < end and server.poll() is None:
+        try:
+            if client.is_server_ready():
+                client.close()
+                return
+        except OSError:
+            pass  # nobody listens yet
+        time.sleep(0.05)
+    why = f"ended with status {server.returncode}" if server.poll() is not None else f"was not ready in {seconds:.0f} s"
+    raise SystemExit(f"demo: the server {why}; its own output above says more")
+
+
+def _next_steps(http: str, grpc: str) -> str:
+    body = '{"inputs": [{"name": "INPUT0", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}]}'
+    return (
+        f"The server stays up: HTTP on {http}, gRPC on {grpc}. Try\n\n"
+        f"  curl -s {http}/v2/models/identity/infer -d '{body}'\n"
+        f"  curl -s {http}/v2/models/magika/config\n\nCtrl-C stops it."
+    )
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="stop the server after the answers; 0 if all were right")
+    for name, port in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
+        parser.add_argument(f"--{name}-port", type=int, default=port, help=f"({port})")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demonstration; return the exit status."""
+    options = _options(arguments)
+    try:
+        fetch.fetch()
+    except fetch.FetchError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    http, grpc = f"127.0.0.1:{options.http_port}", f"127.0.0.1:{options.grpc_port}"
+    ports = [f"--{name}-port={getattr(options, f'{name}_port')}" for name in ("http", "grpc", "metrics")]
+    command = [sys.executable, "-m", "pyinfer", "serve", f"--model-repository={ROOT}", *ports]
+    # kill and Ctrl-C end the demonstration the same way; the server, in its own session, hears of it from us alone
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    server = subprocess.Popen(command, start_new_session=True)
+    try:
+        _wait_ready(server, http)
+        clients = Client("HTTP", http), Client("gRPC", grpc)
+        rows = list(answers(*clients))
+        for client in clients:
+            client.close()
+        _print_table(rows)
+        right = all(row[-1] for row in rows)
+        if not options.check:
+            print(_next_steps(http, grpc), flush=True)
+            return server.wait()
+    except KeyboardInterrupt:
+        right = True
+    finally:
+        server.terminate()
+        status = server.wait()
+    return 0 if right and status == 0 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

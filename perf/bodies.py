@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Request bodies as files for the load tools: one FP32 tensor as gRPC, as HTTP with binary tensors, as HTTP with JSON.
+
+The gRPC and binary forms are made by ``tritonclient``, so they are what real clients send.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Body", "Protocol", "fp32_rows", "grpc_frame", "write_body"]
+
+Protocol = Literal["grpc", "http_binary", "http_json"]
+
+
+@dataclass(frozen=True)
+class Body:
+    """One request in a file. ``header_length`` is the size of the JSON part of a binary HTTP request, else None."""
+
+    path: Path
+    protocol: Protocol
+    model: str
+    header_length: int | None = None
+
+
+def fp32_rows(elements: int, rows: int = 1) -> NDArray[np.float32]:
+    """A fixed tensor [rows, elements] of normal numbers with five decimals, as a client would type them."""
+    values: NDArray[np.float64] = np.random.default_rng(0).standard_normal((rows, elements))
+    return np.round(values, 5).astype(np.float32)
+
+
+def grpc_frame(message: bytes) -> bytes:
+    """A gRPC message with its length prefix, not compressed."""
+    return b"\0" + struct.pack(">I", len(message)) + message
+
+
+def write_body(
+    directory: Path, protocol: Protocol, model: str, tensor: NDArray[np.float32], *, name: str, output: str
+) -> Body:
+    """Write the request that sends ``tensor`` to input ``name`` of ``model`` and wants ``output`` back the same way."""
+    path = directory / f"{model}.{protocol}"
+    header_length = None
+    if protocol == "grpc":
+        path.write_bytes(grpc_frame(_grpc_message(model, tensor, name)))
+    elif protocol == "http_binary":
+        content, header_length = _binary(tensor, name, output)
+        path.write_bytes(content)
+    else:
+        path.write_text(json.dumps(_json(tensor, name)))
+    return Body(path, protocol, model, header_length)
+
+
+def _grpc_message(model: str, tensor: NDArray[np.float32], name: str) -> bytes:
+    from tritonclient.grpc import service_pb2
+
+    request = service_pb2.ModelInferRequest(model_name=model)
+    entry = request.inputs.add(name=name, datatype="FP32")
+    entry.shape.extend(tensor.shape)
+    request.raw_input_contents.append(tensor.tobytes())
+    return bytes(request.SerializeToString())
+
+
+def _binary(tensor: NDArray[np.float32], name: str, output: str) -> tuple[bytes, int]:
+    import tritonclient.http as client
+
+    given = client.InferInput(name, list(tensor.shape), "FP32")
+    given.set_data_from_numpy(tensor, binary_data=True)
+    wanted = client.InferRequestedOutput(output, binary_data=True)
+    content, header_length = client.InferenceServerClient.generate_request_body([given], outputs=[wanted])
+    return bytes(content), int(header_length)
+
+
+def _json(tensor: NDArray[np.float32], name: str) -> dict[str, Any]:
+    data = [round(float(value), 5) for value in tensor.ravel()]
+    return {"inputs": [{"name": name, "datatype": "FP32", "shape": list(tensor.shape), "data": data}]}

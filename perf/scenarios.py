@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is measured and what is hoped for: every scenario as data.
+
+CPU is server CPU per request in microseconds, user plus system of all processes of the server. A goal is compared by
+``perf.goals``; nothing here runs anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from perf.bodies import Protocol
+
+__all__ = ["SCENARIOS", "Goal", "Scenario", "scenario_named"]
+
+_Kind = Literal["load", "start", "growth"]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """``metric`` must be ``relation`` to ``constant + factor * of``; metrics are written ``server.figure``."""
+
+    metric: str
+    relation: Literal["<=", ">="]
+    constant: float = 0.0
+    factor: float = 0.0
+    of: str | None = None
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One row of the table.
+
+    ``peers`` are measured in the same run, alternating with pyinfer. Each request sends one row of ``elements`` FP32
+    values over ``connections`` x ``streams`` (HTTP: their product). ``known`` is what Triton showed on the 2-core
+    machine on which the goals were set.
+    """
+
+    name: str
+    title: str
+    kind: _Kind = "load"
+    model: str = "identity"
+    protocol: Protocol = "grpc"
+    connections: int = 8
+    streams: int = 8
+    elements: int = 16
+    peers: tuple[str, ...] = ("triton",)
+    goals: tuple[Goal, ...] = ()
+    known: str = ""
+    #: measure onnxruntime alone in this process too, at the mean batch that the server formed
+    in_process: bool = False
+
+    @property
+    def input(self) -> str:
+        return "x" if self.model == "simple_mlp" else "INPUT0"
+
+    @property
+    def output(self) -> str:
+        return "y" if self.model == "simple_mlp" else "OUTPUT0"
+
+
+_MIB_16 = 4 * 1024 * 1024  # FP32 elements
+_AS_FAST_AS_60_PERCENT = Goal("pyinfer.requests_per_s", ">=", factor=0.6, of="echo.requests_per_s")
+
+SCENARIOS = (
+    Scenario(
+        "grpc_8x8",
+        "identity FP32[16], gRPC, 8 connections x 8 streams",
+        goals=(Goal("pyinfer.cpu_us", "<=", 13),),
+        known="74-81 us, 14-16 k req/s",
+    ),
+    Scenario(
+        "grpc_64x1",
+        "identity FP32[16], gRPC, 64 connections x 1 stream",
+        connections=64,
+        streams=1,
+        goals=(Goal("pyinfer.cpu_us", "<=", 22),),
+        known="95-130 us",
+    ),
+    Scenario(
+        "grpc_1x1",
+        "identity FP32[16], gRPC, one at a time",
+        connections=1,
+        streams=1,
+        goals=(
+            Goal("pyinfer.p50_us", "<=", factor=1 / 3, of="triton.p50_us"),
+            Goal("pyinfer.cpu_us", "<=", factor=1 / 3, of="triton.cpu_us"),
+        ),
+        known="340-470 us p50, 340-550 us CPU",
+    ),
+    Scenario(
+        "http_binary_64",
+        "identity FP32[16], HTTP binary, 64 connections",
+        protocol="http_binary",
+        connections=64,
+        streams=1,
+        goals=(Goal("pyinfer.cpu_us", "<=", 18),),
+        known="56-63 us, 19-24 k req/s",
+    ),
+    Scenario(
+        "http_json_64",
+        "identity FP32[16], HTTP JSON, 64 connections",
+        protocol="http_json",
+        connections=64,
+        streams=1,
+        goals=(Goal("pyinfer.cpu_us", "<=", 20),),
+        known="56-64 us",
+    ),
+    Scenario(
+        "python_8x8",
+        "Python backend identity FP32[16], gRPC, 8 connections x 8 streams",
+        model="python_identity",
+        goals=(
+            Goal("pyinfer.cpu_us", "<=", 20),
+            Goal("pyinfer.cpu_us", "<=", factor=1 / 6, of="triton.cpu_us"),
+        ),
+        known="142 us with its stub, 8.2 k req/s",
+    ),
+    Scenario(
+        "mlp_64",
+        "MLP 256-512-512-10, ONNX, gRPC, 8 connections x 8 streams",
+        model="simple_mlp",
+        elements=256,
+        peers=(),
+        in_process=True,
+        goals=(Goal("pyinfer.cpu_us", "<=", 15, factor=1, of="in_process.cpu_us"),),
+        known="95 us, 14.5 k req/s",
+    ),
+    Scenario(
+        "grpc_16mib",
+        "identity, one tensor of 16 MiB there and back, gRPC",
+        connections=1,
+        streams=1,
+        elements=_MIB_16,
+        peers=("echo", "triton"),
+        goals=(_AS_FAST_AS_60_PERCENT,),
+    ),
+    Scenario(
+        "http_16mib",
+        "identity, one tensor of 16 MiB there and back, HTTP binary",
+        protocol="http_binary",
+        connections=1,
+        streams=1,
+        elements=_MIB_16,
+        peers=("echo", "triton"),
+        goals=(_AS_FAST_AS_60_PERCENT,),
+    ),
+    Scenario(
+        "start",
+        "start to ready and memory, identity only",
+        kind="start",
+        goals=(Goal("pyinfer.ready_s", "<=", 0.6), Goal("pyinfer.rss_mib", "<=", 80)),
+        known="0.10 s, 37 MiB (its container aside)",
+    ),
+    Scenario(
+        "growth",
+        "memory after 1,000,000 requests, half gRPC and half HTTP JSON",
+        kind="growth",
+        peers=(),
+        goals=(Goal("pyinfer.growth_mib", "<=", 5),),
+    ),
+)
+
+
+def scenario_named(name: str) -> Scenario:
+    """Raises ValueError, with the names there are, for an unknown one."""
+    for scenario in SCENARIOS:
+        if scenario.name == name:
+            return scenario
+    raise ValueError(f"no scenario {name!r}; there are: {', '.join(s.name for s in SCENARIOS)}")

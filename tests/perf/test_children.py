@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real child processes: started, measured, loaded by the real tools, stopped with all that they started."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from perf.bodies import fp32_rows, grpc_frame, write_body
+from perf.load import measure_window
+from perf.peers import PeerError, find_triton
+from perf.procs import Child, StartError, cpu_seconds, memory, tree
+from perf.servers import build_repository, start_echo
+
+PARENT = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', {0!r}]); {1}"
+BUSY = "while True: pass"
+
+
+def test_cpu_and_memory_count_descendants_and_stop_ends_them_all() -> None:
+    with Child([sys.executable, "-c", PARENT.format(BUSY, "import time; time.sleep(600)")]) as child:
+        while len(tree(child.pid)) < 2:
+            time.sleep(0.01)
+        before = cpu_seconds(child.pid)
+        while cpu_seconds(child.pid) - before < 0.2:  # the parent sleeps: this is the descendant's
+            time.sleep(0.05)
+        size, pids = memory(child.pid), tree(child.pid)
+        assert size.rss_mib >= size.pss_mib > 1
+    for pid in pids:
+        for _ in range(500):
+            if not Path(f"/proc/{pid}").exists() or Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z":
+                break
+            time.sleep(0.01)
+        else:
+            pytest.fail(f"{pid} is still there")
+
+
+def test_a_child_that_ends_early_is_quoted() -> None:
+    child = Child([sys.executable, "-c", "import sys; sys.exit('no such model')"])
+    with pytest.raises(StartError, match="no such model"):
+        child.wait_ready("http://127.0.0.1:9/", seconds=30)
+    assert not Path(f"/proc/{child.pid}").exists()
+
+
+def test_both_tools_measure_a_real_server(tmp_path: Path) -> None:
+    tensor = fp32_rows(16)
+    with start_echo() as server:
+        for protocol in ("grpc", "http_binary", "http_json"):
+            body = write_body(tmp_path, protocol, "identity", tensor, name="INPUT0", output="OUTPUT0")
+            window = measure_window(server, body, 2, 2, 1)
+            assert window.requests > 0
+            assert window.failures == 0
+            assert 0 < window.p50_us <= window.p99_us
+            assert window.cpu_us > 0
+            if protocol == "grpc":
+                # in its last instant the tool has received a little more than it counts as answered
+                assert window.bytes_per_answer == pytest.approx(body.path.stat().st_size, rel=0.01)
+
+
+def test_bodies_are_what_clients_send(tmp_path: Path) -> None:
+    from tritonclient.grpc import service_pb2
+
+    tensor = fp32_rows(5, rows=2)
+    assert np.array_equal(tensor, fp32_rows(5, rows=2))
+    body = write_body(tmp_path, "grpc", "m", tensor, name="INPUT0", output="OUTPUT0")
+    content = body.path.read_bytes()
+    request = service_pb2.ModelInferRequest.FromString(content[5:])
+    assert grpc_frame(content[5:]) == content
+    assert request.model_name == "m"
+    assert list(request.inputs[0].shape) == [2, 5]
+    assert request.raw_input_contents[0] == tensor.tobytes()
+    binary = write_body(tmp_path, "http_binary", "m", tensor, name="INPUT0", output="OUTPUT0")
+    assert binary.path.read_bytes()[binary.header_length :] == tensor.tobytes()
+
+
+def test_a_repository_of_some_models_only(tmp_path: Path) -> None:
+    build_repository(tmp_path, ["identity", "python_identity"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["identity", "python_identity"]
+    assert (tmp_path / "identity/1").is_dir()
+    with pytest.raises(FileNotFoundError, match="no model 'nobody'"):
+        build_repository(tmp_path, ["nobody"])
+
+
+def test_a_missing_peer_says_how_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(PeerError, match="python -m perf install-triton"):
+        find_triton(tmp_path / "nothing")
+    assert not os.listdir(tmp_path)  # noqa: PTH208 - nothing was made
+
+
+def test_the_echo_answers_with_what_it_was_sent() -> None:
+    with start_echo() as server, contextlib.closing(http.client.HTTPConnection(server.http)) as connection:
+        for size in (0, 3, 200_000, 5, 3_000_000, 3_000_000):
+            body = os.urandom(size)
+            connection.request("POST", "/", body)
+            assert connection.getresponse().read() == body
