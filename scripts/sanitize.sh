@@ -1,0 +1,55 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Builds the extension with a sanitizer into build/asan or build/tsan and runs the core's tests and the Python suites.
+# Usage: sanitize.sh address|thread [pytest arguments]; default: every suite that runs the core.
+#
+# The build gets an environment of its own that borrows the packages of .venv, so the plain build stays as it is.
+# The interpreter is not instrumented: the sanitizer's runtime is loaded before it, and libstdc++ with it, because the
+# runtime must see C++ exceptions before the first extension module is loaded.
+set -eu
+sanitizer=$1
+shift
+root=$(cd "$(dirname "$0")/.." && pwd)
+main="$root/.venv/bin/python"
+case $sanitizer in
+  address) name=asan runtime=libasan.so ;;
+  thread) name=tsan runtime=libtsan.so ;;
+  *) echo "unknown sanitizer '$sanitizer': address or thread" >&2; exit 2 ;;
+esac
+build="$root/build/$name"
+python="$build/venv/bin/python"
+
+if [ ! -x "$python" ]; then
+  "$main" -m venv --without-pip "$build/venv"
+  "$main" -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+    > "$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/borrowed.pth"
+fi
+"$main" -m pip --quiet --python "$python" install --no-deps --ignore-installed --no-build-isolation --editable "$root" \
+  -Cbuild-dir="$build/cmake" -Ccmake.build-type=RelWithDebInfo -Cinstall.strip=false \
+  -Ccmake.define.PYINFER_SANITIZE="$sanitizer" -Ccmake.define.PYINFER_BUILD_TESTS=ON
+
+suppressions="$root/sanitizers"
+export UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1"
+export TSAN_OPTIONS="suppressions=$suppressions/tsan.supp:history_size=7:second_deadlock_stack=1:exitcode=66"
+export LSAN_OPTIONS="suppressions=$suppressions/lsan.supp"
+# Both runtimes want their shadow memory at fixed addresses, which kernels with much address randomisation deny.
+still=""
+if setarch "$(uname -m)" -R true 2>/dev/null; then still="setarch $(uname -m) -R"; fi
+
+ASAN_OPTIONS="detect_leaks=1:abort_on_error=1:strict_string_checks=1" $still "$build/cmake/core_tests"
+
+if [ $# -eq 0 ]; then
+  for suite in unit contract server faults; do
+    [ ! -d "$root/tests/$suite" ] || set -- "$@" "$root/tests/$suite"
+  done
+fi
+# CPython and the libraries beside ours keep memory until exit on purpose: leaks are looked for in core_tests only.
+# Sub-processes (servers that tests start) inherit all of it.
+cd "$root"
+export PYINFER_SANITIZER="$sanitizer"
+export PYTHONMALLOC=malloc
+export ASAN_OPTIONS="detect_leaks=0:abort_on_error=1:strict_string_checks=1"
+export TSAN_OPTIONS="$TSAN_OPTIONS:ignore_noninstrumented_modules=1"
+compiler=${CXX:-g++}
+LD_PRELOAD="$("$compiler" -print-file-name=$runtime) $("$compiler" -print-file-name=libstdc++.so)" \
+  exec $still "$python" -m pytest -p no:cacheprovider -o timeout=900 "$@"

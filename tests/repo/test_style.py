@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lint, format and types are tests; so is what no file of the tree may say."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from repo import tree
+
+SCRIPTS = Path(sysconfig.get_path("scripts"))
+TYPED = [name for name in ("pyinfer", "perf") if (tree.ROOT / name).is_dir()]
+CPP = [*tree.files(".h", ".cc", under="csrc"), *tree.files(".h", ".cc", under="tests/core")]
+
+
+def succeeds(*command: str | Path) -> None:
+    done = subprocess.run(command, cwd=tree.ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(map(str, command[:3]))}:\n{done.stdout}\n{done.stderr}"
+
+
+def test_ruff_check() -> None:
+    succeeds(SCRIPTS / "ruff", "check", ".")
+
+
+def test_ruff_format() -> None:
+    succeeds(SCRIPTS / "ruff", "format", "--check", ".")
+
+
+@pytest.mark.timeout(300)
+def test_mypy_strict() -> None:
+    succeeds(sys.executable, "-m", "mypy", *TYPED)
+
+
+def test_clang_format() -> None:
+    assert CPP
+    succeeds(SCRIPTS / "clang-format", "--dry-run", "-Werror", *CPP)
+
+
+# Written in parts, so that this file does not say them itself.
+REGISTRIES = ["py" + r"pi\.org", "python" + r"hosted\.org", "deb" + r"ian\.org", "npm" + r"js\.(?:org|com)"]
+MACHINE = ["wo" + "rk", "ro" + "ot"]
+FORBIDDEN = {
+    "a host of a package registry": re.compile(r"\b(?:[a-z0-9-]+\.)*(?:" + "|".join(REGISTRIES) + r")\b"),
+    "a path of one machine": re.compile(r"(?<![\w.$}/])/(?:" + "|".join(MACHINE) + r")/"),
+}
+
+
+@pytest.mark.parametrize("what", FORBIDDEN)
+def test_no_file_names(what: str) -> None:
+    for path in tree.files():
+        try:
+            text = tree.read(path)
+        except UnicodeDecodeError:
+            continue
+        found = FORBIDDEN[what].search(text)
+        assert not found, f"{path}: {found and found[0]!r} is {what}"
+
+
+COMMENTED = tree.files(".py", ".pyi", ".pyx", ".pxd", ".c", ".cc", ".h", ".proto", ".sh", ".toml", ".supp")
+
+
+@pytest.mark.parametrize("path", [*COMMENTED, Path("Makefile"), Path("CMakeLists.txt"), Path(".ci/run")], ids=str)
+def test_licence_line(path: Path) -> None:
+    head = tree.read(path).splitlines()[:3]
+    assert any("SPDX-License-Identifier: Apache-2.0" in line for line in head), f"{path} has no SPDX line at its top"
+
+
+@pytest.mark.parametrize("path", tree.files(".py", under="pyinfer"), ids=str)
+def test_no_unfinished_work(path: Path) -> None:
+    found = re.search("|".join(["TO" + "DO", "FIX" + "ME", "XX" + "X", "Not" + "ImplementedError"]), tree.read(path))
+    assert not found, f"{path} says {found and found[0]}"
+
+
+@pytest.mark.parametrize("path", tree.files(".h", under="csrc"), ids=str)
+def test_header_opens_with_its_name_and_purpose(path: Path) -> None:
+    lines = tree.read(path).splitlines()
+    assert re.match(rf"// {re.escape(path.name)} - \w", lines[1]), f"{path}: line 2 is not '// {path.name} - purpose'"
