@@ -16,6 +16,7 @@ __all__ = [
     "Engine",
     "GrpcConnection",
     "HttpConnection",
+    "InferHead",
     "Instance",
     "Mailbox",
     "ManualClock",
@@ -242,6 +243,25 @@ class ParseJob:
     def __call__(self) -> None: ...
 
 @final
+class InferHead:
+    """What the head of an HTTP infer request says; one serves all requests with the same head. Immutable. GIL: held.
+
+    ``version`` "" is the latest. ``header_length`` is the text of Inference-Header-Content-Length, None without it.
+    Nothing is refused here: a fault answers the requests that have it.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        version: str,
+        *,
+        header_length: str | None = None,
+        content_encoding: str = "",
+        accept_encoding: str = "",
+        keep_alive: bool = True,
+    ) -> None: ...
+
+@final
 class HttpConnection:
     """Infer requests and the order of answers of one HTTP/1.1 connection. Loop thread. GIL: held unless told.
 
@@ -262,20 +282,13 @@ class HttpConnection:
     def take_body(self) -> bytes:
         """The current body, for a control request; the next one starts empty."""
     def infer(
-        self,
-        model: str,
-        version: str,
-        *,
-        header_length: str | None = None,
-        content_encoding: str = "",
-        accept_encoding: str = "",
-        keep_alive: bool = True,
+        self, head: InferHead, data: bytes = b"", start: int = 0, stop: int = 0, last: bool = False
     ) -> ParseJob | None:
-        """Start the inference whose body was collected. Its answer leaves by ``Mailbox.flush``.
+        """Start the inference whose body was collected, with ``data[start:stop]`` as the end of it. Its answer leaves by
+        ``Mailbox.flush``; with ``last`` the connection closes after it.
 
-        ``header_length`` is the text of Inference-Header-Content-Length. Returns a job where the body is so large
-        that its parsing would hold up the loop: the caller runs it on another thread. Never raises for bad input.
-        GIL: released where the body is large.
+        Returns a job where the body is so large that its parsing would hold up the loop: the caller runs it on another
+        thread. Never raises for bad input. GIL: released where the body is large.
         """
     def open(self) -> int:
         """A place in the order of answers, to be filled by ``respond``."""

@@ -87,15 +87,24 @@ class ConnectionHandle {
 using HttpHandle = ConnectionHandle<HttpConnection>;
 using ParseJob = HttpConnection::ParseJob;
 
-std::unique_ptr<ParseJob> Infer(HttpHandle& http, std::string model, std::string version,
-                                std::optional<std::string> header_length, std::string content_encoding,
-                                std::string accept_encoding, bool keep_alive) {
+std::unique_ptr<ParseJob> Infer(HttpHandle& http, const HttpConnection::InferHead& head, const py::bytes& data,
+                                size_t start, size_t stop, bool last) {
+  const auto bytes = static_cast<std::string_view>(data);
+  if (start > stop || stop > bytes.size()) throw py::index_error("start and stop must lie within the data");
+  http->Append(bytes.substr(start, stop - start));
+  if (http->body_size() < kReleaseGilFrom) return http->Infer(head, last);
+  ReleaseGil release;
+  return http->Infer(head, last);
+}
+
+std::unique_ptr<HttpConnection::InferHead> MakeInferHead(std::string model, std::string version,
+                                                         std::optional<std::string> header_length,
+                                                         std::string content_encoding, std::string accept_encoding,
+                                                         bool keep_alive) {
   HttpConnection::InferCall call{std::move(model),           std::move(version),
                                  std::move(header_length),   std::move(content_encoding),
                                  std::move(accept_encoding), keep_alive};
-  if (http->body_size() < kReleaseGilFrom) return http->Infer(std::move(call));
-  ReleaseGil release;
-  return http->Infer(std::move(call));
+  return std::make_unique<HttpConnection::InferHead>(std::move(call));
 }
 
 void RespondHttp(HttpHandle& http, uint64_t place, int status, const py::bytes& body,
@@ -110,6 +119,11 @@ void BindHttp(py::module_& module) {
     ReleaseGil release;
     job.Run(/*dispatch=*/true);
   });
+
+  py::class_<HttpConnection::InferHead>(module, "InferHead", py::is_final())
+      .def(py::init(&MakeInferHead), py::arg("model"), py::arg("version"), py::kw_only(),
+           py::arg("header_length") = std::nullopt, py::arg("content_encoding") = "", py::arg("accept_encoding") = "",
+           py::arg("keep_alive") = true);
 
   py::class_<HttpHandle>(module, "HttpConnection", py::is_final())
       .def(py::init([](const MailboxHandle& handle, uint64_t id, size_t max_input_size, size_t max_body_size) {
@@ -133,9 +147,8 @@ void BindHttp(py::module_& module) {
           "body_filled", [](HttpHandle& http, size_t nbytes) { http->BodyFilled(nbytes); }, py::arg("nbytes"))
       .def("body_size", [](const HttpHandle& http) { return http->body_size(); })
       .def("take_body", [](HttpHandle& http) { return ToBytes(http->TakeBody().view()); })
-      .def("infer", &Infer, py::arg("model"), py::arg("version"), py::kw_only(),
-           py::arg("header_length") = std::nullopt, py::arg("content_encoding") = "", py::arg("accept_encoding") = "",
-           py::arg("keep_alive") = true)
+      .def("infer", &Infer, py::arg("head"), py::arg("data") = py::bytes(), py::arg("start") = 0, py::arg("stop") = 0,
+           py::arg("last") = false)
       .def("open", [](HttpHandle& http) { return http->Open(); })
       .def("respond", &RespondHttp, py::arg("place"), py::arg("status"), py::arg("body"), py::kw_only(),
            py::arg("headers") = std::vector<std::pair<std::string, std::string>>(), py::arg("keep_alive") = true)

@@ -184,6 +184,15 @@ Status CheckOutputs(const ModelSpec& model, const Request& request) {
   return Status();
 }
 
+void OrderInputs(const std::vector<size_t>& places, Request& request) {
+  std::vector<Tensor> ordered;
+  ordered.reserve(request.inputs.size());
+  for (const size_t place : places) {
+    if (place != SIZE_MAX) ordered.push_back(std::move(request.inputs[place]));
+  }
+  request.inputs = std::move(ordered);
+}
+
 }  // namespace
 
 Status ValidateRequest(Request& request) {
@@ -194,18 +203,18 @@ Status ValidateRequest(Request& request) {
 
   int64_t batch_size = 1;
   bool first = true;
-  std::vector<Tensor> ordered;
-  ordered.reserve(request.inputs.size());
+  bool in_order = true;
+  size_t expected = 0;
   for (size_t i = 0; i < places.value().size(); ++i) {
-    if (places.value()[i] == SIZE_MAX) continue;
-    Tensor& input = request.inputs[places.value()[i]];
-    if (Status status = CheckInput(model, model.inputs[i], input, first, batch_size); !status.ok()) {
+    const size_t place = places.value()[i];
+    if (place == SIZE_MAX) continue;
+    if (Status status = CheckInput(model, model.inputs[i], request.inputs[place], first, batch_size); !status.ok()) {
       return WithRequestId(request, std::move(status));
     }
     first = false;
-    ordered.push_back(std::move(input));
+    in_order = in_order && place == expected++;
   }
-  request.inputs = std::move(ordered);
+  if (!in_order) OrderInputs(places.value(), request);
   request.batch_size = batch_size;
   return CheckOutputs(model, request);
 }

@@ -16,6 +16,9 @@ class Output {
  public:
   static constexpr size_t kShareFrom = 8192;
 
+  Output() = default;
+  explicit Output(std::string head) : tail_(std::move(head)), size_(tail_.size()) {}
+
   void Append(std::string_view bytes) {
     tail_.append(bytes);
     size_ += bytes.size();

@@ -30,7 +30,7 @@ struct GrpcConnection::Call {
   Kind kind = Kind::kUnknown;
   bool post = false;
   bool grpc = false;
-  std::string path;
+  std::string path;  // not kept for kInfer
   std::string encoding;
   std::string timeout;
   bool has_timeout = false;
@@ -114,7 +114,11 @@ void GrpcConnection::Receive(const uint8_t* data, size_t size) {
 void GrpcConnection::OnHeader(int32_t stream, std::string_view name, std::string_view value) {
   Call& call = calls_[stream];
   if (name == ":path") {
-    call.path = value;
+    if (value == kInferPath) {
+      call.kind = Call::Kind::kInfer;
+    } else {
+      call.path = value;
+    }
   } else if (name == ":method") {
     call.post = value == "POST";
   } else if (name == "content-type") {
@@ -163,11 +167,8 @@ void GrpcConnection::OnHeadersEnd(int32_t stream) {
     session_.StopReceiving(stream);
     return;
   }
-  if (call.path == kInferPath) {
-    call.kind = Call::Kind::kInfer;
-  } else if (options_->paths.count(call.path) != 0) {
-    call.kind = Call::Kind::kControl;
-  }
+  const bool known = call.kind == Call::Kind::kUnknown && options_->paths.count(call.path) != 0;
+  if (known) call.kind = Call::Kind::kControl;
   Status status = CheckHeaders(call);
   if (status.ok()) status = StartDeadline(stream, call);
   if (!status.ok()) SendStatus(stream, call, status);

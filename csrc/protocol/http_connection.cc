@@ -124,41 +124,49 @@ HttpConnection::Room HttpConnection::BodyBuffer(size_t size) {
   return {body_.Prepare(size), size};
 }
 
-std::unique_ptr<HttpConnection::ParseJob> HttpConnection::Infer(InferCall call) {
+HttpConnection::InferHead::InferHead(InferCall call)
+    : model_(std::move(call.model)),
+      version_(ParseVersion(call.version)),
+      header_length_(std::move(call.header_length)),
+      body_compression_(ParseContentEncoding(call.content_encoding)),
+      answer_compression_(ChooseCompression(call.accept_encoding)),
+      keep_alive_(call.keep_alive) {}
+
+std::unique_ptr<HttpConnection::ParseJob> HttpConnection::Infer(const InferHead& head, bool last) {
   Slice body = TakeBody();
   if (closed_) return nullptr;
   const uint64_t place = Open();
-  const Compression compression = ParseContentEncoding(call.content_encoding);
-  if (compression == Compression::kUnknown) {
-    Fill(place, v2_http::WriteUnknownCompression(call.keep_alive), !call.keep_alive);
+  const bool keep_alive = head.keep_alive_ && !last;
+  if (head.body_compression_ == Compression::kUnknown) {
+    Fill(place, v2_http::WriteUnknownCompression(keep_alive), !keep_alive);
     return nullptr;
   }
   auto self = std::static_pointer_cast<HttpConnection>(shared_from_this());
-  auto exchange = std::make_shared<Exchange>(std::move(self), place, call.keep_alive);
+  auto exchange = std::make_shared<Exchange>(std::move(self), place, keep_alive);
   auto request = std::make_unique<Request>(exchange);
   request->timeline.received = mailbox_->acceptor().Now();
-  request->model_name = std::move(call.model);
-  StatusOr<int64_t> version = ParseVersion(call.version);
-  Status status = version.status();
-  if (version.ok()) {
-    request->model_version = version.value();
+  request->model_name = head.model_;
+  Status status = head.version_.status();
+  if (head.version_.ok()) {
+    request->model_version = head.version_.value();
     status = mailbox_->acceptor().Resolve(*request);
   }
   if (!status.ok()) {
     request->Fail(FailureReason::kOther, std::move(status));
     return nullptr;
   }
-  exchange->format.compression = ChooseCompression(call.accept_encoding);
+  exchange->format.compression = head.answer_compression_;
 
   ParseJob job;
   job.mailbox_ = mailbox_;
   job.exchange_ = std::move(exchange);
   job.request_ = std::move(request);
   job.body_ = std::move(body);
-  job.compression_ = compression;
-  job.header_length_ = std::move(call.header_length);
+  job.compression_ = head.body_compression_;
+  job.header_length_ = head.header_length_;
   job.max_input_size_ = options_.max_input_size;
-  if (IsLarge(compression, job.header_length_, job.body_.size())) return std::make_unique<ParseJob>(std::move(job));
+  if (IsLarge(job.compression_, job.header_length_, job.body_.size()))
+    return std::make_unique<ParseJob>(std::move(job));
   job.Run(false);
   return nullptr;
 }
@@ -199,7 +207,7 @@ bool HttpConnection::TakeOutput(Output& output) {
   while (!places_.empty() && places_.front().ready) {
     Place& front = places_.front();
     if (!MoveSome(front.answer, front.piece, front.offset, output)) {
-      ContinueLater();
+      mailbox_->MarkReady(*this);
       return false;
     }
     if (front.close) {
@@ -212,26 +220,9 @@ bool HttpConnection::TakeOutput(Output& output) {
   return false;
 }
 
-// Brings the connection back to Flush. The loop is woken for it: nothing else may happen on this connection.
-void HttpConnection::ContinueLater() {
-  class Continuation final : public Delivery {
-   public:
-    explicit Continuation(std::weak_ptr<Connection> connection) : connection_(std::move(connection)) {}
-    void Deliver() override {
-      if (const auto connection = std::static_pointer_cast<HttpConnection>(connection_.lock())) {
-        connection->mailbox_->MarkReady(*connection);
-      }
-    }
-
-   private:
-    const std::weak_ptr<Connection> connection_;
-  };
-  mailbox_->Post(std::make_shared<Continuation>(weak_from_this()));
-}
-
 void HttpConnection::Resume() {
   paused_ = false;
-  if (!places_.empty() && places_.front().ready) ContinueLater();
+  if (!places_.empty() && places_.front().ready) mailbox_->MarkReady(*this);
 }
 
 void HttpConnection::Close() {

@@ -31,7 +31,7 @@ class HttpConnection final : public Connection {
     size_t max_body_size = 0x7fffffff;
   };
 
-  // What the head of an infer request says.
+  // What the head of an infer request says, as texts.
   struct InferCall {
     std::string model;
     std::string version;                       // "": the latest
@@ -39,6 +39,21 @@ class HttpConnection final : public Connection {
     std::string content_encoding;
     std::string accept_encoding;
     bool keep_alive = true;
+  };
+
+  // The same, understood once for all requests that have the same head. Immutable.
+  class InferHead {
+   public:
+    InferHead(InferCall call);  // NOLINT: implicit by design
+
+   private:
+    friend class HttpConnection;
+    std::string model_;
+    StatusOr<int64_t> version_;
+    std::optional<std::string> header_length_;
+    Compression body_compression_;
+    Compression answer_compression_;
+    bool keep_alive_;
   };
 
   struct Room {
@@ -84,7 +99,8 @@ class HttpConnection final : public Connection {
   Slice TakeBody() { return body_.Take(); }
 
   // Starts the inference whose body was collected. Returns its job where the body is too large to be read on the loop.
-  std::unique_ptr<ParseJob> Infer(InferCall call);
+  // `last`: the connection closes after the answer, whatever the head says.
+  std::unique_ptr<ParseJob> Infer(const InferHead& head, bool last = false);
 
   // A place in the order of answers, to be filled by Respond.
   uint64_t Open();
@@ -112,7 +128,6 @@ class HttpConnection final : public Connection {
   };
 
   void Fill(uint64_t place, Output answer, bool close);
-  void ContinueLater();
 
   const std::shared_ptr<Mailbox> mailbox_;
   const Options options_;

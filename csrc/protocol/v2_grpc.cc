@@ -299,7 +299,9 @@ Status ReadRequest(const Slice& message, Request& request) {
 StatusOr<Output> WriteResponse(const Request& request, const Response& response) {
   namespace f = model_infer_response;
   constexpr size_t kPrefix = 5;
-  std::string head(kPrefix, '\0');
+  std::string head;
+  head.reserve(256);
+  head.resize(kPrefix);
   protozero::pbf_writer writer(head);
   writer.add_string(f::kModelName, request.model->name);
   writer.add_string(f::kModelVersion, request.model->version_text);
@@ -319,10 +321,10 @@ StatusOr<Output> WriteResponse(const Request& request, const Response& response)
   }
   for (size_t i = 0; i < 4; ++i) head[1 + i] = static_cast<char>(size >> (24 - 8 * i));
 
-  Output message;
-  message.Append(head);
+  Output message(std::move(head));
+  std::string entry;
   for (const Tensor& output : response.outputs) {
-    std::string entry(1, static_cast<char>(f::kRaw << 3 | static_cast<uint32_t>(pbf_wire_type::length_delimited)));
+    entry.assign(1, static_cast<char>(f::kRaw << 3 | static_cast<uint32_t>(pbf_wire_type::length_delimited)));
     protozero::write_varint(std::back_inserter(entry), output.data.size());
     message.Append(entry);
     message.Append(output.data);

@@ -107,7 +107,7 @@ Decision DynamicSource::DecideLocked(const QueueView& view, TimeNs now) const {
 
 bool DynamicSource::RemoveCancelledLocked(size_t count, std::vector<RequestPtr>& removed) {
   const auto cancelled = [](const RequestPtr& request) { return request->cancelled(); };
-  const auto end = queue_.begin() + static_cast<std::ptrdiff_t>(count);
+  const auto end = queue_.begin() + static_cast<std::ptrdiff_t>(std::min(count, queue_.size()));
   // Looked at twice, so that the common case moves nothing; once cancelled, a request stays so.
   if (std::none_of(queue_.begin(), end, cancelled)) return false;
   const auto gone = std::stable_partition(queue_.begin(), end, std::not_fn(cancelled));
@@ -124,7 +124,8 @@ Batch DynamicSource::Take(TimeNs now) {
     std::lock_guard<std::mutex> lock(mutex_);
     for (;;) {
       const QueueView view = ViewLocked();
-      if (RemoveCancelledLocked(view.rows.size(), cancelled)) continue;
+      // The one behind the view counts as well: it may be what makes the view saturated.
+      if (RemoveCancelledLocked(view.rows.size() + 1, cancelled)) continue;
       const Decision decision = DecideLocked(view, now);
       const auto end = queue_.begin() + static_cast<std::ptrdiff_t>(decision.requests);
       std::move(queue_.begin(), end, std::back_inserter(taken));

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import httptools
 
+from pyinfer._core import InferHead
 from pyinfer.frontends.bounded import BoundedCache
 
 __all__ = ["CHUNKED", "Action", "Head", "HeadError", "Heads", "Result", "Site", "check_partial"]
@@ -68,7 +69,7 @@ class HeadError(Exception):
 class Head:
     """A valid head. Shared by all requests with the same bytes, so nothing changes it."""
 
-    __slots__ = ("action", "encoding", "expects_continue", "infer_options", "keep_alive", "length")
+    __slots__ = ("action", "encoding", "expects_continue", "infer", "keep_alive", "length")
 
     def __init__(self, action: Action, length: int, keep_alive: bool, expects_continue: bool, encoding: str) -> None:
         self.action = action
@@ -77,8 +78,8 @@ class Head:
         self.keep_alive = keep_alive
         self.expects_continue = expects_continue
         self.encoding = encoding
-        #: keyword arguments of ``HttpConnection.infer``
-        self.infer_options: dict[str, str | bool | None] = {}
+        #: the head as the core understands it; None for a control request
+        self.infer: InferHead | None = None
 
 
 class _Collector:
@@ -146,13 +147,16 @@ class Heads:
             http_1_1 and fields.get(b"expect", b"").lower() == b"100-continue",
             fields.get(b"content-encoding", b"").decode("latin-1"),
         )
-        header_length = fields.get(b"inference-header-content-length")
-        head.infer_options = {
-            "header_length": None if header_length is None else header_length.decode("latin-1"),
-            "content_encoding": head.encoding,
-            "accept_encoding": fields.get(b"accept-encoding", b"").decode("latin-1"),
-            "keep_alive": head.keep_alive,
-        }
+        if head.action.model is not None:
+            header_length = fields.get(b"inference-header-content-length")
+            head.infer = InferHead(
+                head.action.model,
+                head.action.version,
+                header_length=None if header_length is None else header_length.decode("latin-1"),
+                content_encoding=head.encoding,
+                accept_encoding=fields.get(b"accept-encoding", b"").decode("latin-1"),
+                keep_alive=head.keep_alive,
+            )
         return head
 
 

@@ -248,8 +248,7 @@ class HttpProtocol(Connection):
             return stop
         end = stop + length
         if end <= len(data):
-            self.core.append(data[stop:end])
-            self._dispatch()
+            self._dispatch(data, stop, end)
             return end
         if stop < len(data):
             self.core.append(data[stop:])
@@ -265,25 +264,21 @@ class HttpProtocol(Connection):
 
     # Requests
 
-    def _dispatch(self) -> None:
-        """The request is complete."""
+    def _dispatch(self, data: bytes = b"", start: int = 0, stop: int = 0) -> None:
+        """The request is complete; ``data[start:stop]`` is the end of its body."""
         head = self._head
         assert head is not None
         self._head = None
         self._since = self.stream.tick
-        action = head.action
-        options = head.infer_options
-        keep_alive = head.keep_alive
-        if not keep_alive or self.stream.draining:
-            keep_alive = False
-            self._closing = True
-            options = {**options, "keep_alive": False}
-        if action.model is not None:
-            job = self.core.infer(action.model, action.version, **options)  # type: ignore[arg-type]
+        last = not head.keep_alive or self.stream.draining
+        self._closing = last
+        if head.infer is not None:
+            job = self.core.infer(head.infer, data, start, stop, last)
             if job is not None:
                 self.stream.offload(job)
         else:
-            self._control(head, action, keep_alive)
+            self.core.append(data[start:stop])
+            self._control(head, head.action, not last)
 
     def _control(self, head: Head, action: Action, keep_alive: bool) -> None:
         body = self.core.take_body()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyinfer._core import Batch, Engine, HttpConnection, Mailbox, ManualClock, ModelSpec, serialize_bytes
+from pyinfer._core import Batch, Engine, HttpConnection, InferHead, Mailbox, ManualClock, ModelSpec, serialize_bytes
 
 __all__ = ["Puppet", "PuppetAnswer"]
 
@@ -92,7 +92,7 @@ class Puppet:
         connection = HttpConnection(self._mailbox, self._last_ticket)
         self._connections[self._last_ticket] = connection
         connection.append(b"".join((header, *blobs)))
-        job = connection.infer(self.spec.name, str(self.spec.version), header_length=str(len(header)))
+        job = connection.infer(InferHead(self.spec.name, str(self.spec.version), header_length=str(len(header))))
         if job is not None:
             job()
         self._collect()
