@@ -15,6 +15,9 @@ namespace {
 // From here on an array is referenced instead of copied: a copy of less costs less than keeping the object.
 constexpr size_t kReferenceFrom = 16384;
 
+// The name of the capsules that keep slices alive behind arrays.
+constexpr const char* kSliceCapsule = "pyinfer.slice";
+
 // Memory of a NumPy array.
 class ArrayBuffer final : public Buffer {
  public:
@@ -22,6 +25,18 @@ class ArrayBuffer final : public Buffer {
       : Buffer(static_cast<uint8_t*>(const_cast<void*>(array.data())), static_cast<size_t>(array.nbytes())),
         array_(array.inc_ref().ptr()) {}
   ~ArrayBuffer() override { ObjectGraveyard::Default().Drop(array_); }
+
+  // Requires: the GIL is held. A model may fill the same array again in its next execution, or hold the one that this
+  // is a view of; memory of other libraries may be reached in ways that are not seen here.
+  bool settled() const override {
+    const PyObject* object = array_;
+    while (Py_REFCNT(object) == 1 && py::isinstance<py::array>(py::handle(const_cast<PyObject*>(object)))) {
+      object = py::detail::array_proxy(object)->base;
+      if (object == nullptr) return true;
+    }
+    // Ours: a view of a request's bytes.
+    return Py_REFCNT(object) == 1 && PyCapsule_IsValid(const_cast<PyObject*>(object), kSliceCapsule);
+  }
 
  private:
   PyObject* const array_;
@@ -101,7 +116,7 @@ py::array ToArray(const Tensor& tensor) {
   const bool aligned = reinterpret_cast<uintptr_t>(tensor.data.data()) % DTypeSize(tensor.dtype) == 0;
   const Slice data = aligned ? tensor.data : Slice::Copy(tensor.data.data(), tensor.data.size());
   auto owner = std::make_unique<SliceOwner>(SliceOwner{data});
-  py::capsule base(owner.get(), [](void* held) { delete static_cast<SliceOwner*>(held); });
+  py::capsule base(owner.get(), kSliceCapsule, [](void* held) { delete static_cast<SliceOwner*>(held); });
   owner.release();
   return py::array(NumpyDType(tensor.dtype), tensor.shape, data.data(), base);
 }

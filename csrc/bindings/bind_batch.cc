@@ -138,6 +138,7 @@ void Fail(BatchHandle& handle, size_t index, const std::string& code, std::strin
 }
 
 void Finish(BatchHandle& handle) {
+  handle.batch.SettleOutputs();
   ReleaseGil release;
   handle.batch.Finish();
 }

@@ -42,6 +42,7 @@ void ExecuteWithGil(BatchHandle& handle, const py::object& batch, const py::func
   } catch (const py::error_already_set& error) {
     handle.batch.FailOpen(StatusOfException(error));
   }
+  handle.batch.SettleOutputs();
   ObjectGraveyard::Default().Sweep();
 }
 

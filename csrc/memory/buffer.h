@@ -34,6 +34,10 @@ class Buffer {
   const uint8_t* data() const { return data_; }
   size_t size() const { return size_; }
 
+  // False where somebody may still write to the bytes: they must be copied before they are handed on. What it takes to
+  // ask is told by those who make such buffers.
+  virtual bool settled() const { return true; }
+
  protected:
   Buffer(uint8_t* data, size_t size) : data_(data), size_(size) {}
 
@@ -65,6 +69,7 @@ class Slice {
   const uint8_t* data() const { return data_; }
   size_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
+  bool settled() const { return !owner_ || owner_->settled(); }
   std::string_view view() const { return {reinterpret_cast<const char*>(data_), size_}; }
 
  private:

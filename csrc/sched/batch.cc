@@ -90,6 +90,15 @@ void Batch::RespondPacked(std::vector<Tensor> outputs) {
   }
 }
 
+void Batch::SettleOutputs() {
+  for (std::optional<Response>& response : responses_) {
+    if (!response) continue;
+    for (Tensor& output : response->outputs) {
+      if (!output.data.settled()) output.data = Slice::Copy(output.data.data(), output.data.size());
+    }
+  }
+}
+
 void Batch::Finish() noexcept {
   if (std::exchange(finished_, true)) return;
   const TimeNs now = clock_->Now();

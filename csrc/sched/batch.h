@@ -62,6 +62,10 @@ class Batch {
   // Answers all requests with their rows of `outputs` (each [rows(), ...]), without copying; see pack.h.
   void RespondPacked(std::vector<Tensor> outputs);
 
+  // Copies those outputs of the answers so far that their executor may still write to. To be called when it has
+  // returned and has let go of what it does not keep.
+  void SettleOutputs();
+
   // Notes the times and sends the answers. Idempotent.
   void Finish() noexcept;
 

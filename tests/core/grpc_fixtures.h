@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+// grpc_fixtures.h - a gRPC connection of an identity model, and the client at its other end.
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "check.h"
+#include "http2_client.h"
+#include "infer/validate.h"
+#include "proto.h"
+#include "protocol/grpc_connection.h"
+
+namespace pyinfer::testing {
+
+inline constexpr const char* kInfer = "/inference.GRPCInferenceService/ModelInfer";
+inline constexpr const char* kLive = "/inference.GRPCInferenceService/ServerLive";
+
+// Knows one model, "m", that answers with its BYTES-free input. Time stands still until it is told.
+class IdentityAcceptor final : public RequestAcceptor {
+ public:
+  IdentityAcceptor() {
+    auto spec = std::make_shared<ModelSpec>();
+    spec->name = "m";
+    spec->version_text = "1";
+    spec->inputs = spec->outputs = {{"X", DType::kUint8, {-1}, {}, false}};
+    spec_ = std::move(spec);
+  }
+  TimeNs Now() const override { return now; }
+  Status Resolve(Request& request) override {
+    if (request.model_name != "m") return Status::NotFound("Request for unknown model: 'é%' is not found");
+    request.model = spec_;
+    return Status();
+  }
+  void Submit(RequestPtr request) override {
+    Status status = Resolve(*request);
+    if (status.ok()) status = ValidateRequest(*request);
+    if (!status.ok()) return request->Fail(FailureReason::kOther, std::move(status));
+    held.push_back(std::move(request));
+  }
+  void Dispatch() override {
+    if (answering) AnswerAll();
+  }
+  void NoteCancellation() override { ++cancellations; }
+
+  void AnswerAll() {
+    for (RequestPtr& request : std::exchange(held, {})) {
+      Response response;
+      response.outputs = request->inputs;
+      request->Answer(std::move(response));
+    }
+  }
+
+  TimeNs now = 1000;
+  std::vector<RequestPtr> held;
+  bool answering = true;
+  int cancellations = 0;
+
+ private:
+  std::shared_ptr<const ModelSpec> spec_;
+};
+
+inline std::string InferMessage(std::string_view data, std::string_view model = "m") {
+  return Field(1, model) + InputField("X", "UINT8", {static_cast<int64_t>(data.size())}) + Field(7, data);
+}
+
+inline std::string InferAnswer(std::string_view data) {
+  return Field(1, "m") + Field(2, "1") +
+         Field(5, Field(1, "X") + Field(2, "UINT8") + Field(3, Packed({static_cast<int64_t>(data.size())}))) +
+         Field(6, data);
+}
+
+inline HeaderList CallHeaders(std::string path, const HeaderList& more = {}) {
+  HeaderList headers = {{":method", "POST"},
+                        {":scheme", "http"},
+                        {":path", std::move(path)},
+                        {":authority", "a"},
+                        {"content-type", "application/grpc"},
+                        {"te", "trailers"}};
+  headers.insert(headers.end(), more.begin(), more.end());
+  return headers;
+}
+
+// Both ends of a connection. Bytes go to and fro in Exchange().
+struct GrpcPair {
+  explicit GrpcPair(GrpcConnection::Options options = {{kLive}, 1 << 26, 100}, int32_t client_window = 65535)
+      : client(client_window),
+        connection(std::make_shared<GrpcConnection>(
+            mailbox, 9, std::make_shared<const GrpcConnection::Options>(std::move(options)))) {}
+  // A request that is held keeps the connection, and that the mailbox, and that the engine, and that the request.
+  ~GrpcPair() {
+    connection->Close();
+    mailbox->Close();
+    engine->held.clear();
+  }
+  GrpcPair(const GrpcPair&) = delete;
+  GrpcPair& operator=(const GrpcPair&) = delete;
+
+  void Deliver(std::string_view bytes) {
+    connection->Receive(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
+  }
+
+  // One flush; what the server has written.
+  std::string Flush() {
+    std::string bytes;
+    for (Written& written : mailbox->Flush()) {
+      CHECK_EQ(written.connection_id, uint64_t{9});
+      for (const Slice& piece : written.output.pieces()) bytes += piece.view();
+      bytes += written.output.tail();
+      closed = closed || written.close;
+    }
+    most_written = std::max(most_written, bytes.size());
+    return bytes;
+  }
+
+  // Until neither end has anything to say.
+  void Exchange() {
+    for (;;) {
+      const std::string sent = client.Written();
+      if (!sent.empty()) Deliver(sent);
+      const std::string received = Flush();
+      if (!received.empty()) client.Receive(received);
+      if (sent.empty() && received.empty()) return;
+    }
+  }
+
+  int32_t Call(const std::string& body, const HeaderList& more = {}, const std::string& path = kInfer) {
+    return client.Request(CallHeaders(path, more), body);
+  }
+  int32_t Infer(std::string_view data, const HeaderList& more = {}) { return Call(Framed(InferMessage(data)), more); }
+
+  void CheckAnswered(int32_t stream, std::string_view data) {
+    CheckStatus(stream, "0");
+    CHECK(client.streams[stream].body == Framed(InferAnswer(data)));
+  }
+  void CheckStatus(int32_t stream, std::string_view code, std::string_view message = "") {
+    Http2Client::Stream& answer = client.streams[stream];
+    CHECK(answer.closed);
+    CHECK_EQ(answer.headers["grpc-message"], message);
+    CHECK_EQ(answer.headers["grpc-status"], code);
+    CHECK_EQ(answer.headers[":status"], "200");
+    CHECK_EQ(answer.headers["content-type"], "application/grpc");
+  }
+
+  std::shared_ptr<IdentityAcceptor> engine = std::make_shared<IdentityAcceptor>();
+  std::shared_ptr<Mailbox> mailbox = std::make_shared<Mailbox>(engine);
+  Http2Client client;
+  std::shared_ptr<GrpcConnection> connection;
+  bool closed = false;
+  size_t most_written = 0;
+};
+
+}  // namespace pyinfer::testing

@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <thread>
+
+#include "check.h"
+#include "infer/validate.h"
+#include "protocol/http_connection.h"
+
+namespace pyinfer {
+namespace {
+
+// Knows one model, "m", whose outputs are its inputs. Answers when it is told to, the last request first.
+class Identity final : public RequestAcceptor {
+ public:
+  Identity() {
+    auto spec = std::make_shared<ModelSpec>();
+    spec->name = "m";
+    spec->version_text = "1";
+    spec->inputs = spec->outputs = {{"X", DType::kUint8, {-1}, {}, false}};
+    spec_ = std::move(spec);
+  }
+  TimeNs Now() const override { return 1; }
+  Status Resolve(Request& request) override {
+    if (request.model_name != "m")
+      return Status::NotFound("Request for unknown model: '" + request.model_name + "' is not found");
+    request.model = spec_;
+    return Status();
+  }
+  void Submit(RequestPtr request) override {
+    if (Status status = ValidateRequest(*request); !status.ok()) {
+      return request->Fail(FailureReason::kOther, std::move(status));
+    }
+    held.push_back(std::move(request));
+  }
+  void Dispatch() override {
+    ++dispatches;
+    if (answering) AnswerAll();
+  }
+  void NoteCancellation() override { ++cancellations; }
+
+  void AnswerAll() {
+    while (!held.empty()) {
+      const RequestPtr request = std::move(held.back());
+      held.pop_back();
+      Response response;
+      response.outputs = request->inputs;
+      request->Answer(std::move(response));
+    }
+  }
+
+  std::vector<RequestPtr> held;
+  bool answering = true;
+  int dispatches = 0;
+  int cancellations = 0;
+
+ private:
+  std::shared_ptr<const ModelSpec> spec_;
+};
+
+// A connection, and what its client has received.
+struct Client {
+  explicit Client(HttpConnection::Options options = {})
+      : connection(std::make_shared<HttpConnection>(mailbox, 5, options)) {}
+
+  static std::string Json(int value) {
+    return "{\"inputs\":[{\"name\":\"X\",\"datatype\":\"UINT8\",\"shape\":[1],\"data\":[" + std::to_string(value) +
+           "]}]}";
+  }
+  static HttpConnection::InferCall Call() {
+    HttpConnection::InferCall call;
+    call.model = "m";
+    return call;
+  }
+  std::unique_ptr<HttpConnection::ParseJob> Infer(std::string_view body, HttpConnection::InferCall call = Call()) {
+    CHECK(connection->Append(body));
+    return connection->Infer(std::move(call));
+  }
+  // One flush; what was written by it.
+  size_t Flush() {
+    size_t size = 0;
+    for (Written& written : mailbox->Flush()) {
+      CHECK_EQ(written.connection_id, uint64_t{5});
+      for (const Slice& piece : written.output.pieces()) received += piece.view();
+      received += written.output.tail();
+      size += written.output.size();
+      closed = closed || written.close;
+    }
+    return size;
+  }
+  // What was received since the last call.
+  std::string Take() { return std::exchange(received, {}); }
+
+  std::shared_ptr<Identity> engine = std::make_shared<Identity>();
+  std::shared_ptr<Mailbox> mailbox = std::make_shared<Mailbox>(engine);
+  std::shared_ptr<HttpConnection> connection;
+  std::string received;
+  bool closed = false;
+};
+
+bool Contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
+
+TEST(HttpConnection, AnswersARequest) {
+  Client client;
+  CHECK(client.Infer(Client::Json(7)) == nullptr);
+  CHECK_EQ(client.connection->in_flight(), size_t{1});
+  client.Flush();
+  CHECK(Contains(client.received, "HTTP/1.1 200 OK\r\n"));
+  CHECK(Contains(client.received, "\"data\":[7]"));
+  CHECK_EQ(client.connection->in_flight(), size_t{0});
+  CHECK(!client.closed);
+}
+
+TEST(HttpConnection, AnswersInOrder) {
+  Client client;
+  client.engine->answering = false;
+  client.Infer(Client::Json(1));
+  const uint64_t control = client.connection->Open();
+  client.Infer("{");
+  client.Infer(Client::Json(2));
+  client.connection->Respond(control, 200, "control", {{"X-Y", "a\r\nb"}}, true);
+  CHECK_EQ(client.Flush(), size_t{0});
+  client.engine->answering = true;
+  client.Flush();
+  const std::string all = client.Take();
+  const size_t first = all.find("\"data\":[1]");
+  const size_t second = all.find("X-Y: a  b\r\nContent-Length: 7\r\n\r\ncontrol");
+  const size_t third = all.find("HTTP/1.1 400 Bad Request");
+  const size_t fourth = all.find("\"data\":[2]");
+  CHECK(first < second && second < third && third < fourth && fourth != std::string::npos);
+}
+
+TEST(HttpConnection, AnswersFromOtherThreads) {
+  Client client;
+  client.engine->answering = false;
+  for (int i = 0; i < 100; ++i) client.Infer(Client::Json(i));
+  client.Flush();
+  std::thread([&client] { client.engine->AnswerAll(); }).join();
+  client.Flush();
+  size_t at = 0;
+  for (int i = 0; i < 100; ++i) {
+    at = client.received.find("\"data\":[" + std::to_string(i) + "]", at);
+    CHECK(at != std::string::npos);
+  }
+}
+
+TEST(HttpConnection, RefusesBeforeReading) {
+  Client client;
+  HttpConnection::InferCall call = Client::Call();
+  call.model = "none";
+  client.Infer("not read", call);
+  client.Flush();
+  CHECK(Contains(client.Take(), "HTTP/1.1 404 Not Found"));
+  call = Client::Call();
+  call.version = "99999999999999999999";
+  client.Infer(Client::Json(1), call);
+  client.Flush();
+  CHECK(Contains(client.Take(), "HTTP/1.1 40"));
+  call = Client::Call();
+  call.content_encoding = "br";
+  client.Infer(Client::Json(1), call);
+  client.Flush();
+  CHECK(Contains(client.received, "HTTP/1.1 415 Unsupported Media Type\r\nAccept-Encoding: gzip, deflate\r\n"));
+  CHECK(Contains(client.Take(), "{\"error\":\"Unsupported compression type\"}"));
+  client.Infer(Client::Json(1));
+  client.Flush();
+  CHECK(Contains(client.Take(), "HTTP/1.1 200 OK"));
+}
+
+TEST(HttpConnection, ReadsCompressedBodies) {
+  Client client(HttpConnection::Options{1000, 100000});
+  const std::string json = Client::Json(3);
+  HttpConnection::InferCall call = Client::Call();
+  call.content_encoding = "gzip";
+  call.accept_encoding = "deflate";
+  client.Infer(Compress(Compression::kGzip, {json})->view(), call);
+  client.Flush();
+  CHECK(Contains(client.Take(), "Content-Encoding: deflate\r\n"));
+  client.Infer(json, call);
+  client.Flush();
+  CHECK(Contains(client.Take(), "HTTP/1.1 400 Bad Request"));
+  const std::string bomb(1001, ' ');
+  client.Infer(Compress(Compression::kGzip, {bomb})->view(), call);
+  client.Flush();
+  CHECK(Contains(client.Take(), "Use --http-max-input-size to increase the limit."));
+}
+
+TEST(HttpConnection, LargeBodiesBecomeJobs) {
+  Client client;
+  const std::string padding(300000, ' ');
+  auto job = client.Infer(Client::Json(4) + padding);
+  CHECK(job != nullptr);
+  CHECK_EQ(client.Flush(), size_t{0});
+  const int before = client.engine->dispatches;
+  std::thread([&job] { job->Run(true); }).join();
+  CHECK_EQ(client.engine->dispatches, before + 1);
+  client.Flush();
+  CHECK(Contains(client.Take(), "\"data\":[4]"));
+  job->Run(true);  // a second run has nothing to do
+
+  job = client.Infer(Client::Json(4) + padding);
+  job.reset();
+  client.Flush();
+  CHECK(Contains(client.Take(), "HTTP/1.1 500"));
+
+  HttpConnection::InferCall call = Client::Call();
+  call.header_length = "0";
+  CHECK(client.Infer(padding, call) == nullptr);
+  client.Flush();
+  CHECK(Contains(client.received, "HTTP/1.1 200 OK"));
+}
+
+TEST(HttpConnection, ClosesAfterTheLastAnswer) {
+  Client client;
+  HttpConnection::InferCall call = Client::Call();
+  call.keep_alive = false;
+  client.engine->answering = false;
+  client.Infer(Client::Json(1));
+  client.Infer(Client::Json(2), call);
+  client.Infer(Client::Json(3));
+  client.engine->AnswerAll();
+  client.Flush();
+  CHECK(client.closed);
+  CHECK(Contains(client.received, "Connection: close\r\n"));
+  CHECK(Contains(client.received, "\"data\":[2]"));
+  CHECK(!Contains(client.received, "\"data\":[3]"));
+  CHECK_EQ(client.connection->in_flight(), size_t{0});
+  CHECK(client.Infer(Client::Json(4)) == nullptr);
+  client.connection->Respond(client.connection->Open(), 200, "", {}, true);
+  CHECK_EQ(client.Flush(), size_t{0});
+}
+
+TEST(HttpConnection, CancelsWhenItIsLost) {
+  Client client;
+  client.engine->answering = false;
+  client.Infer(Client::Json(1));
+  CHECK(!client.engine->held[0]->cancelled());
+  client.connection->Close();
+  client.connection->Close();
+  CHECK_EQ(client.engine->cancellations, 1);
+  CHECK(client.engine->held[0]->cancelled());
+  client.engine->AnswerAll();
+  CHECK_EQ(client.Flush(), size_t{0});
+  const std::weak_ptr<HttpConnection> connection = client.connection;
+  client.connection.reset();
+  CHECK(connection.expired());
+}
+
+TEST(HttpConnection, LimitsBodies) {
+  Client client(HttpConnection::Options{1000, 10});
+  CHECK(client.connection->Append("12345678"));
+  CHECK(!client.connection->Append("90a"));
+  CHECK_EQ(client.connection->body_size(), size_t{8});
+  HttpConnection::Room room = client.connection->BodyBuffer(100);
+  CHECK_EQ(room.size, size_t{2});
+  room.data[0] = '9';
+  client.connection->BodyFilled(1);
+  CHECK(client.connection->Append("0"));
+  CHECK_EQ(client.connection->BodyBuffer(1).size, size_t{0});
+  CHECK_EQ(client.connection->TakeBody().view(), "1234567890");
+  CHECK_EQ(client.connection->body_size(), size_t{0});
+  CHECK_EQ(client.connection->TakeBody().size(), size_t{0});
+  // What is announced is not what is allocated.
+  Client other;
+  CHECK(other.connection->BodyBuffer(size_t{1} << 30).size <= size_t{1} << 20);
+}
+
+TEST(HttpConnection, WritesLargeAnswersPieceByPiece) {
+  Client client;
+  HttpConnection::InferCall call = Client::Call();
+  call.header_length = "0";
+  std::string body(10 << 20, '\0');
+  for (size_t i = 0; i < body.size(); ++i) body[i] = static_cast<char>(i * 7 + i / 1000);
+  client.Infer(body, call);
+  const uint64_t last = client.connection->Open();
+  client.connection->Respond(last, 200, std::string(20000, 'y'), {}, true);
+  CHECK_EQ(client.Flush(), Connection::kWriteLimit);
+  client.connection->Pause();
+  CHECK_EQ(client.Flush(), size_t{0});
+  client.connection->Resume();
+  CHECK_EQ(client.Flush(), Connection::kWriteLimit);
+  while (client.Flush() != 0) {
+  }
+  CHECK(Contains(client.received, "\r\n\r\n{\"model_name\":\"m\""));
+  CHECK(Contains(client.received, body));
+  CHECK_EQ(client.received.substr(client.received.size() - 20000), std::string(20000, 'y'));
+  CHECK_EQ(client.connection->in_flight(), size_t{0});
+}
+
+}  // namespace
+}  // namespace pyinfer
