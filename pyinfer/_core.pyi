@@ -59,8 +59,8 @@ class TensorSpec:
 class ModelSpec:
     """What the core must know of a model version: its tensors and how its requests are queued. Immutable. GIL: held.
 
-    ``max_batch_size`` 0 means that tensors have no batch dimension. Without ``dynamic_batching`` each execution takes one
-    request. ``max_queue_size`` 0 means unlimited. ``preferred_batch_sizes`` and ``max_queue_delay_us`` as in Triton.
+    ``max_batch_size`` 0 means that tensors have no batch dimension. Without ``dynamic_batching`` each execution takes
+    one request. ``max_queue_size`` 0: unlimited; ``preferred_batch_sizes`` and ``max_queue_delay_us`` are Triton's.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Model:
         Raises ValueError for an unknown kind or a bad parameter, with a text for the operator.
         """
     def drain(self, timeout_s: float) -> bool:
-        """Accept nothing more; wait until all accepted requests are answered. False when the time is up. GIL: released."""
+        """Accept nothing more; wait until all that is accepted is answered. False at the time limit. GIL: released."""
     def stop(self) -> None:
         """Answer what is still queued with UNAVAILABLE, let every ``Instance.run`` return, join core threads.
 
@@ -160,18 +160,24 @@ class Instance:
         the name of a code) and never end the loop; KeyboardInterrupt and SystemExit likewise.
         """
     def poll(self) -> Batch | None:
-        """The batch that is ripe now by the engine's clock, or None. Never blocks; for tests and simulation. GIL: held."""
+        """The batch that is ripe now by the engine's clock, or None. Never blocks; for tests and simulation.
+
+        GIL: held.
+        """
     def wake_at_ns(self) -> int | None:
-        """When the queue will be ripe without another request: a time of the engine's clock; None if it never will. GIL: held."""
+        """When the queue will be ripe without another request: a time of the engine's clock; None if it never will.
+
+        GIL: held.
+        """
 
 @final
 class Batch:
     """Requests that are executed together. Valid until it is finished. One thread at a time. GIL: held.
 
     Requests are addressed by index 0..len-1. ``datatype`` is a wire name. BYTES tensors are object arrays of ``bytes``;
-    BF16 tensors are uint16 arrays of the raw bits. Arrays are the executor's to write to and to keep: they are views of the
-    received bytes, or copies where those are not aligned. Outputs of BYTES take bytes, str, and the text of any other
-    object, as UTF-8. Shapes include the batch dimension where the model has one.
+    BF16 tensors are uint16 arrays of the raw bits. Arrays are the executor's to write to and to keep: they are views of
+    the received bytes, or copies where those are not aligned. Outputs of BYTES take bytes, str, and the text of any
+    other object, as UTF-8. Shapes include the batch dimension where the model has one.
     """
 
     def __len__(self) -> int: ...
@@ -209,7 +215,10 @@ class Batch:
         Raises RuntimeError if it is answered already.
         """
     def fail(self, index: int, code: str, message: str) -> None:
-        """Answer one request with an error; ``code`` as in ``error_table``. Raises RuntimeError if it is answered already."""
+        """Answer one request with an error; ``code`` as in ``error_table``.
+
+        Raises RuntimeError if it is answered already.
+        """
     def finish(self) -> None:
         """Send the answers. Called by ``Instance.run``; by hand after ``Instance.poll``. Idempotent."""
 
@@ -217,9 +226,9 @@ class Batch:
 class Mailbox:
     """Where answers reach one event loop, and where a burst of requests starts from. Loop thread, except where told.
 
-    The loop watches ``fileno()`` for reading and calls ``flush()`` when it is readable, and once (``call_soon``) after any
-    connection of the loop has received bytes: requests of one loop iteration are dispatched together, and answered with
-    one write for each connection.
+    The loop watches ``fileno()`` for reading and calls ``flush()`` when it is readable, and once (``call_soon``) after
+    any connection of the loop has received bytes: requests of one loop iteration are dispatched together, and answered
+    with one write for each connection.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -232,7 +241,10 @@ class Mailbox:
         empty where only the closing matters. GIL: released.
         """
     def next_deadline(self) -> float | None:
-        """Seconds until ``flush`` must be called although nothing happens (a request's deadline); None if never. GIL: held."""
+        """Seconds until ``flush`` must be called although nothing happens; None if never.
+
+        A request's deadline needs it, and an answer larger than one flush hands out. GIL: held.
+        """
     def close(self) -> None:
         """Close the descriptor; later answers are dropped. GIL: held."""
 
@@ -265,8 +277,8 @@ class InferHead:
 class HttpConnection:
     """Infer requests and the order of answers of one HTTP/1.1 connection. Loop thread. GIL: held unless told.
 
-    Answers leave in the order in which their requests came, whichever is ready first. The body of the request that is being
-    received is collected here, in memory of the core.
+    Answers leave in the order in which their requests came, whichever is ready first. The body of the request that is
+    being received is collected here, in memory of the core.
     """
 
     def __init__(
@@ -284,8 +296,9 @@ class HttpConnection:
     def infer(
         self, head: InferHead, data: bytes = b"", start: int = 0, stop: int = 0, last: bool = False
     ) -> ParseJob | None:
-        """Start the inference whose body was collected, with ``data[start:stop]`` as the end of it. Its answer leaves by
-        ``Mailbox.flush``; with ``last`` the connection closes after it.
+        """Start the inference whose body was collected, with ``data[start:stop]`` as the end of it.
+
+        Its answer leaves by ``Mailbox.flush``; with ``last`` the connection closes after it.
 
         Returns a job where the body is so large that its parsing would hold up the loop: the caller runs it on another
         thread. Never raises for bad input. GIL: released where the body is large.
@@ -295,7 +308,7 @@ class HttpConnection:
     def respond(
         self, place: int, status: int, body: bytes, *, headers: Sequence[tuple[str, str]] = (), keep_alive: bool = True
     ) -> None:
-        """Answer a control request. Content-Length is added. After an answer without keep_alive nothing more is sent."""
+        """Answer a control request. Content-Length is added. After one without ``keep_alive`` nothing more is sent."""
     def in_flight(self) -> int:
         """Places not yet answered."""
     def pause(self) -> None:
@@ -324,7 +337,10 @@ class GrpcConnection:
     def buffer(self) -> memoryview:
         """Where the transport reads into; the same memory for all connections of a mailbox."""
     def received(self, nbytes: int) -> bool:
-        """``nbytes`` were read into ``buffer()``. True where ``take_calls`` has something. GIL: released where it is much."""
+        """``nbytes`` were read into ``buffer()``. True where ``take_calls`` has something.
+
+        GIL: released where there is much to read.
+        """
     def take_calls(self) -> list[tuple[int, str, bytes]]:
         """(call, path, request message) of each control RPC that is complete."""
     def respond(self, call: int, message: bytes) -> None:
@@ -332,7 +348,9 @@ class GrpcConnection:
     def fail(self, call: int, code: str, message: str) -> None:
         """Answer a control RPC with an error; ``code`` as in ``error_table``."""
     def in_flight(self) -> int:
-        """Calls not yet answered in full."""
+        """Calls not yet answered."""
+    def unsent(self) -> int:
+        """Bytes of answers that the client's flow control does not let out."""
     def drain(self) -> None:
         """Send GOAWAY; the connection closes itself once its calls are answered."""
     def pause(self) -> None:
@@ -345,7 +363,10 @@ def serialize_bytes(array: NDArray[Any]) -> bytes:
     """The wire form (4-byte little-endian length, then the bytes) of an object array of bytes or str. GIL: held."""
 
 def deserialize_bytes(data: bytes | memoryview, count: int = -1) -> NDArray[Any]:
-    """The object array [count] of bytes in the wire form ``data``. Raises ValueError where it is malformed. GIL: held."""
+    """The object array [count] of bytes in the wire form ``data``.
+
+    Raises ValueError where it is malformed. GIL: held.
+    """
 
 def error_table() -> dict[str, tuple[int, int]]:
     """Code name -> (HTTP status, gRPC status), the one table of the core. GIL: held."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EXTENSIONS", "Service", "parse_version"]
 
-#: in Triton's order; only what this version has, so that a client that asks before it uses an extension is told the truth
+#: in Triton's order; only what this version has: a client that asks before it uses an extension is told the truth
 EXTENSIONS = (
     "model_repository",
     "model_repository(unload_dependents)",
@@ -56,7 +56,7 @@ class _Phase(Enum):
 def parse_version(text: str) -> int | None:
     """The model version that a client named: None for the latest one (empty text).
 
-    Raises InvalidArgument where the text is not a non-negative decimal integer, NotFound where it is one beyond 64 bits.
+    Raises InvalidArgument where the text is no non-negative decimal integer, NotFound where it is one beyond 64 bits.
     """
     if text == "":
         return None

@@ -7,7 +7,10 @@
 
 namespace pyinfer {
 
-// `text` in single quotes, cut where it is too long for an error text.
+// `text`, cut where it is too long for an error text.
+std::string CutForError(std::string_view text);
+
+// The same in single quotes.
 std::string QuotedForError(std::string_view text);
 
 }  // namespace pyinfer

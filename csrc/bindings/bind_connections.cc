@@ -222,6 +222,7 @@ void BindGrpc(py::module_& module) {
             grpc->Fail(call, {CodeOfName(code), std::move(message)});
           },
           py::arg("call"), py::arg("code"), py::arg("message"))
+      .def("unsent", [](const GrpcHandle& grpc) { return grpc->unsent(); })
       .def("in_flight", [](const GrpcHandle& grpc) { return grpc->in_flight(); })
       .def("drain", [](GrpcHandle& grpc) { grpc->Drain(); })
       .def("pause", [](GrpcHandle& grpc) { grpc->Pause(); })

@@ -40,6 +40,15 @@ std::string ShapeText(const Shape& shape) {
   return text += ']';
 }
 
+namespace {
+
+Status IncompleteLength(size_t left, std::string_view what) {
+  return Status::InvalidArg("incomplete string length indicator for " + std::string(what) +
+                            ", expecting 4 bytes but only " + std::to_string(left) + " bytes available");
+}
+
+}  // namespace
+
 StatusOr<size_t> WalkBytes(std::string_view data, uint64_t count, std::string_view what) {
   size_t offset = 0;
   for (uint64_t i = 0; i < count; ++i) {
@@ -49,10 +58,7 @@ StatusOr<size_t> WalkBytes(std::string_view data, uint64_t count, std::string_vi
                                 ", got " + std::to_string(i));
     }
     uint32_t length = 0;
-    if (left < sizeof(length)) {
-      return Status::InvalidArg("incomplete string length indicator for " + std::string(what) +
-                                ", expecting 4 bytes but only " + std::to_string(left) + " bytes available");
-    }
+    if (left < sizeof(length)) return IncompleteLength(left, what);
     std::memcpy(&length, data.data() + offset, sizeof(length));
     offset += sizeof(length);
     if (length > data.size() - offset) {
@@ -68,12 +74,11 @@ StatusOr<size_t> WalkBytes(std::string_view data, uint64_t count, std::string_vi
 Status CheckBytes(std::string_view data, uint64_t count, std::string_view what) {
   StatusOr<size_t> used = WalkBytes(data, count, what);
   if (!used.ok()) return used.status();
-  if (used.value() != data.size()) {
-    return Status::InvalidArg("unexpected number of string elements for " + std::string(what) + ", expecting " +
-                              std::to_string(count) + ", but " + std::to_string(data.size() - used.value()) +
-                              " bytes are left over");
-  }
-  return Status();
+  const size_t left = data.size() - used.value();
+  if (left == 0) return Status();
+  if (left < sizeof(uint32_t)) return IncompleteLength(left, what);
+  return Status::InvalidArg("unexpected number of string elements " + std::to_string(count + 1) + " for " +
+                            std::string(what) + ", expecting " + std::to_string(count));
 }
 
 }  // namespace pyinfer

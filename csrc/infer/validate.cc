@@ -29,9 +29,8 @@ bool DimsMatch(const Shape& dims, const int64_t* shape, size_t rank) {
 }
 
 Shape WithBatch(const ModelSpec& model, const Shape& dims) {
-  Shape full;
-  if (model.has_batch_dimension()) full.push_back(-1);
-  full.insert(full.end(), dims.begin(), dims.end());
+  Shape full = dims;
+  if (model.has_batch_dimension()) full.insert(full.begin(), -1);
   return full;
 }
 
@@ -56,11 +55,26 @@ Status WithRequestId(const Request& request, Status status) {
   return Status(status.code(), "[request id: " + id + "] " + status.message());
 }
 
+Status AlreadyExists(std::string_view kind, std::string_view name) {
+  return Status::InvalidArg(std::string(kind) + " " + Quoted(name) + " already exists in request");
+}
+
+// Looks at any number of inputs, so that the first complaint about a repeated one is that it is repeated.
+Status CheckDuplicates(const Request& request) {
+  std::vector<std::string_view> names;
+  names.reserve(request.inputs.size());
+  for (const Tensor& input : request.inputs) names.push_back(input.name);
+  std::sort(names.begin(), names.end());
+  const auto duplicate = std::adjacent_find(names.begin(), names.end());
+  return duplicate == names.end() ? Status() : AlreadyExists("input", *duplicate);
+}
+
 Status CheckCounts(const ModelSpec& model, const Request& request) {
   const auto required = static_cast<size_t>(
       std::count_if(model.inputs.begin(), model.inputs.end(), [](const TensorSpec& spec) { return !spec.optional; }));
   const size_t given = request.inputs.size();
   if (given >= required && given <= model.inputs.size()) return Status();
+  if (Status status = CheckDuplicates(request); !status.ok()) return status;
   std::vector<std::string> missing;
   for (const TensorSpec& spec : model.inputs) {
     const auto has = [&](const Tensor& input) { return input.name == spec.name; };
@@ -72,12 +86,11 @@ Status CheckCounts(const ModelSpec& model, const Request& request) {
     got.push_back(input.name);
   }
   const std::string expected = required == model.inputs.size()
-                                   ? "expected " + std::to_string(required)
+                                   ? "expected " + std::to_string(required) + " inputs"
                                    : "expected number of inputs between " + std::to_string(required) + " and " +
                                          std::to_string(model.inputs.size());
-  return Status::InvalidArg(expected + " inputs but got " + std::to_string(given) + " inputs for model " +
-                            Quoted(model.name) + ". Got input(s) " + NameList(got) +
-                            ", but missing required input(s) " + NameList(missing) +
+  return Status::InvalidArg(expected + " but got " + std::to_string(given) + " inputs for model " + Quoted(model.name) +
+                            ". Got input(s) " + NameList(got) + ", but missing required input(s) " + NameList(missing) +
                             ". Please provide all required input(s).");
 }
 
@@ -91,7 +104,7 @@ StatusOr<std::vector<size_t>> FindInputs(const ModelSpec& model, const Request& 
                                 Quoted(model.name));
     }
     size_t& place = places[static_cast<size_t>(spec - model.inputs.data())];
-    if (place != SIZE_MAX) return Status::InvalidArg("input " + Quoted(spec->name) + " already exists in request");
+    if (place != SIZE_MAX) return WithRequestId(request, AlreadyExists("input", spec->name));
     place = i;
   }
   for (size_t i = 0; i < places.size(); ++i) {
@@ -130,7 +143,8 @@ Status CheckData(const ModelSpec& model, const Tensor& input) {
                               " for model " + Quoted(model.name) + " is too large");
   }
   if (input.dtype == DType::kBytes) {
-    return CheckBytes(input.data.view(), *count, "inference input " + Quoted(input.name));
+    return CheckBytes(input.data.view(), *count,
+                      "inference input " + Quoted(input.name) + " for model " + Quoted(model.name));
   }
   const auto expected = ByteSize(input.dtype, input.shape);
   if (expected && *expected == input.data.size()) return Status();
@@ -152,12 +166,13 @@ Status CheckInput(const ModelSpec& model, const TensorSpec& spec, Tensor& input,
     std::string hint;
     if (model.has_batch_dimension()) {
       hint =
-          " NOTE: Setting a non-zero max_batch_size in the model config requires a batch dimension to be prepended to "
-          "each input shape.";
+          "NOTE: Setting a non-zero max_batch_size in the model config requires a batch dimension to be prepended to "
+          "each input shape. If you want to specify the full shape including the batch dim in your input dims config, "
+          "try setting max_batch_size to zero. See the model configuration docs for more info on max_batch_size.";
     }
     return Status::InvalidArg("unexpected shape for input " + Quoted(input.name) + " for model " + Quoted(model.name) +
                               ". Expected " + ShapeText(WithBatch(model, spec.dims)) + ", got " +
-                              ShapeText(input.shape) + "." + hint);
+                              ShapeText(input.shape) + ". " + hint);
   }
   return CheckData(model, input);
 }
@@ -178,7 +193,7 @@ Status CheckOutputs(const ModelSpec& model, const Request& request) {
     }
     if (std::find(names.begin(), names.begin() + static_cast<std::ptrdiff_t>(i), names[i]) !=
         names.begin() + static_cast<std::ptrdiff_t>(i)) {
-      return Status::InvalidArg("output " + Quoted(names[i]) + " already exists in request");
+      return AlreadyExists("output", names[i]);
     }
   }
   return Status();

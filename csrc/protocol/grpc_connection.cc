@@ -15,6 +15,8 @@ namespace {
 
 constexpr std::string_view kInferPath = "/inference.GRPCInferenceService/ModelInfer";
 constexpr size_t kPrefixSize = 5;
+// A connection with more than this in answers that its client does not read gets no new ones.
+constexpr size_t kMaxUnsent = size_t{64} << 20;
 
 Status TooLarge(uint64_t size, uint64_t limit) {
   return {Code::kResourceExhausted,
@@ -140,6 +142,10 @@ Status GrpcConnection::CheckHeaders(const Call& call) const {
   if (!call.encoding.empty() && call.encoding != "identity" && call.encoding != "gzip" && call.encoding != "deflate") {
     return Status::Unsupported("grpc-encoding '" + call.encoding.substr(0, 64) +
                                "' is not supported: use identity, deflate or gzip");
+  }
+  if (session_.unsent() > kMaxUnsent) {
+    return {Code::kResourceExhausted, "the client does not read its answers: " + std::to_string(session_.unsent()) +
+                                          " bytes of this connection are waiting"};
   }
   if (outstanding_.load(std::memory_order_relaxed) >= 2 * size_t{options_->max_concurrent_streams}) {
     return Status::Unavailable("too many requests of this connection are still being executed");

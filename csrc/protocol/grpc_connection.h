@@ -51,6 +51,8 @@ class GrpcConnection final : public Connection, private Http2Handler {
 
   // Calls not yet answered.
   size_t in_flight() const;
+  // Bytes of answers that the client does not take.
+  size_t unsent() const { return session_.unsent(); }
   // Opens no new calls; closes once those open are answered.
   void Drain();
   // The connection is lost: its requests are cancelled, its answers dropped.

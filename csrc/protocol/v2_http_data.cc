@@ -195,7 +195,7 @@ StatusOr<Slice> ReadJsonData(const JsonValue& data, const Tensor& input, size_t 
   if (input.dtype == DType::kFp16 || input.dtype == DType::kBf16) {
     return Status::InvalidArg("receiving " + std::string(DTypeName(input.dtype)) +
                               " data via JSON is not supported. Please use the binary data format for input " +
-                              QuotedForError(input.name));
+                              CutForError(input.name));
   }
   const auto expected = ElementCount(input.shape);
   if (!expected) {

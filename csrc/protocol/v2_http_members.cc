@@ -78,8 +78,13 @@ StatusOr<ParameterValue> ReadParameterValue(std::string_view name, const JsonVal
   switch (value.type()) {
     case JsonType::STRING:
       return ParameterValue(std::string(value.get_string().value_unsafe()));
-    case JsonType::INT64:
-      return ParameterValue(value.get_int64().value_unsafe());
+    case JsonType::INT64: {
+      const int64_t number = value.get_int64().value_unsafe();
+      if (number < 0 && IsSchedulingParameter(name)) {
+        return Unparsable(name, "attempt to access JSON non-unsigned-integer as unsigned-integer");
+      }
+      return ParameterValue(number);
+    }
     case JsonType::BOOL:
       return ParameterValue(value.get_bool().value_unsafe());
     case JsonType::DOUBLE:

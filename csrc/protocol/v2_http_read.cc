@@ -19,6 +19,8 @@ namespace {
 constexpr size_t kShownHeader = 64;
 // A request may list this many more inputs than its model has and still be told which of them is wrong.
 constexpr size_t kExtraInputs = 64;
+// A raw request has no id, and errors about it say so as validation does.
+const std::string kNoRequestId = "[request id: <id_unknown>] ";
 
 Status ReadRequestParameters(const JsonValue& value, Request& request, OutputFormat& outputs) {
   StatusOr<JsonObject> members = ReadObject(value, "parameters");
@@ -112,8 +114,8 @@ Status ReadInput(const JsonValue& value, const ModelSpec& model, size_t max_size
   if (Status status = ReadString(datatype, "datatype", dtype_name); !status.ok()) return status;
   input.dtype = ParseDType(dtype_name);
   if (input.dtype == DType::kInvalid) {
-    return Status::InvalidArg("unknown datatype " + QuotedForError(dtype_name) + " of input " +
-                              QuotedForError(input.name));
+    return Status::InvalidArg("invalid datatype for input " + CutForError(input.name) + ": " +
+                              QuotedForError(dtype_name));
   }
   if (Status status = ReadShape(shape, input.shape); !status.ok()) return status;
   InputParameters source;
@@ -222,17 +224,15 @@ StatusOr<Shape> DeduceShape(const TensorSpec& spec, size_t size) {
     if (dim != -1) {
       fixed.push_back(dim);
     } else if (std::exchange(variable, &dim) != nullptr) {
-      return Status::InvalidArg("The shape of the raw input '" + spec.name +
+      return Status::InvalidArg(kNoRequestId + "The shape of the raw input '" + spec.name +
                                 "' can not be deduced because there are more than one variable-sized dimension");
     }
   }
   if (variable == nullptr) return shape;
-  const uint64_t row = ByteSize(spec.dtype, fixed).value_or(0);
-  if (row == 0 || size % row != 0) {
-    return Status::InvalidArg("the size of the raw input '" + spec.name + "', " + std::to_string(size) +
-                              " bytes, is not a multiple of " + std::to_string(row) + " bytes");
+  // Validation will find bytes that are left over.
+  if (const uint64_t row = ByteSize(spec.dtype, fixed).value_or(0); row != 0) {
+    *variable = static_cast<int64_t>(size / row);
   }
-  *variable = static_cast<int64_t>(size / row);
   return shape;
 }
 
@@ -240,7 +240,7 @@ StatusOr<Shape> DeduceShape(const TensorSpec& spec, size_t size) {
 Status ReadRawBody(const Slice& body, Request& request, OutputFormat& outputs) {
   const ModelSpec& model = *request.model;
   if (model.inputs.size() != 1) {
-    return Status::InvalidArg("Raw request must only have 1 input (found 1) to be deduced but got " +
+    return Status::InvalidArg(kNoRequestId + "Raw request must only have 1 input (found 1) to be deduced but got " +
                               std::to_string(model.inputs.size()) + " inputs in '" + model.name +
                               "' model configuration");
   }
@@ -253,7 +253,8 @@ Status ReadRawBody(const Slice& body, Request& request, OutputFormat& outputs) {
   if (spec.dtype == DType::kBytes) {
     const bool one_element = spec.dims.size() == 1 && (spec.dims[0] == 1 || spec.dims[0] == -1);
     if (!one_element || body.size() > UINT32_MAX) {
-      return Status::InvalidArg("For BYTE datatype raw input '" + spec.name + "', the model must have input shape [1]");
+      return Status::InvalidArg(kNoRequestId + "For BYTE datatype raw input '" + spec.name +
+                                "', the model must have input shape [1]");
     }
     const auto length = static_cast<uint32_t>(body.size());
     BufferPtr element = Buffer::Allocate(sizeof(length) + length);

@@ -149,7 +149,9 @@ struct Http2Session::Callbacks {
     nghttp2_session_set_stream_user_data(session, stream, nullptr);
     Http2Session& self = Self(user_data);
     self.handler_.OnClose(stream);
-    self.streams_.erase(stream);
+    const auto closed = self.streams_.find(stream);
+    self.unsent_ -= closed->second.left;
+    self.streams_.erase(closed);
     return 0;
   }
 
@@ -185,6 +187,7 @@ struct Http2Session::Callbacks {
     if (self.sending_->size() >= self.send_limit_) return NGHTTP2_ERR_WOULDBLOCK;
     self.sending_->Append({reinterpret_cast<const char*>(frame_header), kMaxFrameHeader});
     static_cast<Stream*>(source->ptr)->MoveTo(*self.sending_, size);
+    self.unsent_ -= size;
     return 0;
   }
 };
@@ -241,6 +244,7 @@ void Http2Session::Respond(int32_t id, const Headers& headers, Output body, cons
   if (found == streams_.end()) return;
   Stream& stream = found->second;
   stream.left = body.size();
+  unsent_ += stream.left;
   stream.body = std::move(body);
   stream.trailers.assign(trailers.begin(), trailers.end());
   nghttp2_data_provider provider{};

@@ -45,8 +45,9 @@ class Http2Session {
     int32_t connection_window = 32 << 20;
     uint32_t max_frame_size = 1u << 20;
     size_t max_header_list_size = 16u << 10;
-    // Resets (sent or received) that are tolerated in a burst, and per second.
-    double reset_burst = 1000;
+    // Resets (sent or received) that are tolerated in a burst, and per second. Fewer than the library tolerates (1000,
+    // 33): it would tell the client of an internal error.
+    double reset_burst = 900;
     double resets_per_second = 33;
   };
 
@@ -71,6 +72,8 @@ class Http2Session {
 
   // Appends what may be written now to `output`, about `limit` bytes at most. Returns true where there may be more.
   bool Send(Output& output, size_t limit);
+  // Bytes of answers that the client's flow control, or the transport, does not let out yet.
+  size_t unsent() const { return unsent_; }
   // Nothing is left to read or to write: close.
   bool finished() const;
 
@@ -89,6 +92,7 @@ class Http2Session {
   size_t send_limit_ = 0;
   double reset_tokens_;
   int64_t reset_refill_ns_ = 0;
+  size_t unsent_ = 0;
   bool failed_ = false;
 };
 

@@ -43,6 +43,7 @@ IGNORED: Mapping[str, str] = {
     "grpc-infer-thread-count": "2",
     "grpc-max-response-pool-size": "2147483647",
     "http-thread-count": "8",
+    "metrics-interval-ms": "2000",
     "min-supported-compute-capability": "0",
     "pinned-memory-pool-byte-size": "268435456",
     "repoagent-directory": "/opt/tritonserver/repoagents",
@@ -178,7 +179,6 @@ class Options:
         "Metrics", text, "", "Address to serve metrics on; that of --http-address if not given", metavar="ADDRESS"
     )
     metrics_port: int = flag("Metrics", _PORT, 8002, "Port to serve metrics on; 0 lets the system choose")
-    metrics_interval_ms: int = flag("Metrics", _POSITIVE, 2000, "Milliseconds between measurements of the machine")
 
     backend_config: tuple[tuple[str, str, str], ...] = flag(
         "Backends", setting, (), "Setting of one backend, or of all where none is named", repeatable=True

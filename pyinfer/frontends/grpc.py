@@ -14,7 +14,7 @@ from pyinfer._core import GrpcConnection
 from pyinfer.config.messages import message
 from pyinfer.errors import InvalidArgument, PyinferError
 from pyinfer.frontends.endpoints import ENDPOINTS, Answer, Arguments, Endpoint
-from pyinfer.frontends.stream import Connection, Stream
+from pyinfer.frontends.stream import STALL_TICKS, Connection, Stream
 from pyinfer.service import Service
 
 __all__ = ["GrpcListener", "GrpcProtocol"]
@@ -54,7 +54,7 @@ class GrpcListener:
 class GrpcProtocol(Connection):
     """One HTTP/2 connection speaking gRPC."""
 
-    __slots__ = ("_listener", "_seen", "_since")
+    __slots__ = ("_listener", "_seen", "_since", "_unsent", "_unsent_since")
 
     core: GrpcConnection
 
@@ -66,6 +66,8 @@ class GrpcProtocol(Connection):
         )
         self._since = listener.stream.tick
         self._seen = False  # the peer has sent something
+        self._unsent = 0  # what flow control held back at the last sweep that saw it change
+        self._unsent_since = listener.stream.tick
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -98,6 +100,11 @@ class GrpcProtocol(Connection):
 
     def sweep(self, tick: int) -> None:
         super().sweep(tick)
+        unsent = self.core.unsent()
+        if not unsent or unsent != self._unsent:
+            self._unsent, self._unsent_since = unsent, tick
+        elif tick - self._unsent_since > STALL_TICKS:
+            self.abort()
         if not self._seen and tick - self._since > _PREFACE_TICKS:
             self.transport.close()
 

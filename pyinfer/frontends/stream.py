@@ -16,14 +16,14 @@ from typing import Protocol, cast
 
 from pyinfer._core import Engine, GrpcConnection, HttpConnection, Mailbox
 
-__all__ = ["ByteTransport", "Connection", "Payload", "Stream"]
+__all__ = ["STALL_TICKS", "ByteTransport", "Connection", "Payload", "Stream"]
 
 _log = logging.getLogger(__name__)
 
 #: one tick of the sweep, in seconds; all time limits count whole ticks
 _TICK_SECONDS = 1.0
 #: ticks that a peer may leave our answer unread without any progress
-_STALL_TICKS = 30
+STALL_TICKS = 30
 #: a burst of small requests fits; larger bodies are read into memory of the core
 _READ_BUFFER_BYTES = 65536
 _WORKERS = 2
@@ -218,7 +218,7 @@ class Connection(asyncio.BufferedProtocol):
         waiting = self.transport.get_write_buffer_size()
         if waiting != self._stalled_bytes or self._stalled_since < 0:
             self._stalled_bytes, self._stalled_since = waiting, tick
-        elif tick - self._stalled_since > _STALL_TICKS:
+        elif tick - self._stalled_since > STALL_TICKS:
             self.abort()
 
     def send(self, data: Payload, close: bool) -> None:

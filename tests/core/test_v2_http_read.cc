@@ -113,9 +113,9 @@ TEST(V2HttpRead, RefusesJsonData) {
                         {"BYTES", "[1]", "[1]", "is not a string"},
                         {"FP16", "[1]", "[1]",
                          "receiving FP16 data via JSON is not supported. Please use the binary "
-                         "data format for input 'IN'"},
+                         "data format for input IN"},
                         {"BF16", "[1]", "[1]", "receiving BF16 data via JSON is not supported"},
-                        {"fp32", "[1]", "[1]", "unknown datatype 'fp32'"},
+                        {"fp32", "[1]", "[1]", "invalid datatype for input IN: 'fp32'"},
                         {"FP32", "[-1]", "[1]", "Unable to parse 'shape'"},
                         {"FP32", "[1.0]", "[1]", "Unable to parse 'shape'"},
                         {"FP32", "[9223372036854775808]", "[1]", "Unable to parse 'shape'"},
@@ -274,8 +274,9 @@ TEST(V2HttpRead, RawBody) {
 
   CheckRefused(Read("1234", "0", Model({})), "Raw request must only have 1 input");
   CheckRefused(Read("1234", "0", Model({{"IN", DType::kFp32, {-1, -1}, {}, false}})), "more than one variable-sized");
-  CheckRefused(Read("12345", "0", Model({{"IN", DType::kFp32, {-1}, {}, false}})), "not a multiple of 4");
-  CheckRefused(Read("12345", "0", Model({{"IN", DType::kFp32, {0, -1}, {}, false}})), "not a multiple");
+  Read rest("12345", "0", Model({{"IN", DType::kFp32, {-1}, {}, false}}));
+  CHECK_EQ(ValidateRequest(rest.request).message(),
+           "[request id: <id_unknown>] input byte size mismatch for input 'IN' for model 'm'. Expected 4, got 5");
   CheckRefused(Read("12345", "0", Model({{"IN", DType::kBytes, {2}, {}, false}})), "input shape [1]");
 }
 

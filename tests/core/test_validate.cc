@@ -73,10 +73,9 @@ TEST(Validate, CountsInputs) {
   RequestPtr request = Good();
   request->id = "r7";
   request->inputs.clear();
-  Refused(
-      request,
-      "[request id: r7] expected number of inputs between 1 and 2 inputs but got 0 inputs for model 'm'. Got input(s) "
-      "[], but missing required input(s) ['A']. Please provide all required input(s).");
+  Refused(request,
+          "[request id: r7] expected number of inputs between 1 and 2 but got 0 inputs for model 'm'. Got input(s) "
+          "[], but missing required input(s) ['A']. Please provide all required input(s).");
   ModelSpec spec = Spec(4);
   spec.inputs[1].optional = false;
   request = Good(std::move(spec));
@@ -100,7 +99,7 @@ TEST(Validate, NamesOfInputs) {
   Refused(request, "unexpected inference input 'C' for model 'm'");
   request = Good();
   request->inputs.push_back(request->inputs[0]);
-  Refused(request, "input 'A' already exists in request");
+  Refused(request, "[request id: <id_unknown>] input 'A' already exists in request");
   request = Good();
   request->inputs[0] = Input("B", DType::kBytes, {2, 1}, 8);
   Refused(request, "input 'A' is required for model 'm'");
@@ -129,20 +128,21 @@ TEST(Validate, BatchDimension) {
 
 TEST(Validate, Shape) {
   const std::string hint =
-      " NOTE: Setting a non-zero max_batch_size in the model config requires a batch dimension to be prepended to each "
-      "input shape.";
+      "NOTE: Setting a non-zero max_batch_size in the model config requires a batch dimension to be prepended to each "
+      "input shape. If you want to specify the full shape including the batch dim in your input dims config, try "
+      "setting max_batch_size to zero. See the model configuration docs for more info on max_batch_size.";
   RequestPtr request = Good();
   for (const Shape& shape : {Shape{2, 2}, Shape{2, 3, 3}, Shape{2, -1, 2}, Shape{2, 3, 2, 1}}) {
     request->inputs[0] = Input("A", DType::kFp32, shape, 0);
     Refused(request,
             "[request id: <id_unknown>] unexpected shape for input 'A' for model 'm'. Expected [-1,-1,2], got " +
-                ShapeText(shape) + "." + hint);
+                ShapeText(shape) + ". " + hint);
   }
   request = Good(Spec(0));
   request->inputs[0] = Input("A", DType::kFp32, {std::numeric_limits<int64_t>::min(), 2}, 0);
   Refused(request,
           "[request id: <id_unknown>] unexpected shape for input 'A' for model 'm'. Expected [-1,2], got "
-          "[-9223372036854775808,2].");
+          "[-9223372036854775808,2]. ");
 }
 
 TEST(Validate, SizesThatOverflow) {
@@ -178,7 +178,8 @@ TEST(Validate, BytesElements) {
   const RequestPtr request = Good();
   request->inputs.push_back(Input("B", DType::kBytes, {2, 1}, 7));
   Refused(request,
-          "[request id: <id_unknown>] incomplete string length indicator for inference input 'B', expecting 4 "
+          "[request id: <id_unknown>] incomplete string length indicator for inference input 'B' for model 'm', "
+          "expecting 4 "
           "bytes but only 3 bytes available");
 }
 

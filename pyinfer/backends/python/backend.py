@@ -174,4 +174,8 @@ def _completed(
 
 def _told(error: BaseException, directory: Path) -> str:
     """``error`` as a client may read it: type and text, without traceback and paths."""
-    return f"{type(error).__name__}: {without_paths(str(error), directory)}"
+    try:
+        text = without_paths(str(error), directory)
+    except Exception:  # a class of the model, whose own methods may fail as well
+        text = "its text can not be shown"
+    return f"{type(error).__name__}: {text}"

@@ -46,7 +46,7 @@ class Harness:
         """(status, body) of each request; all are queued before the instance looks for a batch."""
         for request in requests:
             assert self._connection.append(json.dumps(request).encode())
-            assert self._connection.infer("m", "") is None
+            assert self._connection.infer(_core.InferHead("m", "")) is None
         received = self._flush()
         while (batch := self._core_instance.poll()) is not None:
             try:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pyinfer._core import Engine, HttpConnection, Mailbox
+from pyinfer._core import Engine, HttpConnection, InferHead, Mailbox
 from pyinfer.loader import Loader, LoaderOptions
 from pyinfer.repository.manager import ManagerOptions, ModelManager
 from pyinfer.service import Service
@@ -93,7 +93,7 @@ class Client:
         """Hand one request to the engine; it is accepted or refused when this returns."""
         tensor = {"name": "INPUT0", "datatype": "FP32", "shape": [1, len(values)], "data": values}
         self._connection.append(json.dumps({"inputs": [tensor]}).encode())
-        job = self._connection.infer(model, version)
+        job = self._connection.infer(InferHead(model, version))
         if job is not None:
             job()
         self._flush()

@@ -27,7 +27,7 @@ def test_top_level_module_offers_all_of_utils() -> None:
 
 
 def test_stub_names_what_the_compiled_module_has() -> None:
-    body = ast.parse(Path(_objects.__file__).with_name("_objects.pyi").read_text()).body
+    body = ast.parse(Path(utils.__file__).with_name("_objects.pyi").read_text()).body
     classes = {node.name: node for node in body if isinstance(node, ast.ClassDef)}
     functions = {node.name for node in body if isinstance(node, ast.FunctionDef)}
     assert sorted([*classes, *functions], key=str) == sorted(_objects.__all__)

@@ -50,7 +50,6 @@ DEFAULTS = {
     "allow_cpu_metrics": True,
     "metrics_address": "127.0.0.1",
     "metrics_port": 8002,
-    "metrics_interval_ms": 2000,
     "backend_config": (),
     "model_files": ("m.onnx",),
     "ignored": (),
