@@ -236,7 +236,7 @@ class Service:
         self._refuse_while_stopping()
         self._manager.require_explicit()
         if not isinstance(unload_dependents, bool):
-            raise InvalidArgument("Invalid value for 'unload_dependents': expected a boolean")
+            raise InvalidArgument("invalid value type for 'unload_dependents' parameter, expected bool_param.")
         self._manager.unload(name)
 
     # Telemetry

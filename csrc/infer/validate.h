@@ -11,6 +11,9 @@
 
 namespace pyinfer {
 
+// A request may list this many more inputs than its model has and still be told which of them is wrong.
+inline constexpr size_t kExtraInputs = 64;
+
 // Checks names, counts, data types, shapes (variable and batch dimensions), byte sizes, BYTES elements and requested
 // outputs against the request's model. On success sets request.batch_size and orders the inputs as the model lists
 // them. May be called again, also for another model. Allocates nothing that depends on a declared shape.

@@ -15,8 +15,9 @@ namespace {
 
 constexpr std::string_view kInferPath = "/inference.GRPCInferenceService/ModelInfer";
 constexpr size_t kPrefixSize = 5;
-// A connection with more than this in answers that its client does not read gets no new ones.
+// A connection with more than this in answers, none of which its client has taken for a while, gets no new ones.
 constexpr size_t kMaxUnsent = size_t{64} << 20;
+constexpr TimeNs kUnreadAfter = 1'000'000'000;
 
 Status TooLarge(uint64_t size, uint64_t limit) {
   return {Code::kResourceExhausted,
@@ -143,7 +144,7 @@ Status GrpcConnection::CheckHeaders(const Call& call) const {
     return Status::Unsupported("grpc-encoding '" + call.encoding.substr(0, 64) +
                                "' is not supported: use identity, deflate or gzip");
   }
-  if (session_.unsent() > kMaxUnsent) {
+  if (session_.unsent() > kMaxUnsent && call.received - last_sent_ > kUnreadAfter) {
     return {Code::kResourceExhausted, "the client does not read its answers: " + std::to_string(session_.unsent()) +
                                           " bytes of this connection are waiting"};
   }
@@ -350,7 +351,9 @@ void GrpcConnection::Resume() {
 
 bool GrpcConnection::TakeOutput(Output& output) {
   if (paused_ || closed_) return false;
-  if (session_.Send(output, kWriteLimit)) return mailbox_->MarkReady(*this), false;
+  const bool more = session_.Send(output, kWriteLimit);
+  if (!output.empty()) last_sent_ = mailbox_->acceptor().Now();
+  if (more) return mailbox_->MarkReady(*this), false;
   if (session_.finished()) return true;
   // Calls stay in the table until their last byte is handed out.
   return draining_ && calls_.empty();

@@ -6,6 +6,7 @@
 #include <limits>
 #include <utility>
 
+#include "infer/validate.h"
 #include "protocol/parameters.h"
 #include "protocol/request_rules.h"
 #include "protocol/v2_http.h"
@@ -17,8 +18,6 @@ namespace pyinfer::v2_http {
 namespace {
 
 constexpr size_t kShownHeader = 64;
-// A request may list this many more inputs than its model has and still be told which of them is wrong.
-constexpr size_t kExtraInputs = 64;
 // A raw request has no id, and errors about it say so as validation does.
 const std::string kNoRequestId = "[request id: <id_unknown>] ";
 

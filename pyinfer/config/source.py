@@ -72,6 +72,9 @@ def _tokens(text: str) -> Iterator[tuple[str, str, int, int]]:
             yield kind, match.group(), line, match.start() - line_start + 1
 
 
+_MAX_DEPTH = 100
+
+
 class _Walker:
     """Follows scopes and lists, and notes where each field starts."""
 
@@ -82,6 +85,11 @@ class _Walker:
         self._name: str | None = None
         self._in_list = False
         self._outer: list[tuple[_Steps, str | None, bool]] = []
+
+    @property
+    def depth(self) -> int:
+        """Scopes that are open."""
+        return len(self._outer)
 
     def word(self, token: str, place: tuple[int, int]) -> None:
         if self._name is None:
@@ -119,9 +127,11 @@ class _Walker:
 
 
 def read_source(text: str, file: str | None = None) -> Source:
-    """The positions of all fields of ``text``. Never raises."""
+    """The positions of all fields of ``text``, down to the depth that a configuration can have. Never raises."""
     walker = _Walker()
     for kind, token, line, column in _tokens(text):
+        if walker.depth > _MAX_DEPTH:
+            break  # each place costs its depth: a thousand open braces would cost a million
         if kind == "word":
             walker.word(token, (line, column))
         elif kind == "string":

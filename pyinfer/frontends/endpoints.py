@@ -132,7 +132,7 @@ def _load(service: Service, arguments: Arguments) -> dict[str, Any]:
 
 def _unload(service: Service, arguments: Arguments) -> dict[str, Any]:
     _no_repository(arguments)
-    service.unload_model(arguments.model, bool(arguments.parameters.get("unload_dependents", False)))
+    service.unload_model(arguments.model, arguments.parameters.get("unload_dependents", False))
     return {}
 
 

@@ -8,7 +8,11 @@ hands out is written to the connections. It does NOT know any protocol. Loop thr
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
+import socket
+import sys
+import termios
 from abc import abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +42,7 @@ class ByteTransport(Protocol):
     def writelines(self, list_of_data: list[bytes | memoryview]) -> None: ...
     def write_eof(self) -> None: ...
     def get_write_buffer_size(self) -> int: ...
+    def get_extra_info(self, name: str) -> socket.socket | None: ...
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...
     def is_closing(self) -> bool: ...
@@ -215,11 +220,20 @@ class Connection(asyncio.BufferedProtocol):
         """Once a second: enforce time limits."""
         if self._stalled_since < 0 and not self.transport.is_closing():
             return
-        waiting = self.transport.get_write_buffer_size()
+        waiting = self.transport.get_write_buffer_size() + self._unread_by_peer()
         if waiting != self._stalled_bytes or self._stalled_since < 0:
             self._stalled_bytes, self._stalled_since = waiting, tick
         elif tick - self._stalled_since > STALL_TICKS:
             self.abort()
+
+    def _unread_by_peer(self) -> int:
+        """Bytes that the system still has to deliver: a peer that reads a little at a time moves nothing else."""
+        sock = self.transport.get_extra_info("socket")
+        if sock is None or sock.fileno() < 0:
+            return 0
+        count = bytearray(4)
+        fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, count)
+        return int.from_bytes(count, sys.byteorder)
 
     def send(self, data: Payload, close: bool) -> None:
         """Write what the mailbox handed out."""

@@ -240,7 +240,7 @@ class ModelManager:
         if not chosen:
             reason = f"at least one version must be available under the version policy of model '{name}'"
             self._table.fail_model(name, reason)
-            raise ModelError(f"failed to load '{name}', no version is available: {reason}")
+            raise InvalidArgument(f"load failed for model '{name}': {reason}\n")
         identities = {version: _identity(origin.entry, config, version) for version in chosen}
         steps = plan_versions(identities, {version: old.identity for version, old in serving.items()})
         built = self._build_all(origin, config, {version: identities[version] for version in steps.load})

@@ -71,6 +71,22 @@ def test_large_tensor(client: triton.InferenceServerClient, mebibytes: int) -> N
         np.testing.assert_array_equal(client.infer("large", [tensor(array)]).as_numpy("OUTPUT0"), array)
 
 
+def test_a_client_that_reads_a_large_answer_may_ask_on(client: triton.InferenceServerClient) -> None:
+    """The limit on unread answers is for clients that do not read, not for those that are still reading."""
+    array = np.random.default_rng(2).random(100 << 18, np.float32)
+    answers: queue.Queue[tuple[object, object]] = queue.Queue()
+    client.async_infer("large", [tensor(array)], lambda result, error: answers.put((result, error)))
+    small = np.zeros((1, 16), np.float32)
+    asked = 0
+    while answers.empty() or asked < 10:
+        np.testing.assert_array_equal(client.infer("fp32", [tensor(small)]).as_numpy("OUTPUT0"), small)
+        asked += 1
+    result, error = answers.get(timeout=60)
+    assert error is None
+    assert isinstance(result, triton.InferResult)
+    np.testing.assert_array_equal(result.as_numpy("OUTPUT0"), array)
+
+
 def test_callbacks(client: triton.InferenceServerClient) -> None:
     answers: queue.Queue[tuple[int, object, object]] = queue.Queue()
     for number in range(200):

@@ -103,9 +103,9 @@ def test_a_bad_configuration_leaves_its_reason(house: House) -> None:
 
 def test_no_version_fits_the_policy(house: House) -> None:
     house.write("a", 1, version_policy={"specific": {"versions": [4]}})
-    text = error_text(lambda: house.manager.load("a"), ModelError)
+    text = error_text(lambda: house.manager.load("a"), InvalidArgument)
     reason = "at least one version must be available under the version policy of model 'a'"
-    assert text == f"failed to load 'a', no version is available: {reason}"
+    assert text == f"load failed for model 'a': {reason}\n"
     assert house.rows("a") == [(None, "UNAVAILABLE", reason)]
 
 

@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows 22, 29, 30 and 31: clients that vanish, that are slow to send, and that are slow to read."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from contract.http.raw import HOST, Raw, post
+from faults.client import LIVE, Grpc, document, http, is_live, message, tensor
+from faults.guard import Guard, counter, eventually, peak_growth
+from pyinfer.testing import RunningServer, run_server
+
+MIB = 1 << 20
+BODY = document(tensor((1, 1), [7]))
+SLOW = post("/v2/models/slow/infer", BODY)
+
+
+@pytest.fixture(scope="module")
+def strict(models: Path) -> Iterator[RunningServer]:
+    """A server whose limits are low enough to be reached."""
+    flags = (
+        "--http-header-timeout-secs=2",
+        "--http-body-timeout-secs=2",
+        "--http-max-input-size=100000",
+        "--grpc-max-message-size=100000",
+    )
+    with run_server(models, *flags) as running:
+        yield running
+        assert running.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def strict_guard(strict: RunningServer) -> Iterator[Guard]:
+    made = Guard(strict)
+    try:
+        yield made
+    finally:
+        made.control.stop()
+    made.finish()
+
+
+@pytest.fixture
+def patient(strict: RunningServer, strict_guard: Guard) -> Iterator[RunningServer]:
+    yield strict
+    strict_guard.check()
+
+
+def reset(raw: Raw) -> None:
+    """End the connection with RST."""
+    raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    raw.socket.close()
+
+
+def accounted(server: RunningServer, model: str) -> tuple[int, int, int]:
+    """Requests of a model that succeeded, that were cancelled, and that failed otherwise."""
+    cancelled = counter(server, "nv_inference_request_failure", model, reason="CANCELED")
+    failed = counter(server, "nv_inference_request_failure", model)
+    return counter(server, "nv_inference_request_success", model), cancelled, failed - cancelled
+
+
+def idle(server: RunningServer, model: str) -> bool:
+    return counter(server, "nv_inference_pending_request_count", model) == 0
+
+
+def test_row_22_grpc_message_over_the_limit(patient: RunningServer) -> None:
+    channel = Grpc(patient)
+    request = message("fp32", ("INPUT0", "FP32", (1, 50_000)), raw=[bytes(200_000)])
+    channel.refused(request, "RESOURCE_EXHAUSTED", "Received message larger than max (200")
+    # and after it is unpacked
+    with pytest.raises(grpc.RpcError) as caught:
+        channel.infer(request, compression=grpc.Compression.Gzip)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    channel.infer(message("fp32", ("INPUT0", "FP32", (1, 1)), raw=[bytes(4)]), compression=grpc.Compression.Gzip)
+    channel.close()
+
+
+def test_row_22_http_bodies_over_the_limit(patient: RunningServer) -> None:
+    over = document(tensor((1, 1), [7]), id="x" * 100_001)
+    text = "Use --http-max-input-size to increase the limit."
+    response = http(patient, "/v2/models/fp32/infer", over)
+    assert response.status == 400
+    assert response.document["error"] == (
+        f"Request JSON size of {len(over)} bytes exceeds the maximum allowed value of 100000 bytes. {text}"
+    )
+    with Raw(patient.http_port) as raw:
+        raw.send(b"POST /v2/models/fp32/infer HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n")
+        raw.send(b"%x\r\n%s\r\n0\r\n\r\n" % (len(over), over))
+        assert raw.receive().document["error"].endswith(text)
+        assert raw.send(LIVE).receive().status == 200
+    # Triton limits the raw input and the JSON, not the binary data behind it
+    data = bytes(400_000)
+    header = document(tensor((1, 100_000), parameters={"binary_data_size": 400_000}))
+    length = f"Inference-Header-Content-Length: {len(header)}"
+    assert http(patient, "/v2/models/fp32/infer", header + data, length).status == 200
+    raw_input = http(patient, "/v2/models/flat/infer", data, "Inference-Header-Content-Length: 0")
+    assert raw_input.status == 400
+    assert raw_input.document["error"].startswith("Request raw input size of 400000 bytes exceeds")
+
+
+@pytest.mark.parametrize("cut", [1, 20, len(SLOW) - len(BODY), len(SLOW) - 1])
+@pytest.mark.usefixtures("guarded")
+def test_row_29_reset_within_a_request(server: RunningServer, cut: int) -> None:
+    before = accounted(server, "slow")
+    for _ in range(50):
+        raw = Raw(server.http_port)
+        raw.send(SLOW[:cut])
+        reset(raw)
+    assert http(server, "/v2/models/fp32/infer", BODY).status == 200
+    assert accounted(server, "slow") == before
+
+
+@pytest.mark.parametrize("end", ["reset", "close"])
+@pytest.mark.usefixtures("guarded")
+def test_row_29_vanish_after_a_request(server: RunningServer, end: str) -> None:
+    """The one that is being executed is finished, the others are never started; all are accounted for."""
+    before = accounted(server, "slow")
+    clients = [Raw(server.http_port) for _ in range(40)]
+    for raw in clients:
+        raw.send(SLOW)
+    eventually(lambda: counter(server, "nv_inference_pending_request_count", "slow") >= 30, "never queued")
+    for raw in clients:
+        # a client that only says that it sends no more still gets its answer: it must be gone altogether
+        reset(raw) if end == "reset" else raw.socket.close()
+
+    def settled() -> bool:
+        return sum(accounted(server, "slow")) - sum(before) == 40 and idle(server, "slow")
+
+    eventually(settled, f"{accounted(server, 'slow')} after {before}")
+    _, cancelled, failed = (now - then for now, then in zip(accounted(server, "slow"), before, strict=True))
+    assert failed == 0
+    if end == "reset":
+        assert cancelled >= 30
+
+
+@pytest.mark.usefixtures("guarded")
+def test_row_29_grpc_cancel(server: RunningServer, rpc: Grpc) -> None:
+    before = accounted(server, "slow")
+    request = message("slow", ("INPUT0", "FP32", (1, 1)), raw=[bytes(4)]).SerializeToString()
+    calls = [rpc.method().future(request, timeout=60) for _ in range(40)]
+    eventually(lambda: counter(server, "nv_inference_pending_request_count", "slow") >= 30, "never queued")
+    for call in calls:
+        call.cancel()
+    eventually(lambda: sum(accounted(server, "slow")) - sum(before) == 40, "not all are accounted for")
+    _, cancelled, failed = (now - then for now, then in zip(accounted(server, "slow"), before, strict=True))
+    assert (cancelled >= 30, failed) == (True, 0)
+    # deadlines likewise
+    before = accounted(server, "slow")
+    calls = [rpc.method().future(request, timeout=0.3) for _ in range(20)]
+    codes = [call.exception().code() for call in calls if call.exception() is not None]
+    assert set(codes) == {grpc.StatusCode.DEADLINE_EXCEEDED}
+    assert len(codes) >= 10
+    eventually(lambda: sum(accounted(server, "slow")) - sum(before) == 20, "not all are accounted for")
+
+
+@pytest.mark.usefixtures("guarded")
+def test_row_29_reset_within_an_answer(server: RunningServer) -> None:
+    request = post("/v2/models/huge/infer", document(tensor([1], [4 << 20], datatype="INT64"), **BINARY_OUTPUT))
+    for _ in range(5):
+        raw = Raw(server.http_port)
+        raw.send(request)
+        assert raw.socket.recv(1000)
+        reset(raw)
+    eventually(lambda: idle(server, "huge"), "requests are left")
+
+
+@pytest.mark.usefixtures("guarded")
+def test_row_29_storm_of_connections(server: RunningServer) -> None:
+    for _ in range(20):
+        clients = [Raw(server.http_port) for _ in range(50)] + [Raw(server.grpc_port) for _ in range(50)]
+        for number, raw in enumerate(clients):
+            reset(raw) if number % 2 else raw.socket.close()
+
+
+def test_row_30_slow_heads_and_bodies(patient: RunningServer) -> None:
+    """250 sockets that stand still in the head and 250 in the body: each gets 408, nobody else notices."""
+    head = b"POST /v2/models/fp32/infer HTTP/1.1\r\nHo"
+    body = post("/v2/models/fp32/infer", BODY)[:-5]
+    clients = [Raw(patient.http_port, timeout_s=60) for _ in range(500)]
+    for number, raw in enumerate(clients):
+        raw.send(head if number % 2 else body)
+    for raw in clients:
+        assert is_live(patient)
+        assert raw.receive().status == 408
+        assert raw.ended()
+        raw.socket.close()
+
+
+@pytest.mark.parametrize("data", [b"X-Slow: " + b"x" * 100, b"x" * 100], ids=["head", "body"])
+def test_row_30_drip(patient: RunningServer, data: bytes) -> None:
+    """A byte now and then is no progress."""
+    start = b"POST /v2/models/fp32/infer HTTP/1.1\r\n" + HOST
+    if not data.startswith(b"X-"):
+        start += b"Content-Length: 1000\r\n\r\n"
+    with Raw(patient.http_port, timeout_s=0.1) as raw:
+        raw.send(start)
+        for byte in data:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                raw.send(bytes([byte]))
+            with contextlib.suppress(TimeoutError):
+                assert raw.receive().status == 408
+                break
+        else:
+            raise AssertionError("the connection was never closed")
+
+
+def test_row_30_silent_connections_are_no_burden(patient: RunningServer) -> None:
+    silent = [Raw(patient.http_port) for _ in range(200)] + [Raw(patient.grpc_port) for _ in range(200)]
+    assert is_live(patient)
+    for raw in silent:
+        raw.socket.close()
+
+
+BINARY_OUTPUT = {"parameters": {"binary_data_output": True}}
+
+
+def huge(size: int) -> bytes:
+    """A request whose answer has ``size`` bytes."""
+    return post("/v2/models/huge/infer", document(tensor([1], [size // 4], datatype="INT64"), **BINARY_OUTPUT))
+
+
+@pytest.mark.usefixtures("guarded")
+def test_row_31_slow_reader(server: RunningServer) -> None:
+    """64 MiB, read in small pieces at first; it comes whole, and others are answered meanwhile."""
+    request = huge(64 * MIB)
+    with Raw(server.http_port, timeout_s=60) as raw:
+        raw.send(request)
+        received = bytearray()
+        for _ in range(50):
+            received += raw.socket.recv(1000)
+            time.sleep(0.002)
+        assert is_live(server)
+        head, _, rest = bytes(received).partition(b"\r\n\r\n")
+        fields = [line.split(b": ") for line in head.lower().split(b"\r\n")[1:]]
+        missing = int(dict(fields)[b"content-length"]) - len(rest)
+        assert missing > 63 * MIB
+        while missing:
+            piece = raw.socket.recv(min(missing, MIB))
+            assert piece, f"{missing} bytes never came"
+            missing -= len(piece)
+        assert raw.send(LIVE).receive().status == 200
+
+
+@pytest.mark.usefixtures("guarded")
+def test_row_31_never_reads(server: RunningServer) -> None:
+    """A pipeline of 10^4 requests whose answers nobody reads: the server stops reading instead of keeping them."""
+    request = post("/v2/models/fp32/infer", document(tensor((1, 100), [0.12345] * 100)))
+    with Raw(server.http_port, timeout_s=0.5) as raw:
+        raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+
+        def attack() -> None:
+            with contextlib.suppress(TimeoutError):
+                for _ in range(100):
+                    raw.send(request * 100)
+            assert is_live(server)
+
+        assert peak_growth(server, attack) < 64 * MIB
+        reset(raw)
+
+
+@pytest.mark.usefixtures("guarded")
+def test_row_31_never_reads_large_answers(server: RunningServer) -> None:
+    """Twenty answers of 4 MiB each to one connection: more than a few are not even made."""
+    with Raw(server.http_port) as raw:
+        raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.send(huge(4 * MIB) * 20)
+        for _ in range(20):
+            assert is_live(server)
+        reset(raw)
