@@ -44,12 +44,14 @@ if [ $# -eq 0 ]; then
   done
 fi
 # CPython and the libraries beside ours keep memory until exit on purpose: leaks are looked for in core_tests only.
-# Sub-processes (servers that tests start) inherit all of it.
+# Sub-processes (servers that tests start) inherit all of it; tests/contract/tools is left out, because NVIDIA's load
+# generator does not start under the runtime.
 cd "$root"
 export PYINFER_SANITIZER="$sanitizer"
 export PYTHONMALLOC=malloc
-export ASAN_OPTIONS="detect_leaks=0:abort_on_error=1:strict_string_checks=1"
+# A model of tests/faults asks for more memory than there is, which has to fail as it does without a sanitizer.
+export ASAN_OPTIONS="detect_leaks=0:abort_on_error=1:strict_string_checks=1:allocator_may_return_null=1"
 export TSAN_OPTIONS="$TSAN_OPTIONS:ignore_noninstrumented_modules=1"
 compiler=${CXX:-g++}
 LD_PRELOAD="$("$compiler" -print-file-name=$runtime) $("$compiler" -print-file-name=libstdc++.so)" \
-  exec $still "$python" -m pytest -p no:cacheprovider -o timeout=900 "$@"
+  exec $still "$python" -m pytest -p no:cacheprovider -o timeout=900 --ignore "$root/tests/contract/tools" "$@"
