@@ -42,7 +42,7 @@ class Effort:
     growth_requests: int
 
 
-FULL = Effort(seconds=4, rounds=5, tries=12, max_stolen=0.05, starts=5, growth_requests=1_000_000)
+FULL = Effort(seconds=3, rounds=4, tries=8, max_stolen=0.05, starts=5, growth_requests=1_000_000)
 QUICK = Effort(seconds=1, rounds=1, tries=2, max_stolen=0.10, starts=1, growth_requests=100_000)
 
 
