@@ -40,7 +40,7 @@ $(STAMPS)/packages: pyproject.toml $(STAMPS)/venv
 	$(PIP) install --quiet --group build --group wheel $$($(BIN)/python scripts/requirements.py all)
 	@touch $@
 
-# NVIDIA's load generator comes inside this old version of its client, and only there. It is linked to the CUDA runtime,
+# NVIDIA's load generator comes inside some old versions of its client. It is linked to the CUDA runtime,
 # which needs no GPU to be loaded.
 build/perf_analyzer/.stamp: $(STAMPS)/packages
 	$(PIP) install --quiet --no-deps --upgrade --target build/perf_analyzer \
