@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// clock.h - where time comes from. Nothing below the engine reads a clock of its own: time is an argument or a Clock.
+// clock.h - where time comes from. No decision about a request reads a clock of its own: time is an argument or a
+// Clock. (Only the HTTP/2 session's limit on resets, which is about connections, looks at the system's clock.)
 #pragma once
 
 #include <atomic>

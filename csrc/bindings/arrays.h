@@ -23,8 +23,8 @@ StatusOr<Tensor> FromArray(std::string name, DType dtype, const pybind11::array&
 // The data type that an array has by itself; kInvalid for one that the protocol does not know. uint16 is kUint16.
 DType DTypeOfArray(const pybind11::array& array);
 
-// BYTES wire form of an object or text array, and back. `count` -1: as many as there are. Raises ValueError if
-// malformed.
+// BYTES wire form of an object or text array, and back. `count` -1: as many as there are.
+// Raises ValueError where the wire form is malformed.
 std::string SerializeBytes(const pybind11::array& array);
 pybind11::array DeserializeBytes(std::string_view data, pybind11::ssize_t count);
 

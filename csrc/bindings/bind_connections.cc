@@ -81,8 +81,7 @@ class ConnectionHandle {
   const std::shared_ptr<C> connection_;
 };
 
-// --- HTTP/1.1
-// ----------------------------------------------------------------------------------------------------------
+// --- HTTP/1.1 ---
 
 using HttpHandle = ConnectionHandle<HttpConnection>;
 using ParseJob = HttpConnection::ParseJob;
@@ -158,8 +157,7 @@ void BindHttp(py::module_& module) {
       .def("close", [](HttpHandle& http) { http->Close(); });
 }
 
-// --- gRPC
-// --------------------------------------------------------------------------------------------------------------
+// --- gRPC ---
 
 // Beside the connection, the memory that its transport reads into.
 class GrpcHandle : public ConnectionHandle<GrpcConnection> {

@@ -8,8 +8,8 @@ namespace pyinfer {
 
 class Request;
 
-// A protocol makes one for each request. Shared between the protocol (which may cancel) and the request (which
-// answers).
+// A protocol makes one for each request.
+// Shared between the protocol, which may cancel, and the request, which answers.
 class CompletionSink {
  public:
   virtual ~CompletionSink() = default;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// model_spec.h - what the core knows of a model version: its tensors and how its requests are queued. Immutable once
-// used.
+// model_spec.h - what the core knows of a model version: its tensors and how its requests are queued.
+//
+// Immutable once it is used.
 #pragma once
 
 #include <cstdint>

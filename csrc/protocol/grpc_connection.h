@@ -4,8 +4,8 @@
 // ModelInfer is decoded, submitted and answered here. Other unary calls whose path is known are collected and handed
 // out by TakeCalls; whoever takes them answers by Respond or Fail. Loop thread.
 //
-// Source: "gRPC over HTTP2" protocol description; statuses for malformed calls as its reference implementations have
-// them.
+// Source: "gRPC over HTTP2" protocol description; statuses for malformed calls are those of its reference
+// implementations.
 #pragma once
 
 #include <atomic>

@@ -2,8 +2,8 @@
 // http_connection.h - infer requests of one HTTP/1.1 connection, and the order in which its answers leave.
 //
 // Whoever parses HTTP collects a body here and then starts an inference with it, or takes it for a control request.
-// Every request has a place; answers leave in the order of places, whichever is ready first. Loop thread, except
-// ParseJob.
+// Every request has a place; answers leave in the order of places, whichever is ready first.
+// Loop thread, except ParseJob.
 #pragma once
 
 #include <atomic>
@@ -68,8 +68,8 @@ class HttpConnection final : public Connection {
   // The reading of one body. A job that is destroyed without having run answers its request with an error.
   class ParseJob {
    public:
-    // Decompresses, reads and submits. Once, on any thread. `dispatch` where it is not the loop's, which dispatches by
-    // itself.
+    // Decompresses, reads and submits. Once, on any thread.
+    // `dispatch`: set where that is not the loop's thread, which dispatches by itself.
     void Run(bool dispatch);
 
    private:
@@ -89,8 +89,8 @@ class HttpConnection final : public Connection {
 
   // Appends to the current body; false (and nothing kept of `chunk`) where it would become larger than allowed.
   bool Append(std::string_view chunk);
-  // Room for bytes of the current body: at most `size`, less where the body or its limit do not warrant as much, 0 at
-  // the limit.
+  // Room for bytes of the current body: at most `size`, less where the body does not warrant as much, 0 once it is
+  // as large as allowed.
   Room BodyBuffer(size_t size);
   // `size` bytes were written to the last room.
   void BodyFilled(size_t size) { body_.Commit(size); }

@@ -20,12 +20,12 @@ Status AddParameter(std::string name, ParameterValue value, Request& request);
 // True for the parameters of the request that AddParameter checks and keeps no trace of.
 bool IsSchedulingParameter(std::string_view name);
 
-// Refuses the parameters of an input or a requested output that this version does not offer (shared memory,
-// classification).
+// Refuses the parameters of an input or a requested output that this version does not offer: shared memory and
+// classification.
 Status CheckTensorParameter(std::string_view name, std::string_view tensor);
 
-// "" means the latest version: -1. InvalidArg where the text is not a version number,
-// NotFound where it is one that no model can have.
+// "" means the latest version: -1. InvalidArg where the text is not a version number, NotFound where it is one that no
+// model can have.
 StatusOr<int64_t> ParseVersion(std::string_view text);
 
 }  // namespace pyinfer

@@ -12,8 +12,7 @@
 namespace pyinfer::v2_grpc {
 
 // Fills `request` from a serialized ModelInferRequest. Raw tensor data stays where it is: the inputs hold slices of
-// `message`. Data types of inputs without raw data are the client's; whether they fit the model is checked by
-// ValidateRequest.
+// `message`. Data types of inputs without raw data are the client's; ValidateRequest checks whether they fit.
 Status ReadRequest(const Slice& message, Request& request);
 
 // The serialized ModelInferResponse, with gRPC's 5-byte prefix. Tensor data is shared, not copied, where it is large.

@@ -40,8 +40,8 @@ StatusOr<size_t> ReadJsonSize(const std::optional<std::string>& header_length, s
 
 // Reads the plain (decompressed) body of an infer request into `request`: id, parameters, inputs, requested outputs.
 // Binary inputs are slices of `body`, and so of any alignment; JSON data is copied into a buffer sized by the elements
-// received. Requires: request.model is set; 64 readable bytes behind the body. Does not validate against the model:
-// ValidateRequest does.
+// received. Requires: request.model is set; kBufferPadding readable bytes behind the body.
+// Does not validate against the model: ValidateRequest does.
 Status ReadRequest(const Slice& body, const std::optional<std::string>& header_length, size_t max_input_size,
                    Request& request, OutputFormat& outputs);
 

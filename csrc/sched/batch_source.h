@@ -2,8 +2,8 @@
 // batch_source.h - where an instance gets its next batch.
 //
 // A BatchSource holds the requests of one model version until its policy calls them ripe. It owns every request between
-// Push() and Take(). All methods may be called from any thread; none blocks except Wait(). No sink is called with its
-// lock held.
+// Push() and Take(). All methods may be called from any thread; none blocks except Wait().
+// No sink is called with its lock held.
 #pragma once
 
 #include <cstddef>
@@ -29,8 +29,8 @@ class BatchSource {
   // Blocks until a batch may be ripe (a hint: another instance may be first); false once closed and empty.
   virtual bool Wait() = 0;
 
-  // Removes the batch that is ripe at `now`, possibly none. Cancelled requests found on the way are answered, not
-  // returned.
+  // Removes the batch that is ripe at `now`, possibly none.
+  // Cancelled requests found on the way are answered, not returned.
   virtual Batch Take(TimeNs now) = 0;
 
   // When Take will return a batch if nothing more is pushed: `now` if it would do so at once, -1 if never.

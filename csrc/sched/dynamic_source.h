@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// dynamic_source.h - the queue of a model without state between requests, in order of arrival, with or without
-// batching.
+// dynamic_source.h - the queue of a model without state between requests: in order of arrival, batching or not.
 #pragma once
 
 #include <condition_variable>
@@ -16,9 +15,10 @@ namespace pyinfer {
 
 class DynamicSource final : public BatchSource {
  public:
-  // `observer` is told of the executions of the batches taken from here. `clock` must outlive this and its batches.
+  // `clock` must outlive this and its batches.
   DynamicSource(std::shared_ptr<const ModelSpec> model, const Clock& clock);
 
+  // Told of the executions of the batches taken from here. To be set before the first Take().
   void set_observer(std::weak_ptr<ExecutionObserver> observer) { observer_ = std::move(observer); }
 
   bool Push(RequestPtr request) override;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// policy.h - when is a batch ripe, and how much of the queue does it take? A pure function: no clock, no lock, no
-// state.
+// policy.h - when is a batch ripe, and how much of the queue does it take?
+//
+// A pure function: no clock, no lock, no state.
 //
 // Source of the rules: Triton's dynamic batcher. With a view of the requests that may run together, in order:
 //   1. If the oldest has waited max_queue_delay, take all that fit.

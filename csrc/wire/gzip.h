@@ -20,8 +20,8 @@ std::string_view CompressionName(Compression compression);
 Compression ParseContentEncoding(std::string_view header);
 
 // The coding of the answer to a request with this Accept-Encoding header: the one with the highest weight, the first of
-// those that weigh the same. Entries that are malformed, unknown or weigh nothing are ignored; identity where none is
-// left.
+// those that weigh the same. Entries that are malformed, unknown or weigh nothing are ignored.
+// Identity where none is left.
 Compression ChooseCompression(std::string_view accept_encoding);
 
 // The plain bytes of one stream (kDeflate: in the zlib format, as HTTP and gRPC have it), with the padding of a Buffer.

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// http2.h - the server side of one HTTP/2 connection: bytes in, events out; submissions in, bytes out. No socket, no
-// gRPC.
+// http2.h - the server side of one HTTP/2 connection: bytes in, events out; submissions in, bytes out.
 //
 // libnghttp2 does framing, HPACK and flow control. This adds the limits that a public server needs: the size of a
 // header list, the rate of resets in both directions, the depth of the queue of control frames. One thread.

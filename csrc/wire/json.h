@@ -35,7 +35,8 @@ class JsonDocument {
   JsonDocument(const JsonDocument&) = delete;
   JsonDocument& operator=(const JsonDocument&) = delete;
 
-  // Requires: 64 readable bytes behind `text`. Nothing is copied. InvalidArg with a text that says what is wrong.
+  // Requires: kBufferPadding readable bytes behind `text`. Nothing is copied. InvalidArg with a text that says what is
+  // wrong.
   Status Parse(std::string_view text);
   // Requires: Parse succeeded.
   JsonValue root() const { return root_; }
@@ -48,8 +49,8 @@ class JsonDocument {
 // The most members that an object may have whose members are read.
 inline constexpr size_t kJsonMaxMembers = 65536;
 
-// InvalidArg where two members of `object` have one name, or there are more than kJsonMaxMembers. `what` names the
-// object.
+// InvalidArg where two members of `object` have one name, or there are more than kJsonMaxMembers.
+// `what` names the object.
 Status CheckJsonMembers(const JsonObject& object, std::string_view what);
 
 // `text` in quotes; quotes, backslashes and control characters escaped. Other bytes are passed on as they are, so that
