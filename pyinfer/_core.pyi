@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The compiled core of pyinfer.
 
+Longer than 400 lines: it describes one extension module, and a stub can not be cut.
+
 This stub is the written list of what the extension module offers; a test compares it with the module.
 Every name says what it does with the GIL: *held* (short, keeps it), *released* (drops it while it works).
 "Loop thread" means the thread of the event loop that the object's Mailbox belongs to.
@@ -23,6 +25,7 @@ __all__ = [
     "Model",
     "ModelSpec",
     "ParseJob",
+    "Responder",
     "TensorSpec",
     "build_info",
     "deserialize_bytes",
@@ -61,6 +64,7 @@ class ModelSpec:
 
     ``max_batch_size`` 0 means that tensors have no batch dimension. Without ``dynamic_batching`` each execution takes
     one request. ``max_queue_size`` 0: unlimited; ``preferred_batch_sizes`` and ``max_queue_delay_us`` are Triton's.
+    ``decoupled``: a request may have no response, or several.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class ModelSpec:
         preferred_batch_sizes: Sequence[int] = (),
         max_queue_delay_us: int = 0,
         max_queue_size: int = 0,
+        decoupled: bool = False,
     ) -> None: ...
     @property
     def name(self) -> str: ...
@@ -197,7 +202,20 @@ class Batch:
         """Names of the outputs asked for; all of the model's where the client named none."""
     def parameters(self, index: int) -> dict[str, str | int | float | bool]:
         """The custom request parameters."""
+    def correlation_id(self, index: int) -> int | str:
+        """Which sequence the request belongs to; 0 for none."""
+    def flags(self, index: int) -> int:
+        """1: start of a sequence; 2: its end; 3: both."""
+    def priority(self, index: int) -> int:
+        """As the client asked; 0 for the model's default."""
+    def timeout_us(self, index: int) -> int:
+        """As the client asked; 0 for the model's default."""
     def is_cancelled(self, index: int) -> bool: ...
+    def detach(self, index: int) -> Responder:
+        """Take a request out of the batch, to be answered apart. It can not be asked about here any more.
+
+        Raises RuntimeError if it is answered or detached already.
+        """
     def respond_packed(self, outputs: Mapping[str, NDArray[Any]]) -> None:
         """Answer all requests: each gets its rows of every output that it asked for, without a copy.
 
@@ -221,6 +239,33 @@ class Batch:
         """
     def finish(self) -> None:
         """Send the answers. Called by ``Instance.run``; by hand after ``Instance.poll``. Idempotent."""
+
+@final
+class Responder:
+    """One request that is answered apart from its batch: by several responses where its model is decoupled. Any thread.
+
+    Methods that send return False, having sent nothing, where the request was ended before. A responder that goes
+    before the last response ends its request with an error. GIL: released while a response is written.
+    """
+
+    def send(
+        self,
+        outputs: Sequence[tuple[str, str, NDArray[Any]]],
+        parameters: Mapping[str, str | int | float | bool] | None = None,
+        *,
+        final: bool,
+    ) -> bool:
+        """Send a response of (name, datatype, array) outputs; see ``Batch.respond``. Shared arrays are copied."""
+    def fail(self, code: str, message: str, *, final: bool) -> bool:
+        """Send an error; ``code`` as in ``error_table``."""
+    def end(self) -> bool:
+        """There are no more responses."""
+    @property
+    def ended(self) -> bool: ...
+    @property
+    def decoupled(self) -> bool: ...
+    def is_cancelled(self) -> bool:
+        """True once nobody waits for responses any more, or the request was ended."""
 
 @final
 class Mailbox:

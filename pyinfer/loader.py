@@ -244,6 +244,7 @@ def model_spec(config: Mapping[str, Any], version: int) -> ModelSpec:
         preferred_batch_sizes=settings.get("preferred_batch_size", ()),
         max_queue_delay_us=settings.get("max_queue_delay_microseconds", 0),
         max_queue_size=settings.get("default_queue_policy", {}).get("max_queue_size", 0),
+        decoupled=config.get("model_transaction_policy", {}).get("decoupled", False),
     )
 
 

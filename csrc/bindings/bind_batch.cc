@@ -22,6 +22,7 @@ const Request& At(const BatchHandle& handle, size_t index) {
   if (handle.batch.finished()) throw std::runtime_error("the batch is finished");
   if (index >= handle.batch.size())
     throw py::index_error("the batch has " + std::to_string(handle.batch.size()) + " requests");
+  if (handle.batch.detached(index)) throw std::runtime_error("the request was detached from the batch");
   return handle.batch.request(index);
 }
 
@@ -34,7 +35,7 @@ py::dict Packed(BatchHandle& handle) {
   At(handle, 0);
   size_t bytes = 0;
   for (size_t i = 0; i < handle.batch.size(); ++i) {
-    for (const Tensor& input : handle.batch.request(i).inputs) bytes += input.data.size();
+    for (const Tensor& input : At(handle, i).inputs) bytes += input.data.size();
   }
   std::vector<Tensor> tensors;
   if (bytes >= kReleaseGilFrom && handle.batch.size() > 1) {
@@ -66,8 +67,9 @@ std::vector<std::string> InputNames(const BatchHandle& handle, size_t index) {
 
 std::vector<std::string> RequestedOutputs(const BatchHandle& handle, size_t index) {
   const Request& request = At(handle, index);
-  if (!request.requested_outputs.empty()) return request.requested_outputs;
   std::vector<std::string> names;
+  for (const RequestedOutput& output : request.requested_outputs) names.push_back(output.name);
+  if (!names.empty()) return names;
   for (const TensorSpec& output : request.model->outputs) names.push_back(output.name);
   return names;
 }
@@ -99,8 +101,8 @@ Parameters ToParameters(const py::object& given) {
   return parameters;
 }
 
-void Respond(BatchHandle& handle, size_t index, const py::sequence& outputs, const py::object& parameters) {
-  CheckOpen(handle, index);
+// (name, datatype, array) of each output.
+StatusOr<std::vector<Tensor>> ToTensors(const py::sequence& outputs) {
   std::vector<Tensor> tensors;
   tensors.reserve(outputs.size());
   for (const py::handle item : outputs) {
@@ -108,14 +110,69 @@ void Respond(BatchHandle& handle, size_t index, const py::sequence& outputs, con
     const auto datatype = output[1].cast<std::string_view>();
     StatusOr<Tensor> tensor =
         FromArray(output[0].cast<std::string>(), ParseDType(datatype), output[2].cast<py::array>());
-    if (!tensor.ok()) return handle.batch.Fail(index, tensor.status());
+    if (!tensor.ok()) return tensor.status();
     tensors.push_back(std::move(tensor).value());
   }
-  handle.batch.Respond(index, std::move(tensors), ToParameters(parameters));
+  return tensors;
+}
+
+void Respond(BatchHandle& handle, size_t index, const py::sequence& outputs, const py::object& parameters) {
+  CheckOpen(handle, index);
+  StatusOr<std::vector<Tensor>> tensors = ToTensors(outputs);
+  if (!tensors.ok()) return handle.batch.Fail(index, tensors.status());
+  handle.batch.Respond(index, std::move(tensors).value(), ToParameters(parameters));
+}
+
+py::object CorrelationIdOf(const BatchHandle& handle, size_t index) {
+  const CorrelationId& id = At(handle, index).correlation_id;
+  if (!id.text.empty()) return py::str(id.text);
+  return py::int_(id.number);
+}
+
+std::shared_ptr<Responder> Detach(BatchHandle& handle, size_t index) {
+  CheckOpen(handle, index);
+  return handle.batch.Detach(index);
+}
+
+bool SendResponse(Responder& responder, const py::sequence& outputs, const py::object& parameters, bool final) {
+  StatusOr<std::vector<Tensor>> tensors = ToTensors(outputs);
+  if (!tensors.ok()) {
+    ReleaseGil release;
+    return responder.Fail(tensors.status(), final);
+  }
+  // The model keeps its arrays and may write to them as soon as this returns.
+  for (Tensor& tensor : tensors.value()) {
+    if (!tensor.data.settled()) tensor.data = Slice::Copy(tensor.data.data(), tensor.data.size());
+  }
+  Parameters converted = ToParameters(parameters);
+  ReleaseGil release;
+  return responder.Send(std::move(tensors).value(), std::move(converted), final);
+}
+
+void BindResponder(py::module_& module) {
+  py::class_<Responder, std::shared_ptr<Responder>>(module, "Responder", py::is_final())
+      .def("send", &SendResponse, py::arg("outputs"), py::arg("parameters") = py::none(), py::kw_only(),
+           py::arg("final"))
+      .def(
+          "fail",
+          [](Responder& responder, const std::string& code, std::string message, bool final) {
+            ReleaseGil release;
+            return responder.Fail({CodeOfName(code), std::move(message)}, final);
+          },
+          py::arg("code"), py::arg("message"), py::kw_only(), py::arg("final"))
+      .def("end",
+           [](Responder& responder) {
+             ReleaseGil release;
+             return responder.End();
+           })
+      .def_property_readonly("ended", &Responder::ended)
+      .def_property_readonly("decoupled", &Responder::decoupled)
+      .def("is_cancelled", &Responder::cancelled);
 }
 
 void RespondPacked(BatchHandle& handle, const py::dict& outputs) {
   At(handle, 0);
+  for (size_t i = 0; i < handle.batch.size(); ++i) At(handle, i);
   std::vector<Tensor> tensors;
   tensors.reserve(outputs.size());
   for (const auto& [key, value] : outputs) {
@@ -146,6 +203,7 @@ void Finish(BatchHandle& handle) {
 }  // namespace
 
 void BindBatch(py::module_& module) {
+  BindResponder(module);
   py::class_<BatchHandle, std::shared_ptr<BatchHandle>>(module, "Batch", py::is_final())
       .def("__len__", [](const BatchHandle& handle) { return handle.batch.size(); })
       .def_property_readonly("rows", [](const BatchHandle& handle) { return handle.batch.rows(); })
@@ -156,12 +214,22 @@ void BindBatch(py::module_& module) {
           "request_id", [](const BatchHandle& handle, size_t index) { return At(handle, index).id; }, py::arg("index"))
       .def("requested_outputs", &RequestedOutputs, py::arg("index"))
       .def("parameters", &ParametersDict, py::arg("index"))
+      .def("correlation_id", &CorrelationIdOf, py::arg("index"))
+      .def(
+          "flags", [](const BatchHandle& handle, size_t index) { return At(handle, index).flags; }, py::arg("index"))
+      .def(
+          "priority", [](const BatchHandle& handle, size_t index) { return At(handle, index).priority; },
+          py::arg("index"))
+      .def(
+          "timeout_us", [](const BatchHandle& handle, size_t index) { return At(handle, index).timeout_us; },
+          py::arg("index"))
       .def(
           "is_cancelled", [](const BatchHandle& handle, size_t index) { return At(handle, index).cancelled(); },
           py::arg("index"))
       .def("respond_packed", &RespondPacked, py::arg("outputs"))
       .def("respond", &Respond, py::arg("index"), py::arg("outputs"), py::arg("parameters") = py::none())
       .def("fail", &Fail, py::arg("index"), py::arg("code"), py::arg("message"))
+      .def("detach", &Detach, py::arg("index"))
       .def("finish", &Finish);
 }
 

@@ -38,7 +38,8 @@ TensorSpec MakeTensorSpec(std::string name, const std::string& datatype, Shape d
 
 ModelSpec MakeModelSpec(std::string name, int64_t version, std::vector<TensorSpec> inputs,
                         std::vector<TensorSpec> outputs, int64_t max_batch_size, bool dynamic_batching,
-                        std::vector<int64_t> preferred, int64_t max_queue_delay_us, size_t max_queue_size) {
+                        std::vector<int64_t> preferred, int64_t max_queue_delay_us, size_t max_queue_size,
+                        bool decoupled) {
   if (version < 0) throw py::value_error("version must not be negative, got " + std::to_string(version));
   if (max_batch_size < 0) {
     throw py::value_error("max_batch_size must not be negative, got " + std::to_string(max_batch_size));
@@ -59,6 +60,7 @@ ModelSpec MakeModelSpec(std::string name, int64_t version, std::vector<TensorSpe
   spec.batching = {max_batch_size, dynamic_batching && max_batch_size > 0, std::move(preferred),
                    max_queue_delay_us * 1000};
   spec.max_queue_size = max_queue_size;
+  spec.decoupled = decoupled;
   return spec;
 }
 
@@ -100,7 +102,7 @@ void BindValues(py::module_& module) {
       .def(py::init(&MakeModelSpec), py::kw_only(), py::arg("name"), py::arg("version"), py::arg("inputs"),
            py::arg("outputs"), py::arg("max_batch_size") = 0, py::arg("dynamic_batching") = false,
            py::arg("preferred_batch_sizes") = std::vector<int64_t>(), py::arg("max_queue_delay_us") = 0,
-           py::arg("max_queue_size") = 0)
+           py::arg("max_queue_size") = 0, py::arg("decoupled") = false)
       .def_readonly("name", &ModelSpec::name)
       .def_readonly("version", &ModelSpec::version);
 

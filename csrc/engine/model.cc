@@ -90,6 +90,10 @@ void Model::Stop() {
   }
 }
 
+void Model::OnResponse(Request& request, const Status&) noexcept {
+  if (request.timeline.first_response == 0) request.timeline.first_response = clock_->Now();
+}
+
 void Model::OnAnswer(const Request& request, const Status& status) noexcept {
   statistics_.AddRequest(request, status, clock_->Now(), WallClockMs());
   if (in_flight_.fetch_sub(1) == 1 && draining_.load()) {

@@ -54,6 +54,7 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   size_t in_flight() const { return in_flight_.load(std::memory_order_acquire); }
   ModelStatistics Statistics() const { return statistics_.Snapshot(); }
 
+  void OnResponse(Request& request, const Status& status) noexcept override;
   void OnAnswer(const Request& request, const Status& status) noexcept override;
   void OnExecuted(int64_t rows, const ExecutionTimes& times) noexcept override;
 

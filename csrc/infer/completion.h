@@ -14,11 +14,12 @@ class CompletionSink {
  public:
   virtual ~CompletionSink() = default;
 
-  // Called exactly once for each request, from any thread, without locks held. Must not block.
+  // Takes one response, in order; exactly one call, the last, has `final`. A model that is not decoupled has that call
+  // alone. From any thread, never two at a time for one request, without locks held. Must not block.
   // `request` is the one being answered (its model, id and requested outputs are needed to write the answer).
-  virtual void Complete(const Request& request, Response response) noexcept = 0;
+  virtual void Send(const Request& request, Response response, bool final) noexcept = 0;
 
-  // True once nobody waits for the answer any more. Complete is called all the same. Any thread.
+  // True once nobody waits for the answer any more. Send is called all the same. Any thread.
   virtual bool cancelled() const noexcept = 0;
 };
 

@@ -41,6 +41,7 @@ struct ModelSpec {
   std::vector<TensorSpec> outputs;
   BatchOptions batching;
   size_t max_queue_size = 0;  // 0: unlimited
+  bool decoupled = false;     // a request may have no response, or several
 
   const TensorSpec* FindInput(std::string_view input) const { return Find(inputs, input); }
   const TensorSpec* FindOutput(std::string_view output) const { return Find(outputs, output); }

@@ -10,7 +10,7 @@
 
 namespace pyinfer {
 
-using ParameterValue = std::variant<bool, int64_t, double, std::string>;
+using ParameterValue = std::variant<bool, int64_t, uint64_t, double, std::string>;
 // In the order given; names are unique.
 using Parameters = std::vector<std::pair<std::string, ParameterValue>>;
 

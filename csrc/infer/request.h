@@ -2,8 +2,9 @@
 // request.h - one inference request, and the promise that it is answered exactly once.
 //
 // A protocol makes a Request with a sink and hands it to the engine; from there it has one owner at a time. Answer()
-// may be called once, by the owner. A request that is destroyed unanswered answers itself with an internal error: no
-// path through the scheduler can lose one.
+// may be called once, by the owner; it ends the request. Where the model is decoupled, Send() may be called before it,
+// for each response that more may follow. A request that is destroyed unanswered answers itself with an internal error:
+// no path through the scheduler can lose one.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +30,26 @@ inline constexpr size_t kFailureReasons = 4;
 class RequestObserver {
  public:
   virtual ~RequestObserver() = default;
+  // A response that is not the last one.
+  virtual void OnResponse(Request& request, const Status& status) noexcept = 0;
   virtual void OnAnswer(const Request& request, const Status& status) noexcept = 0;
+};
+
+// Which sequence of requests a request belongs to: a number or a text; neither (0, "") means none.
+struct CorrelationId {
+  uint64_t number = 0;
+  std::string text;
+
+  bool none() const { return number == 0 && text.empty(); }
+};
+
+// The flags of a request, with the values that Triton's backends see.
+inline constexpr uint32_t kSequenceStart = 1;
+inline constexpr uint32_t kSequenceEnd = 2;
+
+struct RequestedOutput {
+  std::string name;
+  uint64_t classification = 0;  // not 0: the client wants the top classes, so many, instead of the tensor
 };
 
 class Request {
@@ -46,8 +66,13 @@ class Request {
   int64_t model_version = -1;  // -1: the latest
   std::string id;
   std::vector<Tensor> inputs;
-  std::vector<std::string> requested_outputs;  // empty: all of the model's
-  Parameters parameters;                       // custom ones only
+  std::vector<RequestedOutput> requested_outputs;  // empty: all of the model's
+  Parameters parameters;                           // custom ones only
+  CorrelationId correlation_id;
+  uint32_t flags = 0;                       // kSequenceStart, kSequenceEnd
+  uint64_t priority = 0;                    // 1 is the highest; 0: the model's default
+  uint64_t timeout_us = 0;                  // in the queue; 0: the model's default
+  bool wants_empty_final_response = false;  // of a decoupled model, over a stream
 
   // Found out on the way; written by the engine and the scheduler.
   std::shared_ptr<const ModelSpec> model;         // set before validation
@@ -59,12 +84,17 @@ class Request {
   bool answered() const { return sink_ == nullptr; }
   bool cancelled() const noexcept { return sink_ && sink_->cancelled(); }
 
-  // Requires: not answered().
+  // One response of several. Requires: not answered(), and the model is decoupled.
+  void Send(Response response) noexcept {
+    if (observer) observer->OnResponse(*this, response.status);
+    sink_->Send(*this, std::move(response), /*final=*/false);
+  }
+  // The only or last response. Requires: not answered().
   void Answer(Response response) noexcept {
     if (observer) observer->OnAnswer(*this, response.status);
     std::shared_ptr<CompletionSink> sink = std::move(sink_);
     sink_ = nullptr;
-    sink->Complete(*this, std::move(response));
+    sink->Send(*this, std::move(response), /*final=*/true);
   }
   void Fail(FailureReason reason, Status status) noexcept {
     failure = reason;

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// response.h - the one terminal answer to a request: outputs, or an error, in the same object through the same pipe.
+// response.h - one response to a request: outputs, or an error, in the same object through the same pipe.
+//
+// A request has exactly one response, unless its model is decoupled: then it has any number of them, and the end is
+// told apart (see CompletionSink).
 #pragma once
 
 #include <memory>
@@ -17,10 +20,17 @@ struct Response {
   // Empty where status is an error.
   std::vector<Tensor> outputs;
   Parameters parameters;
+  // Says nothing but that there are no more: the end of a decoupled request whose last response was sent before.
+  bool only_ends = false;
 
   static Response Error(Status status) {
     Response response;
     response.status = std::move(status);
+    return response;
+  }
+  static Response End() {
+    Response response;
+    response.only_ends = true;
     return response;
   }
 };

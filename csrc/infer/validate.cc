@@ -180,23 +180,24 @@ Status CheckInput(const ModelSpec& model, const TensorSpec& spec, Tensor& input,
 }
 
 Status CheckOutputs(const ModelSpec& model, const Request& request) {
-  const auto& names = request.requested_outputs;
+  const auto& outputs = request.requested_outputs;
   // Unknown names are refused first, so that the list that is searched for duplicates is no longer than the model's.
-  if (names.size() > model.outputs.size()) {
-    for (const std::string& name : names) {
-      if (model.FindOutput(name) == nullptr) {
-        return Status::InvalidArg("unexpected inference output " + Quoted(name) + " for model " + Quoted(model.name));
+  if (outputs.size() > model.outputs.size()) {
+    for (const RequestedOutput& output : outputs) {
+      if (model.FindOutput(output.name) == nullptr) {
+        return Status::InvalidArg("unexpected inference output " + Quoted(output.name) + " for model " +
+                                  Quoted(model.name));
       }
     }
   }
-  for (size_t i = 0; i < std::min(names.size(), model.outputs.size() + 1); ++i) {
-    if (model.FindOutput(names[i]) == nullptr) {
-      return Status::InvalidArg("unexpected inference output " + Quoted(names[i]) + " for model " + Quoted(model.name));
+  for (size_t i = 0; i < std::min(outputs.size(), model.outputs.size() + 1); ++i) {
+    const std::string& name = outputs[i].name;
+    if (model.FindOutput(name) == nullptr) {
+      return Status::InvalidArg("unexpected inference output " + Quoted(name) + " for model " + Quoted(model.name));
     }
-    if (std::find(names.begin(), names.begin() + static_cast<std::ptrdiff_t>(i), names[i]) !=
-        names.begin() + static_cast<std::ptrdiff_t>(i)) {
-      return AlreadyExists("output", names[i]);
-    }
+    const auto here = outputs.begin() + static_cast<std::ptrdiff_t>(i);
+    const auto same = [&](const RequestedOutput& output) { return output.name == name; };
+    if (std::any_of(outputs.begin(), here, same)) return AlreadyExists("output", name);
   }
   return Status();
 }
@@ -254,7 +255,8 @@ Status ValidateOutput(const ModelSpec& model, int64_t batch_size, Tensor& output
   }
   const Shape& dims = spec->executor_dims();
   const size_t at = model.has_batch_dimension() ? 1 : 0;
-  const bool rows_match = at == 0 || (!output.shape.empty() && output.shape[0] == batch_size);
+  // One response of several may have any number of rows.
+  const bool rows_match = at == 0 || (!output.shape.empty() && (model.decoupled || output.shape[0] == batch_size));
   if (!rows_match || output.shape.size() < at || !DimsMatch(dims, output.shape.data() + at, output.shape.size() - at)) {
     Shape expected = WithBatch(model, dims);
     if (at == 1) expected[0] = batch_size;
@@ -263,6 +265,36 @@ Status ValidateOutput(const ModelSpec& model, int64_t batch_size, Tensor& output
   }
   if (spec->reshape) ApplyReshape(*spec->reshape, spec->dims, at, output.shape);
   return Status();
+}
+
+Response MakeResponse(const Request& request, std::vector<Tensor> outputs, Parameters parameters) {
+  const ModelSpec& model = *request.model;
+  for (Tensor& output : outputs) {
+    if (Status status = ValidateOutput(model, request.batch_size, output); !status.ok()) {
+      return Response::Error(std::move(status));
+    }
+  }
+  Response response;
+  response.parameters = std::move(parameters);
+  const auto take = [&](const std::string& name) {
+    for (Tensor& output : outputs) {
+      if (output.name != name) continue;
+      response.outputs.push_back(std::move(output));
+      output.name.clear();
+      return true;
+    }
+    return false;
+  };
+  const bool all = request.requested_outputs.empty();
+  const size_t wanted = all ? model.outputs.size() : request.requested_outputs.size();
+  response.outputs.reserve(wanted);
+  for (size_t i = 0; i < wanted; ++i) {
+    const std::string& name = all ? model.outputs[i].name : request.requested_outputs[i].name;
+    // A response of several need not have all outputs.
+    if (take(name) || model.decoupled) continue;
+    return Response::Error(Status::Internal("the model '" + model.name + "' did not return its output '" + name + "'"));
+  }
+  return response;
 }
 
 }  // namespace pyinfer

@@ -26,4 +26,9 @@ void ReshapeInputs(Request& request);
 // clients see. `output.shape` comes as the executor made it. An Internal status names the fault.
 Status ValidateOutput(const ModelSpec& model, int64_t batch_size, Tensor& output);
 
+// What the executor made for `request`, checked, without the outputs that were not asked for, in the order in which
+// they were. An error that names the fault where an output is not as promised, or (unless the model is decoupled)
+// missing.
+Response MakeResponse(const Request& request, std::vector<Tensor> outputs, Parameters parameters);
+
 }  // namespace pyinfer

@@ -62,7 +62,7 @@ class GrpcConnection::InferCall final : public CompletionSink,
     connection_->outstanding_.fetch_add(1, std::memory_order_relaxed);
   }
 
-  void Complete(const Request& request, Response response) noexcept override {
+  void Send(const Request& request, Response response, bool) noexcept override {
     status_ = std::move(response.status);
     if (status_.ok() && !cancelled()) {
       StatusOr<Output> message = v2_grpc::WriteResponse(request, response);
@@ -236,9 +236,12 @@ void GrpcConnection::Infer(int32_t stream, Call& call, Slice message) {
   call.infer = std::make_shared<InferCall>(std::move(self), stream);
   auto request = std::make_unique<Request>(call.infer);
   request->timeline.received = call.received;
-  if (Status status = v2_grpc::ReadRequest(message, *request); !status.ok()) {
-    return request->Fail(FailureReason::kOther, std::move(status));
+  Status status = v2_grpc::ReadRequest(message, *request);
+  if (status.ok()) status = mailbox_->acceptor().Resolve(*request);
+  if (status.ok() && request->model->decoupled) {
+    status = Status::Unsupported("ModelInfer RPC doesn't support models with decoupled transaction policy");
   }
+  if (!status.ok()) return request->Fail(FailureReason::kOther, std::move(status));
   mailbox_->acceptor().Submit(std::move(request));
 }
 

@@ -59,7 +59,7 @@ class HttpConnection::Exchange final : public CompletionSink,
   // Written while the request is read, before it is submitted.
   v2_http::AnswerFormat format;
 
-  void Complete(const Request& request, Response response) noexcept override {
+  void Send(const Request& request, Response response, bool) noexcept override {
     if (cancelled()) return;
     try {
       answer_ = v2_http::WriteResponse(request, response, format);
@@ -150,6 +150,9 @@ std::unique_ptr<HttpConnection::ParseJob> HttpConnection::Infer(const InferHead&
   if (head.version_.ok()) {
     request->model_version = head.version_.value();
     status = mailbox_->acceptor().Resolve(*request);
+  }
+  if (status.ok() && request->model->decoupled) {
+    status = Status::Unsupported("HTTP end point doesn't support models with decoupled transaction policy");
   }
   if (!status.ok()) {
     request->Fail(FailureReason::kOther, std::move(status));

@@ -2,6 +2,8 @@
 #include "protocol/parameters.h"
 
 #include <charconv>
+#include <optional>
+#include <utility>
 
 namespace pyinfer {
 namespace {
@@ -10,20 +12,38 @@ Status WrongType(const std::string& name, std::string_view expected) {
   return Status::InvalidArg("parameter '" + name + "' has invalid type, expecting " + std::string(expected));
 }
 
-bool IsUnsigned(const ParameterValue& value) {
+std::optional<uint64_t> Unsigned(const ParameterValue& value) {
+  if (const uint64_t* number = std::get_if<uint64_t>(&value)) return *number;
   const int64_t* number = std::get_if<int64_t>(&value);
-  return number != nullptr && *number >= 0;
+  if (number == nullptr || *number < 0) return std::nullopt;
+  return static_cast<uint64_t>(*number);
 }
 
-Status CheckScheduling(const std::string& name, const ParameterValue& value) {
-  if (name == "sequence_id") {
-    const bool fits = std::holds_alternative<int64_t>(value) || std::holds_alternative<std::string>(value);
-    return fits ? Status() : WrongType(name, "an integer or a string");
+Status ReadCorrelationId(ParameterValue value, CorrelationId& id) {
+  if (std::string* text = std::get_if<std::string>(&value)) {
+    id.text = std::move(*text);
+  } else if (const uint64_t* number = std::get_if<uint64_t>(&value)) {
+    id.number = *number;
+  } else if (const int64_t* number = std::get_if<int64_t>(&value)) {
+    id.number = static_cast<uint64_t>(*number);  // gRPC has it signed: the bits are the id
+  } else {
+    return WrongType("sequence_id", "an integer or a string");
   }
+  return Status();
+}
+
+Status ReadScheduling(const std::string& name, ParameterValue value, Request& request) {
+  if (name == "sequence_id") return ReadCorrelationId(std::move(value), request.correlation_id);
   if (name == "priority" || name == "timeout") {
-    return IsUnsigned(value) ? Status() : WrongType(name, "a non-negative integer");
+    const auto number = Unsigned(value);
+    if (!number) return WrongType(name, "a non-negative integer");
+    (name == "priority" ? request.priority : request.timeout_us) = *number;
+    return Status();
   }
-  return std::holds_alternative<bool>(value) ? Status() : WrongType(name, "a boolean");
+  const bool* flag = std::get_if<bool>(&value);
+  if (flag == nullptr) return WrongType(name, "a boolean");
+  if (*flag) request.flags |= name == "sequence_start" ? kSequenceStart : kSequenceEnd;
+  return Status();
 }
 
 }  // namespace
@@ -34,9 +54,12 @@ bool IsSchedulingParameter(std::string_view name) {
 }
 
 Status AddParameter(std::string name, ParameterValue value, Request& request) {
-  if (IsSchedulingParameter(name)) return CheckScheduling(name, value);
+  if (IsSchedulingParameter(name)) return ReadScheduling(name, std::move(value), request);
   if (name == "triton_enable_empty_final_response") {
-    return std::holds_alternative<bool>(value) ? Status() : WrongType(name, "a boolean");
+    const bool* flag = std::get_if<bool>(&value);
+    if (flag == nullptr) return WrongType(name, "a boolean");
+    request.wants_empty_final_response = *flag;
+    return Status();
   }
   if (name.rfind("triton_", 0) == 0) {
     return Status::InvalidArg(

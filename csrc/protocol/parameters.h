@@ -12,12 +12,11 @@
 
 namespace pyinfer {
 
-// Gives `value` the place in `request` that `name` stands for. The sequence parameters, priority and timeout are
-// checked and have no effect: the models of this version keep no state between requests and have one queue. InvalidArg
-// for a reserved name or a value of the wrong type.
+// Gives `value` the place in `request` that `name` stands for: a field of its own, or the list of custom parameters.
+// InvalidArg for a reserved name or a value of the wrong type.
 Status AddParameter(std::string name, ParameterValue value, Request& request);
 
-// True for the parameters of the request that AddParameter checks and keeps no trace of.
+// True for the parameters that the scheduler reads: sequence_id, sequence_start, sequence_end, priority, timeout.
 bool IsSchedulingParameter(std::string_view name);
 
 // Refuses the parameters of an input or a requested output that this version does not offer: shared memory and

@@ -49,7 +49,6 @@ enum : uint32_t { kModelName = 1, kModelVersion = 2, kId = 3, kParameters = 4, k
 struct MapEntry {
   std::string key;
   std::optional<ParameterValue> value;
-  bool is_uint64 = false;
 };
 
 void ReadParameterValue(pbf_reader message, MapEntry& entry) {
@@ -67,11 +66,9 @@ void ReadParameterValue(pbf_reader message, MapEntry& entry) {
       case tag_and_type(infer_parameter::kDouble, pbf_wire_type::fixed64):
         entry.value = message.get_double();
         break;
-      case tag_and_type(infer_parameter::kUint64, pbf_wire_type::varint): {
-        entry.value = static_cast<int64_t>(message.get_uint64());
-        entry.is_uint64 = true;
+      case tag_and_type(infer_parameter::kUint64, pbf_wire_type::varint):
+        entry.value = message.get_uint64();
         break;
-      }
       default:
         message.skip();
     }
@@ -100,7 +97,7 @@ Status ReadRequestParameter(pbf_reader message, Request& request) {
   if (!entry.value) {
     return Status::InvalidArg("invalid value for parameter '" + entry.key + "': none of its fields is set");
   }
-  if (entry.is_uint64 && entry.key != "priority") {
+  if (std::holds_alternative<uint64_t>(*entry.value) && entry.key != "priority") {
     return Status::InvalidArg("parameter '" + entry.key +
                               "' has invalid type. It should be either 'int64_param', 'bool_param', 'string_param' or "
                               "'double_param'.");
@@ -153,22 +150,22 @@ Status ReadInput(pbf_reader message, InputMessage& input) {
 }
 
 Status ReadOutput(pbf_reader message, Request& request) {
-  std::string name;
+  RequestedOutput output;
   while (message.next()) {
     switch (message.tag_and_type()) {
       case tag_and_type(1, pbf_wire_type::length_delimited):
-        name = ReadText(message);
+        output.name = ReadText(message);
         break;
       case tag_and_type(2, pbf_wire_type::length_delimited): {
         const MapEntry entry = ReadMapEntry(message.get_message());
-        if (Status status = CheckTensorParameter(entry.key, name); !status.ok()) return status;
+        if (Status status = CheckTensorParameter(entry.key, output.name); !status.ok()) return status;
         break;
       }
       default:
         message.skip();
     }
   }
-  request.requested_outputs.push_back(std::move(name));
+  request.requested_outputs.push_back(std::move(output));
   return Status();
 }
 
@@ -263,6 +260,8 @@ void WriteParameters(protozero::pbf_writer& writer, uint32_t tag, const Paramete
       parameter.add_bool(infer_parameter::kBool, *flag);
     } else if (const int64_t* integer = std::get_if<int64_t>(&value)) {
       parameter.add_int64(infer_parameter::kInt64, *integer);
+    } else if (const uint64_t* natural = std::get_if<uint64_t>(&value)) {
+      parameter.add_uint64(infer_parameter::kUint64, *natural);
     } else if (const double* real = std::get_if<double>(&value)) {
       parameter.add_double(infer_parameter::kDouble, *real);
     } else {

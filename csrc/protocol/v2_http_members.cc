@@ -2,7 +2,6 @@
 #include "protocol/v2_http_members.h"
 
 #include <cstdint>
-#include <limits>
 
 #include "protocol/parameters.h"
 #include "protocol/request_rules.h"
@@ -90,8 +89,8 @@ StatusOr<ParameterValue> ReadParameterValue(std::string_view name, const JsonVal
     case JsonType::DOUBLE:
       return ParameterValue(value.get_double().value_unsafe());
     case JsonType::UINT64:
-      // Ids of sequences and the like are unsigned: beyond int64 they are valid, and all mean the same here.
-      if (IsSchedulingParameter(name)) return ParameterValue(std::numeric_limits<int64_t>::max());
+      // Ids of sequences and the like are unsigned; custom parameters are not.
+      if (IsSchedulingParameter(name)) return ParameterValue(value.get_uint64().value_unsafe());
       [[fallthrough]];
     default:
       return Status::InvalidArg("parameter " + QuotedForError(name) +

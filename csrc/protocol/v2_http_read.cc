@@ -145,7 +145,7 @@ Status ReadInputs(const Member& value, size_t max_size, BinaryPart& binary, Requ
   return Status();
 }
 
-Status ReadOutput(const JsonValue& value, std::string& name, bool& binary) {
+Status ReadOutput(const JsonValue& value, RequestedOutput& output, bool& binary) {
   StatusOr<JsonObject> members = ReadObject(value, "outputs");
   if (!members.ok()) return members.status();
   Member name_value, parameters;
@@ -153,14 +153,14 @@ Status ReadOutput(const JsonValue& value, std::string& name, bool& binary) {
     if (field.key == "name") name_value = field.value;
     if (field.key == "parameters") parameters = field.value;
   }
-  if (Status status = ReadString(name_value, "name", name); !status.ok()) return status;
+  if (Status status = ReadString(name_value, "name", output.name); !status.ok()) return status;
   if (!parameters) return Status();
   StatusOr<JsonObject> wishes = ReadObject(*parameters, "parameters");
   if (!wishes.ok()) return wishes.status();
   for (const auto field : wishes.value()) {
     if (field.key == "binary_data") {
       if (Status status = ReadBool(field.value, field.key, binary); !status.ok()) return status;
-    } else if (Status status = CheckTensorParameter(field.key, name); !status.ok()) {
+    } else if (Status status = CheckTensorParameter(field.key, output.name); !status.ok()) {
       return status;
     }
   }

@@ -19,9 +19,9 @@ constexpr std::string_view kBinaryType = "application/octet-stream";
 constexpr size_t kMaxErrorText = 8192;
 
 bool IsBinary(const Request& request, const OutputFormat& format, std::string_view name) {
-  const auto& names = request.requested_outputs;
-  for (size_t i = 0; i < names.size() && i < format.binary.size(); ++i) {
-    if (names[i] == name) return format.binary[i];
+  const auto& outputs = request.requested_outputs;
+  for (size_t i = 0; i < outputs.size() && i < format.binary.size(); ++i) {
+    if (outputs[i].name == name) return format.binary[i];
   }
   return format.binary_by_default;
 }

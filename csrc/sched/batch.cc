@@ -41,33 +41,16 @@ Batch& Batch::operator=(Batch&& other) noexcept {
 void Batch::MarkPacked() { times_.packed = clock_->Now(); }
 
 void Batch::Respond(size_t index, std::vector<Tensor> outputs, Parameters parameters) {
-  const Request& request = *requests_[index];
-  for (Tensor& output : outputs) {
-    if (Status status = ValidateOutput(*model_, request.batch_size, output); !status.ok()) {
-      return Fail(index, std::move(status));
-    }
-  }
-  Response response;
-  response.parameters = std::move(parameters);
-  const auto take = [&](const std::string& name) {
-    for (Tensor& output : outputs) {
-      if (output.name != name) continue;
-      response.outputs.push_back(std::move(output));
-      output.name.clear();
-      return true;
-    }
-    return false;
-  };
-  const bool all = request.requested_outputs.empty();
-  const size_t wanted = all ? model_->outputs.size() : request.requested_outputs.size();
-  response.outputs.reserve(wanted);
-  for (size_t i = 0; i < wanted; ++i) {
-    const std::string& name = all ? model_->outputs[i].name : request.requested_outputs[i];
-    if (!take(name)) {
-      return Fail(index, Status::Internal("the model '" + model_->name + "' did not return its output '" + name + "'"));
-    }
-  }
+  Response response = MakeResponse(*requests_[index], std::move(outputs), std::move(parameters));
+  if (!response.status.ok()) return Fail(index, std::move(response.status));
   responses_[index] = std::move(response);
+}
+
+std::shared_ptr<Responder> Batch::Detach(size_t index) {
+  Timeline& timeline = requests_[index]->timeline;
+  timeline.picked = times_.picked;
+  timeline.packed = times_.packed;
+  return std::make_shared<Responder>(std::move(requests_[index]), *clock_);
 }
 
 void Batch::Fail(size_t index, Status status) {
@@ -77,7 +60,7 @@ void Batch::Fail(size_t index, Status status) {
 
 void Batch::FailOpen(const Status& status) {
   for (size_t i = 0; i < size(); ++i) {
-    if (!answered(i)) Fail(i, status);
+    if (open(i)) Fail(i, status);
   }
 }
 
@@ -86,7 +69,7 @@ void Batch::RespondPacked(std::vector<Tensor> outputs) {
   StatusOr<std::vector<std::vector<Tensor>>> parts = Split(*this, std::move(outputs));
   if (!parts.ok()) return FailOpen(parts.status());
   for (size_t i = 0; i < size(); ++i) {
-    if (!answered(i)) Respond(i, std::move(parts.value()[i]), {});
+    if (open(i)) Respond(i, std::move(parts.value()[i]), {});
   }
 }
 
@@ -107,6 +90,7 @@ void Batch::Finish() noexcept {
   FailOpen(Status::Internal("the model '" + model_->name + "' did not answer the request"));
   if (observer_) observer_->OnExecuted(rows_, times_);
   for (size_t i = 0; i < size(); ++i) {
+    if (detached(i)) continue;
     Timeline& timeline = requests_[i]->timeline;
     timeline.picked = times_.picked;
     timeline.packed = times_.packed;

@@ -3,7 +3,8 @@
 //
 // A Batch owns its requests from the moment it is taken from a queue. Answers are collected while the executor runs and
 // sent by Finish(), in request order. Every request of a batch is answered: what the executor left open is answered
-// with an error, also when the batch is destroyed unfinished. One thread at a time.
+// with an error, also when the batch is destroyed unfinished. A request can be detached from it, to be answered apart.
+// One thread at a time.
 #pragma once
 
 #include <memory>
@@ -13,6 +14,7 @@
 
 #include "base/clock.h"
 #include "infer/request.h"
+#include "sched/responder.h"
 
 namespace pyinfer {
 
@@ -44,19 +46,25 @@ class Batch {
   bool empty() const { return requests_.empty(); }
   size_t size() const { return requests_.size(); }
   int64_t rows() const { return rows_; }
+  // Requires: !detached(index).
   const Request& request(size_t index) const { return *requests_[index]; }
   const ModelSpec& model() const { return *model_; }
   bool finished() const { return finished_; }
   bool answered(size_t index) const { return responses_[index].has_value(); }
+  bool detached(size_t index) const { return requests_[index] == nullptr; }
+  bool open(size_t index) const { return !detached(index) && !answered(index); }
 
   // The inputs are ready for the executor; what comes after counts as execution. May be called again.
   void MarkPacked();
 
   // Answers one request. Outputs come as the executor made them; they are checked against the model, and those that the
   // request did not ask for are dropped. A fault answers the request with an error that names it.
-  // Requires: !answered(index), !finished().
+  // Requires: open(index), !finished().
   void Respond(size_t index, std::vector<Tensor> outputs, Parameters parameters);
   void Fail(size_t index, Status status);
+  // Takes one request out of the batch, to be answered by itself: several times, from other threads, or after the batch
+  // is finished. Nothing else may be asked of it here afterwards. Requires: open(index), !finished().
+  std::shared_ptr<Responder> Detach(size_t index);
   // Answers all that are still open.
   void FailOpen(const Status& status);
   // Answers all requests with their rows of `outputs` (each [rows(), ...]), without copying; see pack.h.

@@ -132,7 +132,6 @@ def unsupported(config: Mapping[str, Any]) -> list[str]:
     found = [name for name in ("sequence_batching", "ensemble_scheduling") if name in config]
     found += [name for name in ("batch_input", "batch_output", "model_warmup") if config[name]]
     nested = (
-        ("model_transaction_policy", "decoupled"),
         ("response_cache", "enable"),
         ("model_repository_agents", "agents"),
         ("model_operations", "op_library_filename"),

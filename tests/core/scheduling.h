@@ -14,12 +14,14 @@
 
 namespace pyinfer::testing {
 
-// Keeps the answer, and counts how often there was one. `order` is shared by sinks whose order of answers matters.
+// Keeps the answer (and the responses before it), and counts how often there was one. `order` is shared by sinks whose
+// order of answers matters.
 class KeepingSink final : public CompletionSink {
  public:
   explicit KeepingSink(int number = 0, std::vector<int>* order = nullptr) : number_(number), order_(order) {}
 
-  void Complete(const Request& request, Response given) noexcept override {
+  void Send(const Request& request, Response given, bool final) noexcept override {
+    if (!final) return partial.push_back(std::move(given));
     response = std::move(given);
     reason = request.failure;
     timeline = request.timeline;
@@ -33,6 +35,7 @@ class KeepingSink final : public CompletionSink {
 
   std::atomic<int> answers{0};
   std::atomic<bool> cancel{false};
+  std::vector<Response> partial;
   Response response;
   FailureReason reason = FailureReason::kOther;
   Timeline timeline;

@@ -167,7 +167,7 @@ TEST(Batch, GivesTheOutputsThatWereAskedFor) {
   auto sink = std::make_shared<KeepingSink>();
   const auto model = testing::Shared(std::move(spec));
   RequestPtr request = testing::IntRequest(model, sink);
-  request->requested_outputs = {"SECOND"};
+  request->requested_outputs = {{"SECOND"}};
   const ManualClock clock(1);
   std::vector<RequestPtr> requests;
   requests.push_back(std::move(request));

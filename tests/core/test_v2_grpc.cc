@@ -61,7 +61,7 @@ TEST(V2Grpc, ReadsRawContents) {
   // The data stays in the message.
   CHECK(read.request.inputs[1].data.data() > read.slice.data());
   CHECK(read.request.inputs[1].data.data() < read.slice.data() + read.slice.size());
-  CHECK_EQ(read.request.requested_outputs.at(0), "X");
+  CHECK_EQ(read.request.requested_outputs.at(0).name, "X");
 }
 
 TEST(V2Grpc, AnEmptyMessage) {
@@ -167,7 +167,7 @@ TEST(V2Grpc, ParametersThatAreRefused) {
       .CheckRefused(
           "parameter 'p' has invalid type. It should be either 'int64_param', 'bool_param', 'string_param' or "
           "'double_param'.");
-  Read(Parameter("priority", Number(5, -1)))
+  Read(Parameter("priority", Number(2, -1)))
       .CheckRefused("parameter 'priority' has invalid type, expecting a non-negative integer");
   Read(Parameter("timeout", Field(3, "1")))
       .CheckRefused("parameter 'timeout' has invalid type, expecting a non-negative integer");

@@ -188,7 +188,8 @@ TEST(V2HttpRead, RequestedOutputs) {
       With("\"outputs\":[{\"name\":\"TEXT\",\"parameters\":{\"binary_data\":true}},{\"name\":\"OUT\"}],"
            "\"parameters\":{\"binary_data_output\":true}"));
   CHECK_EQ(Refusal(read), "");
-  CHECK((read.request.requested_outputs == std::vector<std::string>{"TEXT", "OUT"}));
+  CHECK_EQ(read.request.requested_outputs.at(0).name, "TEXT");
+  CHECK_EQ(read.request.requested_outputs.at(1).name, "OUT");
   CHECK((read.outputs.binary == std::vector<bool>{true, false}));
   CHECK(Read(With("\"outputs\":[]")).request.requested_outputs.empty());
 }

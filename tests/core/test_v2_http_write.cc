@@ -27,7 +27,7 @@ std::string Write(Response response, const v2_http::AnswerFormat& format = {},
   Request request(std::make_shared<NullSink>());
   request.model = OneInput(DType::kFp32);
   request.id = "7";
-  request.requested_outputs = std::move(requested);
+  for (std::string& name : requested) request.requested_outputs.push_back({std::move(name)});
   return Bytes(v2_http::WriteResponse(request, response, format));
 }
 

@@ -185,16 +185,16 @@ TEST(Validate, BytesElements) {
 
 TEST(Validate, Outputs) {
   RequestPtr request = Good();
-  request->requested_outputs = {"Y", "X"};
+  request->requested_outputs = {{"Y"}, {"X"}};
   CHECK(ValidateRequest(*request).ok());
-  CHECK_EQ(request->requested_outputs[0], "Y");
-  request->requested_outputs = {"Z"};
+  CHECK_EQ(request->requested_outputs[0].name, "Y");
+  request->requested_outputs = {{"Z"}};
   Refused(request, "unexpected inference output 'Z' for model 'm'");
-  request->requested_outputs = {"X", "X"};
+  request->requested_outputs = {{"X"}, {"X"}};
   Refused(request, "output 'X' already exists in request");
-  request->requested_outputs.assign(1'000'000, "X");
+  request->requested_outputs.assign(1'000'000, {"X"});
   Refused(request, "output 'X' already exists in request");
-  request->requested_outputs.back() = "Z";
+  request->requested_outputs.back() = {"Z"};
   Refused(request, "unexpected inference output 'Z' for model 'm'");
 }
 

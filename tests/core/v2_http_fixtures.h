@@ -12,7 +12,7 @@ namespace pyinfer::testing {
 
 class NullSink final : public CompletionSink {
  public:
-  void Complete(const Request&, Response) noexcept override {}
+  void Send(const Request&, Response, bool) noexcept override {}
   bool cancelled() const noexcept override { return false; }
 };
 

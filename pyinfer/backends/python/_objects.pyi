@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from pyinfer._core import Batch
+    from pyinfer._core import Batch, Responder
 
 __all__ = [
     "InferenceRequest",
     "InferenceResponse",
+    "InferenceResponseSender",
     "Tensor",
     "TritonError",
     "TritonModelException",
     "answer",
+    "answer_decoupled",
+    "fail_all",
     "release",
     "requests_of",
 ]
@@ -107,7 +110,8 @@ class InferenceRequest:
     def requested_output_names(self) -> list[str]: ...
     def is_cancelled(self) -> bool: ...
     def set_release_flags(self, flags: int) -> None: ...
-    def get_response_sender(self) -> object: ...
+    def get_response_sender(self) -> InferenceResponseSender:
+        """What answers this request, now or later, from any thread; ``execute`` then returns nothing for it."""
     def exec(self, decoupled: bool = False) -> object: ...
     def async_exec(self, decoupled: bool = False) -> object: ...
 
@@ -127,11 +131,38 @@ class InferenceResponse:
     def parameters(self) -> str:
         """The response's parameters as JSON text."""
 
+@final
+class InferenceResponseSender:
+    """Sends the responses to one request. Any thread.
+
+    Once a request has a sender, ``execute`` returns None for it. A request whose sender goes without a last response is
+    answered with an error.
+    """
+
+    def __init__(self, responder: Responder) -> None: ...
+    def send(self, response: InferenceResponse | None = None, flags: int = 0) -> None:
+        """Send a response; with ``flags`` TRITONSERVER_RESPONSE_COMPLETE_FINAL it is the last (or there is none).
+
+        Raises TritonModelException for other flags, for neither response nor final flag, after the last response, and
+        for a second response of a model that is not decoupled.
+        """
+    def is_cancelled(self) -> bool:
+        """True once nobody waits for responses any more."""
+
 def requests_of(batch: Batch) -> list[InferenceRequest]:
     """One request object for each request of ``batch``."""
 
 def release(requests: list[InferenceRequest]) -> None:
     """Cut the requests off their batch, whose memory ends with it: a model that kept one gets an error, not a crash."""
 
-def answer(batch: Batch, responses: object) -> str | None:
-    """Answer all requests of ``batch``; returns the text of what is wrong with ``responses``, having answered none."""
+def answer(batch: Batch, requests: list[InferenceRequest], responses: object) -> str | None:
+    """Answer the requests that have no sender.
+
+    Returns the text of what is wrong with ``responses``, having answered none.
+    """
+
+def answer_decoupled(name: str, responses: object) -> str | None:
+    """The text of what is wrong with what ``execute`` of the decoupled model ``name`` returned; None if nothing is."""
+
+def fail_all(batch: Batch, requests: list[InferenceRequest], code: str, message: str) -> None:
+    """Answer every request that is not ended with an error, also those that have a sender."""

@@ -4,7 +4,7 @@
 
 Longer than 400 lines: the classes reach into each other's fields, which Cython allows within one module.
 
-``Tensor``, ``InferenceRequest``, ``InferenceResponse`` and ``TritonError`` as ``model.py`` sees them, and the three
+``Tensor``, ``InferenceRequest``, ``InferenceResponse``, its sender and ``TritonError`` as ``model.py`` sees them, and the
 functions that lead from a batch to requests and back. A request of the server holds nothing but the batch and its
 index: a tensor is fetched when it is asked for. Not here: loading models (``backend``), helpers for users (``utils``).
 """
@@ -17,10 +17,13 @@ import numpy as np
 __all__ = [
     "InferenceRequest",
     "InferenceResponse",
+    "InferenceResponseSender",
     "Tensor",
     "TritonError",
     "TritonModelException",
     "answer",
+    "answer_decoupled",
+    "fail_all",
     "release",
     "requests_of",
 ]
@@ -249,6 +252,8 @@ cdef class InferenceRequest:
     cdef object _preferred_memory
     cdef object _trace
     cdef str _parameters
+    # set once the request is answered by a sender of its own; what it holds was fetched before
+    cdef object _responder
 
     def __init__(
         self, request_id="", correlation_id=0, inputs=(), requested_output_names=(), model_name="", model_version=-1,
@@ -309,16 +314,19 @@ cdef class InferenceRequest:
         return self._request_id if self._live() is None else self._batch.request_id(self._index)
 
     def correlation_id(self):
-        return 0 if self._correlation_id is None else self._correlation_id
+        return self._correlation_id if self._live() is None else self._batch.correlation_id(self._index)
 
     def flags(self):
-        return self._flags
+        return self._flags if self._live() is None else self._batch.flags(self._index)
 
     def set_flags(self, flags):
+        if self._live() is not None:
+            raise TritonModelException("the flags of a request of the server can not be changed")
         self._flags = flags
 
     def timeout(self):
-        return self._timeout
+        """In microseconds; 0 where the client gave none."""
+        return self._timeout if self._live() is None else self._batch.timeout_us(self._index)
 
     def model_name(self):
         return self._model_name or ""
@@ -342,6 +350,8 @@ cdef class InferenceRequest:
         return self._batch.requested_outputs(self._index)
 
     def is_cancelled(self):
+        if self._responder is not None:
+            return self._responder.is_cancelled()
         return False if self._live() is None else self._batch.is_cancelled(self._index)
 
     def set_release_flags(self, flags):
@@ -349,7 +359,26 @@ cdef class InferenceRequest:
             raise TritonModelException("rescheduling a request is not supported: use TRITONSERVER_REQUEST_RELEASE_ALL")
 
     def get_response_sender(self):
-        raise TritonModelException("response senders are not supported: return the responses from execute")
+        """What answers this request, now or later, from any thread; execute then returns nothing for it."""
+        if self._responder is None:
+            if self._live() is None:
+                raise TritonModelException("a request that the model has made itself has no response sender")
+            self._detach()
+        return InferenceResponseSender(self._responder)
+
+    cdef _detach(self):
+        # The batch knows nothing of the request afterwards, and the model may still ask.
+        self.inputs()
+        self._request_id = self.request_id()
+        self._correlation_id = self.correlation_id()
+        self._requested_output_names = self.requested_output_names()
+        self._flags = self.flags()
+        self._timeout = self.timeout()
+        self._parameters = self.parameters()
+        self._responder = self._batch.detach(self._index)
+        self._batch = None
+        if self._tensors is None:
+            self._tensors = {}
 
     def exec(self, decoupled=False):
         raise TritonModelException("a model can not call another model (BLS): this is not supported")
@@ -408,6 +437,58 @@ cdef str _parameter_text(parameters):
     return json.dumps(parameters)
 
 
+cdef class InferenceResponseSender:
+    """Sends the responses to one request. Any thread."""
+
+    cdef object _responder
+    cdef Py_ssize_t _sent
+    cdef bint _closed
+
+    def __init__(self, responder):
+        self._responder = responder
+
+    def send(self, response=None, flags=0):
+        """Send a response; with ``flags`` TRITONSERVER_RESPONSE_COMPLETE_FINAL it is the last (or there is none)."""
+        if flags not in (0, 1):
+            raise TritonModelException("Unable to send response. Unsupported flag provided.")
+        if response is None and flags == 0:
+            raise TritonModelException(
+                "Inference Response object must be provided when the response flags is set to zero."
+            )
+        if response is not None and not isinstance(response, InferenceResponse):
+            raise TritonModelException(f"Expected an 'InferenceResponse' object, found type '{type(response).__name__}'")
+        cdef bint decoupled = self._responder.decoupled
+        if self._closed or (decoupled and self._responder.ended):
+            raise TritonModelException("Unable to send response. Response sender has been closed.")
+        if not decoupled:
+            if response is not None and self._sent:
+                raise TritonModelException(
+                    "Unable to send response. Non-decoupled model cannot send more than one response."
+                )
+            if response is None and not self._sent:
+                raise TritonModelException(
+                    "Unable to send response. Non-decoupled model cannot send complete final before sending a response."
+                )
+        self._closed = flags == 1
+        if response is None:
+            if decoupled:
+                self._responder.end()
+            return
+        self._sent += 1
+        # the one response of a model that is not decoupled ends its request, whether or not it says so
+        _send(self._responder, <InferenceResponse>response, self._closed or not decoupled)
+
+    def is_cancelled(self):
+        return self._responder.is_cancelled()
+
+
+cdef _send(responder, InferenceResponse response, bint final):
+    if response._error is not None:
+        responder.fail(CODE_NAMES[response._error._code], response._error._message, final=final)
+    else:
+        responder.send(_outputs(response), response._parameters, final=final)
+
+
 def requests_of(batch):
     """One request object for each request of ``batch``."""
     cdef Py_ssize_t index
@@ -425,13 +506,13 @@ def release(list requests not None):
     """Cut the requests off their batch, whose memory ends with it: a model that kept one gets an error, not a crash."""
     cdef InferenceRequest request
     for request in requests:
-        request._answered = True
+        request._answered = request._responder is None
         request._batch = None
 
 
-def answer(batch, responses):
-    """Answer all requests of ``batch``; returns the text of what is wrong with ``responses``, having answered none."""
-    cdef Py_ssize_t index, count = len(batch)
+def answer(batch, list requests not None, responses):
+    """Answer the requests that have no sender; returns the text of what is wrong with ``responses``, having answered none."""
+    cdef Py_ssize_t index, count = len(requests)
     if not isinstance(responses, list):
         return f"Expected a list in the execute return, found type '{type(responses)}'."
     if len(<list>responses) != count:
@@ -439,30 +520,63 @@ def answer(batch, responses):
             "Number of InferenceResponse objects do not match the number of InferenceRequest objects. "
             f"InferenceRequest(s) size is:{count}, and InferenceResponse(s) size is:{len(responses)}\n"
         )
-    for entry in <list>responses:
+    for index in range(count):
+        entry = (<list>responses)[index]
+        if entry is None and (<InferenceRequest>requests[index])._responder is not None:
+            continue
         if not isinstance(entry, InferenceResponse):
             return (
                 "Expected an 'InferenceResponse' object in the execute function return list, "
                 f"found type '{type(entry)}'."
             )
     for index in range(count):
-        try:
-            _answer_one(batch, index, <InferenceResponse>(<list>responses)[index])
-        except Exception as error:
-            batch.fail(index, "INTERNAL", f"{type(error).__name__}: {error}")
+        entry = (<list>responses)[index]
+        if entry is not None:
+            _answer_one(batch, index, <InferenceRequest>requests[index], <InferenceResponse>entry)
     return None
 
 
-cdef _answer_one(batch, Py_ssize_t index, InferenceResponse response):
-    cdef Tensor tensor
-    cdef list outputs
-    if response._error is not None:
-        batch.fail(index, CODE_NAMES[response._error._code], response._error._message)
+def answer_decoupled(str name, responses):
+    """The text of what is wrong with what ``execute`` of the decoupled model ``name`` returned; None if nothing is."""
+    if responses is None:
+        return None
+    return (
+        f"Python model '{name}' is using the decoupled mode and the execute function must return None."
+    )
+
+
+def fail_all(batch, list requests not None, str code, str message):
+    """Answer every request that is not ended with an error, also those that have a sender."""
+    cdef Py_ssize_t index
+    cdef InferenceRequest request
+    for index, request in enumerate(requests):
+        if request._responder is not None:
+            request._responder.fail(code, message, final=True)
+        else:
+            batch.fail(index, code, message)
+
+
+cdef _answer_one(batch, Py_ssize_t index, InferenceRequest request, InferenceResponse response):
+    if request._responder is not None:
+        # answered by its sender as well: the first answer counts
+        if not request._responder.ended:
+            _send(request._responder, response, True)
         return
-    outputs = []
+    try:
+        if response._error is not None:
+            batch.fail(index, CODE_NAMES[response._error._code], response._error._message)
+        elif response._parameters is None:
+            batch.respond(index, _outputs(response))
+        else:
+            batch.respond(index, _outputs(response), response._parameters)
+    except Exception as error:
+        batch.fail(index, "INTERNAL", f"{type(error).__name__}: {error}")
+
+
+cdef list _outputs(InferenceResponse response):
+    """(name, datatype, array) of each output."""
+    cdef Tensor tensor
+    cdef list outputs = []
     for tensor in response._outputs:
         outputs.append((tensor._name, tensor._datatype, tensor._array))
-    if response._parameters is None:
-        batch.respond(index, outputs)
-    else:
-        batch.respond(index, outputs, response._parameters)
+    return outputs

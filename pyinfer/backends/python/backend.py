@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loads ``model.py`` and runs its ``TritonPythonModel``, one object for each instance, on the server's threads.
 
-A batch costs one GIL region. Instances of one model share its module, hence its globals. Not here: decoupled models,
-calls between models and ``async def execute``, which are refused when the model is loaded.
+A batch costs one GIL region. Instances of one model share its module, hence its globals. Not here: calls between models
+and ``async def execute``, which are refused when the model is loaded.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyinfer.backends.base import Backend, Instance, InstanceContext, ModelContext
 from pyinfer.backends.paths import lowest_version, model_file, without_paths
-from pyinfer.backends.python._objects import answer, release, requests_of
+from pyinfer.backends.python._objects import answer, answer_decoupled, fail_all, release, requests_of
 from pyinfer.backends.python.autocomplete import COMPLETED_FIELDS, ModelConfig
 from pyinfer.backends.python.imports import ModelImports
 from pyinfer.errors import ConfigError, ModelError
@@ -38,8 +38,6 @@ class PythonBackend(Backend):
 
     def __init__(self, model: ModelContext) -> None:
         super().__init__(model)
-        if model.config.get("model_transaction_policy", {}).get("decoupled"):
-            raise ModelError(f"model '{model.name}' is decoupled, which this version of pyinfer does not support")
         if model.parameter("EXECUTION_ENV_PATH"):
             raise ModelError(
                 f"model '{model.name}': parameter EXECUTION_ENV_PATH needs a process of its own, which this version "
@@ -92,7 +90,8 @@ class PythonBackend(Backend):
         except BaseException as error:
             _log.error("model instance '%s' failed to initialize", instance.name, exc_info=error)
             raise ModelError(f"model instance '{instance.name}': {_told(error, model.directory)}") from error
-        return _PythonInstance(made, instance.name, model.directory)
+        decoupled = bool(model.config.get("model_transaction_policy", {}).get("decoupled"))
+        return _PythonInstance(made, instance.name, model, decoupled=decoupled)
 
     def close(self) -> None:
         self._imports.close()
@@ -101,26 +100,30 @@ class PythonBackend(Backend):
 class _PythonInstance:
     """Runs one ``TritonPythonModel`` object."""
 
-    def __init__(self, model: Any, name: str, directory: Path) -> None:
-        self._model = model
-        self._execute: Callable[[list[Any]], object] = model.execute
+    def __init__(self, made: Any, name: str, model: ModelContext, *, decoupled: bool) -> None:
+        self._model = made
+        self._execute: Callable[[list[Any]], object] = made.execute
         self._name = name
-        self._directory = directory
+        self._model_name = model.name
+        self._directory = model.directory
+        self._decoupled = decoupled
 
     def execute(self, batch: Batch) -> None:
         requests = requests_of(batch)
         try:
             # The model gets a list of its own: it may empty it, and the requests must still be cut off at the end.
-            fault = answer(batch, self._execute(requests.copy()))
+            returned = self._execute(requests.copy())
+            if self._decoupled:
+                fault = answer_decoupled(self._model_name, returned)
+            else:
+                fault = answer(batch, requests, returned)
         except BaseException as error:  # sys.exit() in a model must not end the instance
             _log.error("model instance '%s' failed to execute", self._name, exc_info=error)
             fault = _told(error, self._directory)
-        finally:
-            release(requests)
         if fault is not None:
             text = f"Failed to process the request(s) for model instance '{self._name}', message: {fault}"
-            for index in range(len(batch)):
-                batch.fail(index, "INTERNAL", text)
+            fail_all(batch, requests, "INTERNAL", text)
+        release(requests)
 
     def close(self) -> None:
         if hasattr(self._model, "finalize"):

@@ -19,6 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 from pyinfer.backends.python._objects import (
     InferenceRequest,
     InferenceResponse,
+    InferenceResponseSender,
     Tensor,
     TritonError,
     TritonModelException,
@@ -36,6 +37,7 @@ __all__ = [
     "TRITON_STRING_TO_NUMPY",
     "InferenceRequest",
     "InferenceResponse",
+    "InferenceResponseSender",
     "InferenceTrace",
     "Logger",
     "ModelConfig",
@@ -65,7 +67,6 @@ TRITONSERVER_MEMORY_GPU = 2
 
 _NOT_OFFERED = frozenset(
     (
-        "InferenceResponseSender",
         "Metric",
         "MetricFamily",
         "ResponseIterator",

@@ -26,12 +26,19 @@ class FakeBatch:
     """Requests given as one dict of arrays each; the first dimension is the batch's. uint16 stands for BF16."""
 
     def __init__(
-        self, *requests: Mapping[str, NDArray[Any]], outputs: Sequence[str] = (), parameters: Any = None
+        self,
+        *requests: Mapping[str, NDArray[Any]],
+        outputs: Sequence[str] = (),
+        parameters: Any = None,
+        decoupled: bool = False,
     ) -> None:
         self._requests = [dict(request) for request in requests]
         self._outputs = list(outputs)
         self._parameters = parameters or {}
+        self._decoupled = decoupled
         self.answers: dict[int, Any] = {}
+        #: of the requests that were detached
+        self.responders: dict[int, FakeResponder] = {}
 
     def __len__(self) -> int:
         return len(self._requests)
@@ -60,8 +67,21 @@ class FakeBatch:
     def parameters(self, index: int) -> dict[str, Any]:
         return dict(self._parameters)
 
+    def correlation_id(self, index: int) -> int | str:
+        return 7
+
+    def flags(self, index: int) -> int:
+        return 1
+
+    def timeout_us(self, index: int) -> int:
+        return 90
+
     def is_cancelled(self, index: int) -> bool:
         return False
+
+    def detach(self, index: int) -> FakeResponder:
+        self.responders[index] = FakeResponder(decoupled=self._decoupled)
+        return self.responders[index]
 
     def respond_packed(self, outputs: Mapping[str, NDArray[Any]]) -> None:
         start = 0
@@ -84,6 +104,34 @@ class FakeBatch:
         if isinstance(answer, dict):
             answer = {name: (datatype, _sent(array)) for name, (datatype, array) in answer.items()}
         self.answers[index] = answer
+
+
+class FakeResponder:
+    """One detached request: what was sent, as (outputs or (code, message), final); an end alone is (None, True)."""
+
+    def __init__(self, *, decoupled: bool) -> None:
+        self.decoupled = decoupled
+        self.ended = False
+        self.sent: list[tuple[Any, bool]] = []
+
+    def send(self, outputs: Sequence[tuple[str, str, NDArray[Any]]], parameters: Any = None, *, final: bool) -> bool:
+        return self._take({name: array.tolist() for name, _, array in outputs}, final)
+
+    def fail(self, code: str, message: str, *, final: bool) -> bool:
+        return self._take((code, message), final)
+
+    def end(self) -> bool:
+        return self._take(None, True)
+
+    def is_cancelled(self) -> bool:
+        return self.ended
+
+    def _take(self, response: Any, final: bool) -> bool:
+        if self.ended:
+            return False
+        self.ended = final
+        self.sent.append((response, final))
+        return True
 
 
 def _sent(array: NDArray[Any]) -> NDArray[Any]:

@@ -124,11 +124,12 @@ def test_what_is_not_offered_says_so() -> None:
     for refused in (
         request.exec,
         request.async_exec,
-        request.get_response_sender,
         lambda: request.set_release_flags(pb_utils.TRITONSERVER_REQUEST_RELEASE_RESCHEDULE),
     ):
         with pytest.raises(pb_utils.TritonModelException, match="not supported"):
             refused()
+    with pytest.raises(pb_utils.TritonModelException, match="made itself"):
+        request.get_response_sender()
     with pytest.raises(AttributeError, match="load_model is not offered by this version of pyinfer"):
         _ = pb_utils.load_model
     assert not hasattr(pb_utils, "no_such_name")

@@ -93,7 +93,7 @@ def test_request_shows_what_came(load: Load) -> None:
             (request,) = requests
             texts = [request.request_id(), request.parameters(), ",".join(request.requested_output_names()),
                      ",".join(t.name() for t in request.inputs()), str(request.correlation_id()),
-                     str(request.is_cancelled())]
+                     str(request.flags()), str(request.timeout()), str(request.is_cancelled())]
             out = pb_utils.Tensor("B", __import__("numpy").array(texts, dtype=object))
             return [pb_utils.InferenceResponse([out], parameters={"n": 1})]
         """
@@ -102,7 +102,7 @@ def test_request_shows_what_came(load: Load) -> None:
     load(source).execute(batch)
     datatype, array = batch.answers[0]["B"]
     assert datatype == "BYTES"
-    assert array.tolist() == [b"id0", b'{"k": 2}', b"B", b"A", b"0", b"False"]
+    assert array.tolist() == [b"id0", b'{"k": 2}', b"B", b"A", b"7", b"1", b"90", b"False"]
     assert batch.response_parameters == {"n": 1}
 
 
@@ -244,7 +244,6 @@ def test_lifecycle_and_arguments(load: Load, tmp_path: Path) -> None:
             {},
             "model instance 'm_0': ZeroDivisionError: division by zero",
         ),
-        ("", {"model_transaction_policy": {"decoupled": True}}, "is decoupled, which this version"),
         ("", {"parameters": {"EXECUTION_ENV_PATH": {"string_value": "x"}}}, "EXECUTION_ENV_PATH"),
         ("", {"default_model_filename": "other.py"}, "model 'm' has no file m/1/other.py"),
     ],

@@ -20,7 +20,6 @@ def _normal(text, **keywords):
 UNSUPPORTED = [
     ("sequence_batching {}", ["sequence_batching"]),
     ("ensemble_scheduling {}", ["ensemble_scheduling"]),
-    ("model_transaction_policy { decoupled: true }", ["model_transaction_policy.decoupled"]),
     ("response_cache { enable: true }", ["response_cache.enable"]),
     ("model_repository_agents { agents { name: 'a' } }", ["model_repository_agents.agents"]),
     ("model_operations { op_library_filename: 'a.so' }", ["model_operations.op_library_filename"]),
