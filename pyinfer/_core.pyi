@@ -26,6 +26,7 @@ __all__ = [
     "ModelSpec",
     "ParseJob",
     "Responder",
+    "SequenceOptions",
     "TensorSpec",
     "build_info",
     "deserialize_bytes",
@@ -59,6 +60,25 @@ class TensorSpec:
     def dims(self) -> list[int]: ...
 
 @final
+class SequenceOptions:
+    """How requests that belong to sequences are queued. Immutable. GIL: held.
+
+    ``strategy`` is ``direct`` or ``oldest``; ``slots`` are those of each instance; a sequence without a request for
+    ``max_idle_us`` loses its slot. ``controls`` are (kind, tensor name, datatype, false element, true element) of kind
+    START, READY, END or CORRID; the elements of the last are empty. Raises ValueError for what does not fit.
+    """
+
+    def __init__(
+        self,
+        *,
+        strategy: str,
+        slots: int,
+        max_idle_us: int,
+        minimum_slot_utilization: float = 0.0,
+        controls: Sequence[tuple[str, str, str, bytes, bytes]] = (),
+    ) -> None: ...
+
+@final
 class ModelSpec:
     """What the core must know of a model version: its tensors and how its requests are queued. Immutable. GIL: held.
 
@@ -80,6 +100,7 @@ class ModelSpec:
         max_queue_delay_us: int = 0,
         max_queue_size: int = 0,
         decoupled: bool = False,
+        sequence: SequenceOptions | None = None,
     ) -> None: ...
     @property
     def name(self) -> str: ...

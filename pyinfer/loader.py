@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pyinfer._core import ModelSpec, TensorSpec
+import numpy as np
+
+from pyinfer._core import ModelSpec, SequenceOptions, TensorSpec
 from pyinfer.backends.base import Backend, InstanceContext, ModelContext
 from pyinfer.backends.find import find_backend
 from pyinfer.config.complete import complete, version_files
@@ -233,27 +235,65 @@ class _InstanceThread(threading.Thread):
 def model_spec(config: Mapping[str, Any], version: int) -> ModelSpec:
     """What the core must know of a normalized configuration. Raises ValueError where the core refuses a value."""
     batcher = config.get("dynamic_batching")
-    settings = batcher or {}
+    sequences = config.get("sequence_batching")
+    # the batches of strategy oldest are formed as those of the dynamic batcher
+    settings = batcher or (sequences or {}).get("oldest") or (sequences or {}).get("direct") or {}
     return ModelSpec(
         name=config["name"],
         version=version,
         inputs=[_tensor_spec(tensor) for tensor in config["input"]],
         outputs=[_tensor_spec(tensor) for tensor in config["output"]],
         max_batch_size=config["max_batch_size"],
-        dynamic_batching=batcher is not None,
+        dynamic_batching=batcher is not None or sequences is not None,
         preferred_batch_sizes=settings.get("preferred_batch_size", ()),
         max_queue_delay_us=settings.get("max_queue_delay_microseconds", 0),
         max_queue_size=settings.get("default_queue_policy", {}).get("max_queue_size", 0),
         decoupled=config.get("model_transaction_policy", {}).get("decoupled", False),
+        sequence=None if sequences is None else _sequence_options(sequences, config["max_batch_size"]),
     )
 
 
+#: how a control tells false and true: field of the configuration, data type, numpy type of its elements
+_FALSE_TRUE = (
+    ("int32_false_true", "INT32", "<i4"),
+    ("fp32_false_true", "FP32", "<f4"),
+    ("bool_false_true", "BOOL", "?"),
+)
+
+
+def _sequence_options(batcher: Mapping[str, Any], max_batch_size: int) -> SequenceOptions:
+    oldest = batcher.get("oldest")
+    return SequenceOptions(
+        strategy="direct" if oldest is None else "oldest",
+        slots=max(1, max_batch_size if oldest is None else oldest["max_candidate_sequences"]),
+        max_idle_us=batcher["max_sequence_idle_microseconds"],
+        minimum_slot_utilization=batcher.get("direct", {}).get("minimum_slot_utilization", 0.0),
+        controls=[_control(one["name"], control) for one in batcher["control_input"] for control in one["control"]],
+    )
+
+
+def _control(name: str, control: Mapping[str, Any]) -> tuple[str, str, str, bytes, bytes]:
+    kind = control["kind"].removeprefix("CONTROL_SEQUENCE_")
+    if kind == "CORRID":
+        return kind, name, _datatype(control["data_type"]), b"", b""
+    for field_name, datatype, numpy_type in _FALSE_TRUE:
+        values = control[field_name]
+        if values:
+            no, yes = np.array(values, numpy_type)
+            return kind, name, datatype, no.tobytes(), yes.tobytes()
+    raise ConfigError(f"control tensor '{name}' does not say what stands for false and true")
+
+
+def _datatype(of_config: str) -> str:
+    name = of_config.removeprefix("TYPE_")
+    return "BYTES" if name == "STRING" else name
+
+
 def _tensor_spec(tensor: Mapping[str, Any]) -> TensorSpec:
-    datatype = tensor["data_type"].removeprefix("TYPE_")
     reshape = tensor.get("reshape")
     return TensorSpec(
         tensor["name"],
-        "BYTES" if datatype == "STRING" else datatype,
+        _datatype(tensor["data_type"]),
         tensor["dims"],
         reshape=None if reshape is None else reshape["shape"],
         optional=tensor.get("optional", False),

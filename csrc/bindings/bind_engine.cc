@@ -17,6 +17,7 @@ namespace {
 struct InstanceHandle {
   std::shared_ptr<Model> model;
   std::string name;
+  size_t number;
 };
 
 // The current exception of the executor as an answer. An exception may name a code by an attribute `code`.
@@ -48,9 +49,10 @@ void ExecuteWithGil(BatchHandle& handle, const py::object& batch, const py::func
 
 void RunInstance(InstanceHandle& instance, const py::function& execute) {
   const std::shared_ptr<Model> model = instance.model;
+  const size_t number = instance.number;
   ReleaseGil release;
   for (;;) {
-    Batch batch = model->NextBatch();
+    Batch batch = model->NextBatch(number);
     if (batch.empty()) return;
     auto handle = std::make_shared<BatchHandle>(std::move(batch));
     {
@@ -62,7 +64,7 @@ void RunInstance(InstanceHandle& instance, const py::function& execute) {
 }
 
 py::object PollInstance(InstanceHandle& instance) {
-  Batch batch = instance.model->TakeNow();
+  Batch batch = instance.model->TakeNow(instance.number);
   if (batch.empty()) return py::none();
   return py::cast(std::make_shared<BatchHandle>(std::move(batch)));
 }
@@ -135,7 +137,9 @@ void BindModel(py::module_& module) {
       .def_property_readonly("version", [](const ModelHandle& handle) { return handle.model()->spec()->version; })
       .def(
           "add_instance",
-          [](const ModelHandle& handle, std::string name) { return InstanceHandle{handle.model(), std::move(name)}; },
+          [](const ModelHandle& handle, std::string name) {
+            return InstanceHandle{handle.model(), std::move(name), handle.model()->AddInstance()};
+          },
           py::arg("name"))
       .def(
           "start_native",
@@ -168,7 +172,7 @@ void BindModel(py::module_& module) {
       .def("run", &RunInstance, py::arg("execute"))
       .def("poll", &PollInstance)
       .def("wake_at_ns", [](const InstanceHandle& instance) -> std::optional<TimeNs> {
-        const TimeNs ripe = instance.model->RipeAt(instance.model->clock().Now());
+        const TimeNs ripe = instance.model->RipeAt(instance.number, instance.model->clock().Now());
         return ripe < 0 ? std::nullopt : std::optional<TimeNs>(ripe);
       });
 }

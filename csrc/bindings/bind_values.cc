@@ -7,7 +7,9 @@
 #include <zlib.h>
 
 #include <algorithm>
+#include <map>
 #include <optional>
+#include <tuple>
 
 #include "base/clock.h"
 #include "bindings/register.h"
@@ -18,6 +20,9 @@ namespace py = pybind11;
 
 namespace pyinfer {
 namespace {
+
+// Sums of it and a time of the clock do not overflow.
+constexpr int64_t kLongestTimeUs = INT64_MAX / 4000;
 
 void CheckDims(const std::string& name, const Shape& dims) {
   if (std::any_of(dims.begin(), dims.end(), [](int64_t dim) { return dim < -1; })) {
@@ -39,14 +44,13 @@ TensorSpec MakeTensorSpec(std::string name, const std::string& datatype, Shape d
 ModelSpec MakeModelSpec(std::string name, int64_t version, std::vector<TensorSpec> inputs,
                         std::vector<TensorSpec> outputs, int64_t max_batch_size, bool dynamic_batching,
                         std::vector<int64_t> preferred, int64_t max_queue_delay_us, size_t max_queue_size,
-                        bool decoupled) {
+                        bool decoupled, std::optional<SequenceOptions> sequence) {
   if (version < 0) throw py::value_error("version must not be negative, got " + std::to_string(version));
   if (max_batch_size < 0) {
     throw py::value_error("max_batch_size must not be negative, got " + std::to_string(max_batch_size));
   }
-  constexpr int64_t kLongestDelayUs = INT64_MAX / 4000;
-  if (max_queue_delay_us < 0 || max_queue_delay_us > kLongestDelayUs) {
-    throw py::value_error("max_queue_delay_us must be in [0, " + std::to_string(kLongestDelayUs) + "], got " +
+  if (max_queue_delay_us < 0 || max_queue_delay_us > kLongestTimeUs) {
+    throw py::value_error("max_queue_delay_us must be in [0, " + std::to_string(kLongestTimeUs) + "], got " +
                           std::to_string(max_queue_delay_us));
   }
   std::sort(preferred.begin(), preferred.end());
@@ -61,7 +65,61 @@ ModelSpec MakeModelSpec(std::string name, int64_t version, std::vector<TensorSpe
                    max_queue_delay_us * 1000};
   spec.max_queue_size = max_queue_size;
   spec.decoupled = decoupled;
+  spec.sequence = std::move(sequence);
   return spec;
+}
+
+using ControlTuple = std::tuple<std::string, std::string, std::string, py::bytes, py::bytes>;
+
+SequenceControl MakeControl(const ControlTuple& given) {
+  static const std::map<std::string, SequenceControl::Kind> kKinds = {
+      {"START", SequenceControl::Kind::kStart},
+      {"READY", SequenceControl::Kind::kReady},
+      {"END", SequenceControl::Kind::kEnd},
+      {"CORRID", SequenceControl::Kind::kCorrelationId},
+  };
+  const auto& [kind, name, datatype, no, yes] = given;
+  const auto found = kKinds.find(kind);
+  if (found == kKinds.end()) throw py::value_error("control '" + name + "': unknown kind '" + kind + "'");
+  SequenceControl control;
+  control.kind = found->second;
+  control.name = name;
+  control.dtype = ParseDType(datatype);
+  const auto size = DTypeSize(control.dtype);
+  const auto element = [&](const py::bytes& bytes) {
+    const auto view = static_cast<std::string_view>(bytes);
+    if (view.size() != size)
+      throw py::value_error("control '" + name + "': an element of " + datatype + " is expected");
+    return Slice::Copy(view.data(), view.size());
+  };
+  if (control.kind == SequenceControl::Kind::kCorrelationId) {
+    if (size == 0 && control.dtype != DType::kBytes) {
+      throw py::value_error("control '" + name + "': unknown datatype '" + datatype + "'");
+    }
+    return control;
+  }
+  control.no = element(no);
+  control.yes = element(yes);
+  return control;
+}
+
+SequenceOptions MakeSequenceOptions(const std::string& strategy, size_t slots, int64_t max_idle_us,
+                                    double minimum_slot_utilization, const std::vector<ControlTuple>& controls) {
+  if (strategy != "direct" && strategy != "oldest") {
+    throw py::value_error("strategy must be 'direct' or 'oldest', got '" + strategy + "'");
+  }
+  constexpr size_t kMostSlots = 1 << 20;
+  if (slots < 1 || slots > kMostSlots) throw py::value_error("slots must be in [1, 1048576]");
+  if (max_idle_us < 1 || max_idle_us > kLongestTimeUs) {
+    throw py::value_error("max_idle_us must be in [1, " + std::to_string(kLongestTimeUs) + "]");
+  }
+  SequenceOptions options;
+  options.strategy = strategy == "direct" ? SequenceOptions::Strategy::kDirect : SequenceOptions::Strategy::kOldest;
+  options.slots = slots;
+  options.max_idle_ns = max_idle_us * 1000;
+  options.minimum_slot_utilization = minimum_slot_utilization;
+  for (const ControlTuple& control : controls) options.controls.push_back(MakeControl(control));
+  return options;
 }
 
 py::dict BuildInfo() {
@@ -98,11 +156,15 @@ void BindValues(py::module_& module) {
       .def_property_readonly("datatype", [](const TensorSpec& spec) { return std::string(DTypeName(spec.dtype)); })
       .def_readonly("dims", &TensorSpec::dims);
 
+  py::class_<SequenceOptions>(module, "SequenceOptions", py::is_final())
+      .def(py::init(&MakeSequenceOptions), py::kw_only(), py::arg("strategy"), py::arg("slots"), py::arg("max_idle_us"),
+           py::arg("minimum_slot_utilization") = 0.0, py::arg("controls") = std::vector<ControlTuple>());
+
   py::class_<ModelSpec>(module, "ModelSpec", py::is_final())
       .def(py::init(&MakeModelSpec), py::kw_only(), py::arg("name"), py::arg("version"), py::arg("inputs"),
            py::arg("outputs"), py::arg("max_batch_size") = 0, py::arg("dynamic_batching") = false,
            py::arg("preferred_batch_sizes") = std::vector<int64_t>(), py::arg("max_queue_delay_us") = 0,
-           py::arg("max_queue_size") = 0, py::arg("decoupled") = false)
+           py::arg("max_queue_size") = 0, py::arg("decoupled") = false, py::arg("sequence") = std::nullopt)
       .def_readonly("name", &ModelSpec::name)
       .def_readonly("version", &ModelSpec::version);
 

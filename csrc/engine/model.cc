@@ -7,12 +7,12 @@ namespace pyinfer {
 
 std::shared_ptr<Model> Model::Create(ModelSpec spec, std::shared_ptr<const Clock> clock) {
   std::shared_ptr<Model> model(new Model(std::move(spec), std::move(clock)));
-  model->source_.set_observer(model);
+  model->source_ = MakeBatchSource(model->spec_, *model->clock_, model);
   return model;
 }
 
 Model::Model(ModelSpec spec, std::shared_ptr<const Clock> clock)
-    : spec_(std::make_shared<const ModelSpec>(std::move(spec))), clock_(std::move(clock)), source_(spec_, *clock_) {}
+    : spec_(std::make_shared<const ModelSpec>(std::move(spec))), clock_(std::move(clock)) {}
 
 Model::~Model() { Stop(); }
 
@@ -21,12 +21,12 @@ void Model::Push(RequestPtr request) {
   in_flight_.fetch_add(1, std::memory_order_acq_rel);
   request->observer = shared_from_this();
   request->timeline.queued = clock_->Now();
-  source_.Push(std::move(request));
+  source_->Push(std::move(request));
 }
 
 void Model::Dispatch() {
   if (quick_) RunQuick();
-  source_.Wake();
+  source_->Wake();
 }
 
 void Model::RunQuick() {
@@ -34,15 +34,15 @@ void Model::RunQuick() {
   std::unique_lock<std::mutex> running(instance.running, std::try_to_lock);
   if (!running.owns_lock()) return;
   for (;;) {
-    Batch batch = source_.Take(clock_->Now());
+    Batch batch = source_->Take(instance.number, clock_->Now());
     if (batch.empty()) return;
     instance.executor->Execute(batch);
   }
 }
 
-Batch Model::NextBatch() {
-  while (source_.Wait()) {
-    Batch batch = source_.Take(clock_->Now());
+Batch Model::NextBatch(size_t instance) {
+  while (source_->Wait(instance)) {
+    Batch batch = source_->Take(instance, clock_->Now());
     if (!batch.empty()) return batch;
   }
   return Batch();
@@ -59,14 +59,16 @@ Status Model::StartNative(const std::string& kind, const ExecutorParameters& par
     StatusOr<std::unique_ptr<Executor>> executor = MakeExecutor(kind, parameters, *spec_);
     if (!executor.ok()) return executor.status();
     auto instance = std::make_unique<NativeInstance>();
+    instance->number = AddInstance();
     instance->executor = std::move(executor).value();
     native_.push_back(std::move(instance));
   }
-  quick_ = !native_.empty() && native_.front()->executor->quick();
+  // A sequence has its place at one instance, which only the instance's own thread looks after.
+  quick_ = !native_.empty() && native_.front()->executor->quick() && !spec_->sequence;
   for (auto& instance : native_) {
     instance->thread = std::thread([this, &instance = *instance] {
       for (;;) {
-        Batch batch = NextBatch();
+        Batch batch = NextBatch(instance.number);
         if (batch.empty()) return;
         Execute(instance, std::move(batch));
       }
@@ -76,7 +78,7 @@ Status Model::StartNative(const std::string& kind, const ExecutorParameters& par
 }
 
 bool Model::Drain(std::chrono::nanoseconds timeout) {
-  source_.Close();
+  source_->Close();
   draining_.store(true);
   std::unique_lock<std::mutex> lock(drained_mutex_);
   return drained_.wait_for(lock, timeout, [this] { return in_flight() == 0; });
@@ -84,7 +86,7 @@ bool Model::Drain(std::chrono::nanoseconds timeout) {
 
 void Model::Stop() {
   std::lock_guard<std::mutex> lock(stop_mutex_);
-  source_.FailAll(Status::Unavailable("the model '" + spec_->name + "' is being unloaded"));
+  source_->FailAll(Status::Unavailable("the model '" + spec_->name + "' is being unloaded"));
   for (auto& instance : native_) {
     if (instance->thread.joinable()) instance->thread.join();
   }

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "engine/statistics.h"
-#include "sched/dynamic_source.h"
+#include "sched/batch_source.h"
 #include "sched/executor.h"
 
 namespace pyinfer {
@@ -33,13 +33,15 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
 
   // Gets what was pushed going: runs it here where the executor is quick and free, or wakes an instance.
   void Dispatch();
-  void Reap() { source_.Reap(); }
+  void Reap() { source_->Reap(); }
 
+  // One more instance that will call NextBatch; its number.
+  size_t AddInstance() { return source_->AddInstance(); }
   // Blocks until there is a batch; an empty one once the model is stopped. For the thread of an instance.
-  Batch NextBatch();
+  Batch NextBatch(size_t instance);
   // The batch that is ripe now, possibly none.
-  Batch TakeNow() { return source_.Take(clock_->Now()); }
-  TimeNs RipeAt(TimeNs now) const { return source_.RipeAt(now); }
+  Batch TakeNow(size_t instance) { return source_->Take(instance, clock_->Now()); }
+  TimeNs RipeAt(size_t instance, TimeNs now) const { return source_->RipeAt(instance, now); }
 
   // Starts a thread for each name, pulling batches into `executor`, which they share one batch at a time.
   Status StartNative(const std::string& kind, const ExecutorParameters& parameters,
@@ -50,7 +52,7 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   // Answers what is queued with UNAVAILABLE, ends NextBatch() for all, joins the core's threads. Idempotent.
   void Stop();
 
-  size_t pending() const { return source_.size(); }
+  size_t pending() const { return source_->size(); }
   size_t in_flight() const { return in_flight_.load(std::memory_order_acquire); }
   ModelStatistics Statistics() const { return statistics_.Snapshot(); }
 
@@ -61,6 +63,7 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
  private:
   // An executor and the lock that makes it run one batch at a time.
   struct NativeInstance {
+    size_t number = 0;
     std::unique_ptr<Executor> executor;
     std::mutex running;
     std::thread thread;
@@ -72,7 +75,7 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
 
   const std::shared_ptr<const ModelSpec> spec_;
   const std::shared_ptr<const Clock> clock_;
-  DynamicSource source_;
+  std::unique_ptr<BatchSource> source_;  // set once, by Create
   StatisticsCollector statistics_;
 
   std::vector<std::unique_ptr<NativeInstance>> native_;  // written before the model is published

@@ -33,6 +33,31 @@ struct BatchOptions {
   int64_t max_queue_delay_ns = 0;
 };
 
+// A tensor that tells the model about the sequence a request belongs to: one element, BYTES only for the correlation
+// id.
+struct SequenceControl {
+  enum class Kind { kStart, kReady, kEnd, kCorrelationId };
+
+  Kind kind = Kind::kStart;
+  std::string name;
+  DType dtype = DType::kInvalid;
+  // The element that says false, and the one that says true; not for the correlation id.
+  Slice no, yes;
+};
+
+// How requests that belong to sequences find their places; see sched/sequence_source.h.
+struct SequenceOptions {
+  enum class Strategy { kDirect, kOldest };
+
+  Strategy strategy = Strategy::kDirect;
+  int64_t max_idle_ns = 0;
+  // Of each instance: max_batch_size where the strategy is direct, max_candidate_sequences where it is oldest.
+  size_t slots = 1;
+  // Direct: the share of the slots that must have a request, or the oldest of them have waited max_queue_delay.
+  double minimum_slot_utilization = 0;
+  std::vector<SequenceControl> controls;
+};
+
 struct ModelSpec {
   std::string name;
   int64_t version = 0;
@@ -42,6 +67,7 @@ struct ModelSpec {
   BatchOptions batching;
   size_t max_queue_size = 0;  // 0: unlimited
   bool decoupled = false;     // a request may have no response, or several
+  std::optional<SequenceOptions> sequence;
 
   const TensorSpec* FindInput(std::string_view input) const { return Find(inputs, input); }
   const TensorSpec* FindOutput(std::string_view output) const { return Find(outputs, output); }

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // batch_source.h - where an instance gets its next batch.
 //
-// A BatchSource holds the requests of one model version until its policy calls them ripe. It owns every request between
-// Push() and Take(). All methods may be called from any thread; none blocks except Wait().
-// No sink is called with its lock held.
+// An instance is a number that AddInstance gave out: a source may keep things for one instance that others must not
+// take. A BatchSource holds the requests of one model version until its policy calls them ripe. It owns every request
+// between Push() and Take(). All methods may be called from any thread; none blocks except Wait(). No sink is called
+// with its lock held.
 #pragma once
 
 #include <cstddef>
+#include <memory>
 
 #include "base/clock.h"
 #include "base/status.h"
@@ -19,22 +21,25 @@ class BatchSource {
  public:
   virtual ~BatchSource() = default;
 
-  // Takes ownership. A refused request (queue full, closed) is answered through its own sink before this returns false.
-  // Wakes nobody: Wake() does, once for a burst.
+  // The number of one more instance: 0, 1, ...
+  virtual size_t AddInstance() = 0;
+
+  // Takes ownership. A refused request (queue full, closed, no part of a sequence) is answered through its own sink
+  // before this returns false. Wakes nobody: Wake() does, once for a burst.
   virtual bool Push(RequestPtr request) = 0;
 
   // Wakes an instance where there is something to look at. Returns false where the queue is empty.
   virtual bool Wake() = 0;
 
-  // Blocks until a batch may be ripe (a hint: another instance may be first); false once closed and empty.
-  virtual bool Wait() = 0;
+  // Blocks until a batch may be ripe for `instance` (a hint: another one may be first); false once closed and empty.
+  virtual bool Wait(size_t instance) = 0;
 
-  // Removes the batch that is ripe at `now`, possibly none.
+  // Removes the batch that is ripe for `instance` at `now`, possibly none.
   // Cancelled requests found on the way are answered, not returned.
-  virtual Batch Take(TimeNs now) = 0;
+  virtual Batch Take(size_t instance, TimeNs now) = 0;
 
   // When Take will return a batch if nothing more is pushed: `now` if it would do so at once, -1 if never.
-  virtual TimeNs RipeAt(TimeNs now) const = 0;
+  virtual TimeNs RipeAt(size_t instance, TimeNs now) const = 0;
 
   // Answers and removes the cancelled ones.
   virtual void Reap() = 0;
@@ -48,5 +53,10 @@ class BatchSource {
   // Requests waiting.
   virtual size_t size() const = 0;
 };
+
+// The source that `model` is configured for. `observer` is told of the executions of the batches taken from it, `clock`
+// must outlive it and its batches.
+std::unique_ptr<BatchSource> MakeBatchSource(std::shared_ptr<const ModelSpec> model, const Clock& clock,
+                                             std::weak_ptr<ExecutionObserver> observer);
 
 }  // namespace pyinfer

@@ -6,40 +6,20 @@
 #include <iterator>
 #include <utility>
 
+#include "sched/queued.h"
+
 namespace pyinfer {
-namespace {
 
-// May these run in one batch? Same inputs, and the same shape but for the batch dimension.
-bool SameShapes(const Request& a, const Request& b) {
-  if (a.inputs.size() != b.inputs.size()) return false;
-  for (size_t i = 0; i < a.inputs.size(); ++i) {
-    const Tensor& left = a.inputs[i];
-    const Tensor& right = b.inputs[i];
-    if (left.name != right.name || left.shape.size() != right.shape.size()) return false;
-    if (!std::equal(left.shape.begin() + 1, left.shape.end(), right.shape.begin() + 1)) return false;
-  }
-  return true;
-}
-
-void AnswerCancelled(std::vector<RequestPtr>& requests) {
-  for (RequestPtr& request : requests) request->Fail(FailureReason::kCancelled, Status::Cancelled());
-}
-
-Status Stopping() {
-  return Status::Unavailable("Server is stopping, scheduler for model has stopped accepting new inference requests");
-}
-
-}  // namespace
-
-DynamicSource::DynamicSource(std::shared_ptr<const ModelSpec> model, const Clock& clock)
-    : model_(std::move(model)), clock_(clock) {}
+DynamicSource::DynamicSource(std::shared_ptr<const ModelSpec> model, const Clock& clock,
+                             std::weak_ptr<ExecutionObserver> observer)
+    : model_(std::move(model)), clock_(clock), observer_(std::move(observer)) {}
 
 bool DynamicSource::Push(RequestPtr request) {
   Status refusal;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     if (closed_) {
-      refusal = Stopping();
+      refusal = StoppingStatus();
     } else if (model_->max_queue_size != 0 && queue_.size() >= model_->max_queue_size) {
       refusal = Status::Unavailable("Exceeds maximum queue size");
     } else {
@@ -62,7 +42,7 @@ bool DynamicSource::Wake() {
   return true;
 }
 
-bool DynamicSource::Wait() {
+bool DynamicSource::Wait(size_t) {
   std::unique_lock<std::mutex> lock(mutex_);
   for (;;) {
     const Decision decision = DecideLocked(ViewLocked(), clock_.Now());
@@ -116,7 +96,7 @@ bool DynamicSource::RemoveCancelledLocked(size_t count, std::vector<RequestPtr>&
   return true;
 }
 
-Batch DynamicSource::Take(TimeNs now) {
+Batch DynamicSource::Take(size_t, TimeNs now) {
   std::vector<RequestPtr> taken;
   std::vector<RequestPtr> cancelled;
   bool more = false;
@@ -140,7 +120,7 @@ Batch DynamicSource::Take(TimeNs now) {
   return Batch(std::move(taken), model_, observer_.lock(), clock_, now);
 }
 
-TimeNs DynamicSource::RipeAt(TimeNs now) const {
+TimeNs DynamicSource::RipeAt(size_t, TimeNs now) const {
   std::lock_guard<std::mutex> lock(mutex_);
   const Decision decision = DecideLocked(ViewLocked(), now);
   switch (decision.kind) {

@@ -15,17 +15,15 @@ namespace pyinfer {
 
 class DynamicSource final : public BatchSource {
  public:
-  // `clock` must outlive this and its batches.
-  DynamicSource(std::shared_ptr<const ModelSpec> model, const Clock& clock);
+  // See MakeBatchSource.
+  DynamicSource(std::shared_ptr<const ModelSpec> model, const Clock& clock, std::weak_ptr<ExecutionObserver> observer);
 
-  // Told of the executions of the batches taken from here. To be set before the first Take().
-  void set_observer(std::weak_ptr<ExecutionObserver> observer) { observer_ = std::move(observer); }
-
+  size_t AddInstance() override { return 0; }  // all take from one queue
   bool Push(RequestPtr request) override;
   bool Wake() override;
-  bool Wait() override;
-  Batch Take(TimeNs now) override;
-  TimeNs RipeAt(TimeNs now) const override;
+  bool Wait(size_t) override;
+  Batch Take(size_t, TimeNs now) override;
+  TimeNs RipeAt(size_t, TimeNs now) const override;
   void Reap() override;
   void Close() override;
   void FailAll(const Status& status) override;
@@ -39,7 +37,7 @@ class DynamicSource final : public BatchSource {
 
   const std::shared_ptr<const ModelSpec> model_;
   const Clock& clock_;
-  std::weak_ptr<ExecutionObserver> observer_;
+  const std::weak_ptr<ExecutionObserver> observer_;
 
   mutable std::mutex mutex_;
   std::condition_variable ripe_;

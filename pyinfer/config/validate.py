@@ -129,7 +129,8 @@ def _paths(config: Mapping[str, Any]) -> Iterator[Fault]:
 
 def unsupported(config: Mapping[str, Any]) -> list[str]:
     """The fields of a normalized configuration whose meaning this version does not implement, by path."""
-    found = [name for name in ("sequence_batching", "ensemble_scheduling") if name in config]
+    found = ["ensemble_scheduling"] if "ensemble_scheduling" in config else []
+    found += _unsupported_sequences(config.get("sequence_batching", {}))
     found += [name for name in ("batch_input", "batch_output", "model_warmup") if config[name]]
     nested = (
         ("response_cache", "enable"),
@@ -154,6 +155,13 @@ def unsupported(config: Mapping[str, Any]) -> list[str]:
         for name in ("passive", "secondary_devices", "profile"):
             if group[name]:
                 found.append(f"instance_group[{index}].{name}")
+    return found
+
+
+def _unsupported_sequences(batcher: Mapping[str, Any]) -> list[str]:
+    found = [f"sequence_batching.{name}" for name in ("state", "iterative_sequence") if batcher.get(name)]
+    if batcher.get("oldest", {}).get("preserve_ordering"):
+        found.append("sequence_batching.oldest.preserve_ordering")
     return found
 
 

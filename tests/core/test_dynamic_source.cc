@@ -27,7 +27,7 @@ struct Queue {
     ModelSpec spec = IntModel(std::move(options));
     spec.max_queue_size = max_queue_size;
     model = testing::Shared(std::move(spec));
-    source = std::make_unique<DynamicSource>(model, clock);
+    source = std::make_unique<DynamicSource>(model, clock, std::weak_ptr<ExecutionObserver>());
   }
 
   SinkPtr Push(int64_t rows = 1, int64_t width = 1) {
@@ -41,7 +41,7 @@ struct Queue {
 
   // "0 1 2": the ids of the batch that is ripe.
   std::string Take() {
-    const Batch batch = source->Take(clock.Now());
+    const Batch batch = source->Take(0, clock.Now());
     std::string ids;
     for (size_t i = 0; i < batch.size(); ++i) ids += (i == 0 ? "" : " ") + batch.request(i).id;
     return ids;
@@ -98,7 +98,7 @@ TEST(DynamicSource, KeepsDifferentInputsApart) {
   spec.inputs.push_back({"MORE", DType::kInt32, {-1}, {}, true});
   Queue queue(Dynamic(8));
   queue.model = testing::Shared(std::move(spec));
-  queue.source = std::make_unique<DynamicSource>(queue.model, queue.clock);
+  queue.source = std::make_unique<DynamicSource>(queue.model, queue.clock, std::weak_ptr<ExecutionObserver>());
   queue.Push();
   RequestPtr more = IntRequest(queue.model, std::make_shared<KeepingSink>());
   more->inputs.push_back(more->inputs[0]);
@@ -113,14 +113,14 @@ TEST(DynamicSource, KeepsDifferentInputsApart) {
 
 TEST(DynamicSource, WaitsForTheDelay) {
   Queue queue(Dynamic(4, 100));
-  CHECK_EQ(queue.source->RipeAt(1000), TimeNs{-1});
+  CHECK_EQ(queue.source->RipeAt(0, 1000), TimeNs{-1});
   queue.Push();
   queue.clock.Advance(60);
   queue.Push();
   CHECK_EQ(queue.Take(), "");
-  CHECK_EQ(queue.source->RipeAt(queue.clock.Now()), TimeNs{1100});
+  CHECK_EQ(queue.source->RipeAt(0, queue.clock.Now()), TimeNs{1100});
   queue.clock.Advance(40);
-  CHECK_EQ(queue.source->RipeAt(queue.clock.Now()), TimeNs{1100});
+  CHECK_EQ(queue.source->RipeAt(0, queue.clock.Now()), TimeNs{1100});
   CHECK_EQ(queue.Take(), "0 1");
 }
 
@@ -220,10 +220,10 @@ TEST(DynamicSource, ClosedDoesNotWait) {
   const SinkPtr late = queue.Push();
   CHECK(late->code() == Code::kUnavailable);
   CHECK_EQ(late->message(), "Server is stopping, scheduler for model has stopped accepting new inference requests");
-  CHECK_EQ(queue.source->RipeAt(1000), TimeNs{1000});
-  CHECK(queue.source->Wait());
+  CHECK_EQ(queue.source->RipeAt(0, 1000), TimeNs{1000});
+  CHECK(queue.source->Wait(0));
   CHECK_EQ(queue.Take(), "0");
-  CHECK(!queue.source->Wait());
+  CHECK(!queue.source->Wait(0));
 }
 
 TEST(DynamicSource, FailsAll) {
@@ -236,7 +236,7 @@ TEST(DynamicSource, FailsAll) {
     CHECK_EQ(sink->message(), "gone");
     CHECK(sink->reason == FailureReason::kRejected);
   }
-  CHECK(!queue.source->Wait());
+  CHECK(!queue.source->Wait(0));
   CHECK_EQ(queue.Take(), "");
 }
 
@@ -255,13 +255,13 @@ TEST(DynamicSource, ServesManyWaitingThreads) {
   constexpr int kRequests = 4000;
   const SystemClock clock;
   const auto model = testing::Shared(IntModel(Dynamic(4, 20'000, {4})));
-  DynamicSource source(model, clock);
+  DynamicSource source(model, clock, std::weak_ptr<ExecutionObserver>());
   std::atomic<int> taken{0};
   std::vector<std::thread> threads;
   for (int t = 0; t < 3; ++t) {
     threads.emplace_back([&] {
-      while (source.Wait()) {
-        Batch batch = source.Take(clock.Now());
+      while (source.Wait(0)) {
+        Batch batch = source.Take(0, clock.Now());
         taken.fetch_add(static_cast<int>(batch.size()));
         batch.FailOpen(Status::Internal("x"));
       }

@@ -146,7 +146,7 @@ TEST(Engine, ATimelineMakesTheStatistics) {
   clock->Advance(10'999);
   house.engine.Submit(std::move(request));
   clock->Advance(20'000);
-  Batch batch = model->TakeNow();
+  Batch batch = model->TakeNow(0);
   clock->Advance(30'000);
   batch.MarkPacked();
   clock->Advance(40'000);
@@ -209,7 +209,7 @@ TEST(Model, StopAnswersWhatIsQueued) {
   CHECK_EQ(model->pending(), size_t{1});
   model->Stop();
   CheckAnswer(sink, Code::kUnavailable, "the model 'm' is being unloaded");
-  CHECK(model->NextBatch().empty());
+  CHECK(model->NextBatch(0).empty());
   CHECK_EQ(model->pending(), size_t{0});
 }
 
@@ -217,7 +217,7 @@ TEST(Model, StopAnswersWhatNoInstanceWasAskedFor) {
   House house;
   house.engine.Publish("m", {house.Make(1, 0)}, {});
   std::thread waiting([&house] {
-    while (!house.models[0]->NextBatch().empty()) continue;
+    while (!house.models[0]->NextBatch(0).empty()) continue;
   });
   const SinkPtr sink = house.Submit();
   house.models[0]->Stop();
@@ -286,7 +286,7 @@ TEST(Engine, AnswersOnceUnderRandomCancellation) {
     });
   }
   std::thread puller([&model] {
-    for (Batch batch = model->NextBatch(); !batch.empty(); batch = model->NextBatch()) {
+    for (Batch batch = model->NextBatch(0); !batch.empty(); batch = model->NextBatch(0)) {
       batch.Fail(0, Status::Internal("by hand"));
     }
   });

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sched/queued.h"
+
+#include <algorithm>
+
+namespace pyinfer {
+
+bool SameShapes(const Request& a, const Request& b) {
+  if (a.inputs.size() != b.inputs.size()) return false;
+  for (size_t i = 0; i < a.inputs.size(); ++i) {
+    const Tensor& left = a.inputs[i];
+    const Tensor& right = b.inputs[i];
+    if (left.name != right.name || left.shape.size() != right.shape.size()) return false;
+    if (!std::equal(left.shape.begin() + 1, left.shape.end(), right.shape.begin() + 1)) return false;
+  }
+  return true;
+}
+
+void AnswerCancelled(std::vector<RequestPtr>& requests) {
+  for (RequestPtr& request : requests) request->Fail(FailureReason::kCancelled, Status::Cancelled());
+}
+
+Status StoppingStatus() {
+  return Status::Unavailable("Server is stopping, scheduler for model has stopped accepting new inference requests");
+}
+
+}  // namespace pyinfer

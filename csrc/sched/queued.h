@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// queued.h - what all queues do alike with the requests that they hold.
+#pragma once
+
+#include <vector>
+
+#include "base/status.h"
+#include "infer/request.h"
+
+namespace pyinfer {
+
+// May these run in one batch? Same inputs, and the same shape but for the batch dimension.
+// Requires: the model has a batch dimension.
+bool SameShapes(const Request& a, const Request& b);
+
+void AnswerCancelled(std::vector<RequestPtr>& requests);
+
+// The refusal of a queue that is closed.
+Status StoppingStatus();
+
+}  // namespace pyinfer

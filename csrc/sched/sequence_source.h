@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// sequence_source.h - the queue of a model that keeps state between the requests of a sequence.
+//
+// A sequence begins with a request that has the START flag. It gets a slot of one instance and keeps it until its END
+// request was taken, it was cancelled, or it had no new request for max_idle; meanwhile its requests run at that
+// instance, in order, one at a time. Where no slot is free, sequences wait in a backlog, in order of their beginning,
+// and keep collecting requests.
+//
+// Strategy direct: row i of a batch is slot i. A slot without a request, below the last one that has one, gets a row
+// whose READY is false, a copy of another request that nobody is answered for.
+// Strategy oldest: the slots' next requests are batched like those of a DynamicSource, oldest first.
+//
+// Source of the rules: Triton's sequence batcher.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "sched/batch_source.h"
+#include "sched/policy.h"
+
+namespace pyinfer {
+
+class SequenceSource final : public BatchSource {
+ public:
+  // Requires: model->sequence. See MakeBatchSource for the rest.
+  SequenceSource(std::shared_ptr<const ModelSpec> model, const Clock& clock, std::weak_ptr<ExecutionObserver> observer);
+
+  size_t AddInstance() override;
+  bool Push(RequestPtr request) override;
+  bool Wake() override;
+  bool Wait(size_t instance) override;
+  Batch Take(size_t instance, TimeNs now) override;
+  TimeNs RipeAt(size_t instance, TimeNs now) const override;
+  void Reap() override;
+  void Close() override;
+  void FailAll(const Status& status) override;
+  size_t size() const override;
+
+ private:
+  struct Sequence {
+    CorrelationId id;
+    std::deque<RequestPtr> requests;
+    TimeNs touched = 0;  // when the last request came
+    bool over = false;   // no further request will come: the END is here, or the sequence was given up
+  };
+  using SequencePtr = std::unique_ptr<Sequence>;
+
+  struct Instance {
+    std::vector<SequencePtr> slots;  // nullptr: free
+    std::condition_variable ripe;
+    bool waiting = false;
+  };
+
+  struct ById {
+    bool operator()(const CorrelationId& a, const CorrelationId& b) const {
+      return a.number != b.number ? a.number < b.number : a.text < b.text;
+    }
+  };
+
+  // The requests of one instance that may form a batch, and what the policy says of them.
+  struct View {
+    std::vector<size_t> slots;  // in the order of the batch's rows; direct: ascending
+    Decision decision;
+  };
+
+  Status CheckRequest(const Request& request) const;
+  Status PlaceLocked(RequestPtr& request, TimeNs now);
+  // A free slot: of the lowest number, at the first instance that has it.
+  SequencePtr* FreeSlotLocked();
+  void FillFreeSlotsLocked();
+  // Forgets the sequences that have been idle for too long, where that makes room or matters for `id`.
+  void ExpireLocked(TimeNs now);
+  TimeNs NextExpiryLocked() const;
+  void EndLocked(Sequence& sequence);
+
+  View ViewLocked(const Instance& instance, TimeNs now) const;
+  View DirectLocked(const Instance& instance, TimeNs now) const;
+  View OldestLocked(const Instance& instance, TimeNs now) const;
+  void RemoveCancelledLocked(std::vector<RequestPtr>& removed);
+  std::vector<RequestPtr> TakeRowsLocked(Instance& instance, const View& view);
+  RequestPtr EmptyRow(const Request& like) const;
+  void NotifyAllLocked();
+
+  const std::shared_ptr<const ModelSpec> model_;
+  const SequenceOptions& options_;
+  const Clock& clock_;
+  const std::weak_ptr<ExecutionObserver> observer_;
+
+  mutable std::mutex mutex_;
+  std::vector<std::unique_ptr<Instance>> instances_;
+  std::map<CorrelationId, Sequence*, ById> live_;  // those that are not over
+  std::deque<SequencePtr> backlog_;
+  bool closed_ = false;
+};
+
+}  // namespace pyinfer
