@@ -76,6 +76,22 @@ py::dict Duration(const DurationSum& sum) {
   return duration;
 }
 
+py::dict ResponsesDict(const ModelHandle& handle) {
+  py::dict by_index;
+  size_t index = 0;
+  for (const ResponseStatistics& sums : handle.model()->ResponseStatisticsByIndex()) {
+    py::dict entry;
+    entry["compute_infer"] = Duration(sums.compute_infer);
+    entry["compute_output"] = Duration(sums.compute_output);
+    entry["success"] = Duration(sums.success);
+    entry["fail"] = Duration(sums.fail);
+    entry["empty_response"] = Duration(sums.empty_response);
+    entry["cancel"] = Duration(sums.cancel);
+    by_index[py::str(std::to_string(index++))] = std::move(entry);
+  }
+  return by_index;
+}
+
 py::dict StatisticsDict(const ModelHandle& handle) {
   const ModelStatistics sum = handle.model()->Statistics();
   py::dict inference;
@@ -103,7 +119,7 @@ py::dict StatisticsDict(const ModelHandle& handle) {
   statistics["inference_count"] = sum.inference_count;
   statistics["execution_count"] = sum.execution_count;
   statistics["inference_stats"] = std::move(inference);
-  statistics["response_stats"] = py::dict();
+  statistics["response_stats"] = ResponsesDict(handle);
   statistics["batch_stats"] = std::move(batches);
   statistics["memory_usage"] = py::list();
   return statistics;

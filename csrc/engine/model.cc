@@ -92,9 +92,7 @@ void Model::Stop() {
   }
 }
 
-void Model::OnResponse(Request& request, const Status&) noexcept {
-  if (request.timeline.first_response == 0) request.timeline.first_response = clock_->Now();
-}
+void Model::OnResponse(const Request&, const ResponseReport& report) noexcept { responses_.Add(report); }
 
 void Model::OnAnswer(const Request& request, const Status& status) noexcept {
   statistics_.AddRequest(request, status, clock_->Now(), WallClockMs());

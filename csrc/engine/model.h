@@ -14,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "engine/response_statistics.h"
 #include "engine/statistics.h"
 #include "sched/batch_source.h"
 #include "sched/executor.h"
@@ -55,8 +56,9 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   size_t pending() const { return source_->size(); }
   size_t in_flight() const { return in_flight_.load(std::memory_order_acquire); }
   ModelStatistics Statistics() const { return statistics_.Snapshot(); }
+  std::vector<ResponseStatistics> ResponseStatisticsByIndex() const { return responses_.Snapshot(); }
 
-  void OnResponse(Request& request, const Status& status) noexcept override;
+  void OnResponse(const Request& request, const ResponseReport& report) noexcept override;
   void OnAnswer(const Request& request, const Status& status) noexcept override;
   void OnExecuted(int64_t rows, const ExecutionTimes& times) noexcept override;
 
@@ -77,6 +79,7 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   const std::shared_ptr<const Clock> clock_;
   std::unique_ptr<BatchSource> source_;  // set once, by Create
   StatisticsCollector statistics_;
+  ResponseStatisticsCollector responses_;
 
   std::vector<std::unique_ptr<NativeInstance>> native_;  // written before the model is published
   bool quick_ = false;

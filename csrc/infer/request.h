@@ -25,13 +25,24 @@ namespace pyinfer {
 enum class FailureReason { kRejected, kCancelled, kBackend, kOther };
 inline constexpr size_t kFailureReasons = 4;
 
+// What became of one response of a decoupled model, and when.
+struct ResponseReport {
+  enum class Kind { kSuccess, kFail, kEmpty, kCancelled };  // kEmpty: it only ended the request
+
+  Kind kind = Kind::kSuccess;
+  size_t index = 0;    // of the request's responses
+  TimeNs begun = 0;    // the response before it was done, or the request was handed to the executor
+  TimeNs given = 0;    // the executor handed it over
+  TimeNs checked = 0;  // it was ready to be sent
+};
+
 // Told of the end of each request that it accepted; keeps counts. Called before the sink, so that a client that has its
 // answer finds it counted.
 class RequestObserver {
  public:
   virtual ~RequestObserver() = default;
-  // A response that is not the last one.
-  virtual void OnResponse(Request& request, const Status& status) noexcept = 0;
+  // One response of a decoupled model, the last one included; called before it is sent.
+  virtual void OnResponse(const Request& request, const ResponseReport& report) noexcept = 0;
   virtual void OnAnswer(const Request& request, const Status& status) noexcept = 0;
 };
 
@@ -85,10 +96,7 @@ class Request {
   bool cancelled() const noexcept { return sink_ && sink_->cancelled(); }
 
   // One response of several. Requires: not answered(), and the model is decoupled.
-  void Send(Response response) noexcept {
-    if (observer) observer->OnResponse(*this, response.status);
-    sink_->Send(*this, std::move(response), /*final=*/false);
-  }
+  void Send(Response response) noexcept { sink_->Send(*this, std::move(response), /*final=*/false); }
   // The only or last response. Requires: not answered().
   void Answer(Response response) noexcept {
     if (observer) observer->OnAnswer(*this, response.status);

@@ -14,7 +14,7 @@ struct Timeline {
   TimeNs packed = 0;          // inputs are ready for the executor
   TimeNs executed = 0;        // the executor has returned
   TimeNs split = 0;           // outputs are cut into responses
-  TimeNs first_response = 0;  // the first of several responses was sent; 0 where there is one
+  TimeNs first_response = 0;  // the first of its own responses was sent; 0 where it was answered with its batch
 };
 
 }  // namespace pyinfer

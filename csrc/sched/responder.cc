@@ -8,7 +8,10 @@
 namespace pyinfer {
 
 Responder::Responder(RequestPtr request, const Clock& clock)
-    : clock_(clock), decoupled_(request->model->decoupled), request_(std::move(request)) {}
+    : clock_(clock),
+      decoupled_(request->model->decoupled),
+      request_(std::move(request)),
+      last_sent_(request_->timeline.packed) {}
 
 Responder::~Responder() {
   if (ended()) return;
@@ -19,21 +22,22 @@ Responder::~Responder() {
 bool Responder::Send(std::vector<Tensor> outputs, Parameters parameters, bool final) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (!request_) return false;
-  SendLocked(MakeResponse(*request_, std::move(outputs), std::move(parameters)), final);
+  const TimeNs given = clock_.Now();
+  SendLocked(MakeResponse(*request_, std::move(outputs), std::move(parameters)), given, final);
   return true;
 }
 
 bool Responder::Fail(Status status, bool final) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (!request_) return false;
-  SendLocked(Response::Error(std::move(status)), final);
+  SendLocked(Response::Error(std::move(status)), clock_.Now(), final);
   return true;
 }
 
 bool Responder::End() {
   std::lock_guard<std::mutex> lock(mutex_);
   if (!request_) return false;
-  SendLocked(Response::End(), /*final=*/true);
+  SendLocked(Response::End(), clock_.Now(), /*final=*/true);
   return true;
 }
 
@@ -42,13 +46,33 @@ bool Responder::cancelled() const {
   return !request_ || request_->cancelled();
 }
 
-void Responder::SendLocked(Response response, bool final) {
+void Responder::SendLocked(Response response, TimeNs given, bool final) {
   if (!response.status.ok()) request_->failure = FailureReason::kBackend;
+  const TimeNs now = clock_.Now();
+  if (decoupled_) ReportLocked(response, given, now);
+  Timeline& timeline = request_->timeline;
+  if (timeline.first_response == 0) timeline.first_response = now;
   if (!final) return request_->Send(std::move(response));
-  request_->timeline.executed = request_->timeline.split = clock_.Now();
+  timeline.executed = timeline.split = now;
   ended_.store(true, std::memory_order_release);
   const RequestPtr request = std::move(request_);
   request->Answer(std::move(response));
+}
+
+void Responder::ReportLocked(const Response& response, TimeNs given, TimeNs now) {
+  ResponseReport report;
+  if (request_->cancelled()) {
+    report.kind = ResponseReport::Kind::kCancelled;
+  } else if (response.only_ends) {
+    report.kind = ResponseReport::Kind::kEmpty;
+  } else if (!response.status.ok()) {
+    report.kind = ResponseReport::Kind::kFail;
+  }
+  report.index = sent_++;
+  report.begun = std::exchange(last_sent_, now);
+  report.given = given;
+  report.checked = now;
+  if (request_->observer) request_->observer->OnResponse(*request_, report);
 }
 
 }  // namespace pyinfer

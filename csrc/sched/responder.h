@@ -38,13 +38,16 @@ class Responder {
   bool decoupled() const { return decoupled_; }
 
  private:
-  // Requires: mutex_ is held and the request is not ended.
-  void SendLocked(Response response, bool final);
+  // Requires: mutex_ is held and the request is not ended. `given` is when the executor handed the response over.
+  void SendLocked(Response response, TimeNs given, bool final);
+  void ReportLocked(const Response& response, TimeNs given, TimeNs now);
 
   const Clock& clock_;
   const bool decoupled_;
   mutable std::mutex mutex_;
   RequestPtr request_;
+  size_t sent_ = 0;       // responses so far
+  TimeNs last_sent_ = 0;  // when the last of them was ready to be sent
   std::atomic<bool> ended_{false};
 };
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "check.h"
+#include "engine/response_statistics.h"
 #include "sched/batch.h"
 #include "scheduling.h"
 
@@ -18,12 +19,12 @@ using testing::SinkPtr;
 
 class CountingObserver final : public RequestObserver {
  public:
-  void OnResponse(Request&, const Status&) noexcept override { ++responses; }
+  void OnResponse(const Request&, const ResponseReport& report) noexcept override { reports.push_back(report); }
   void OnAnswer(const Request&, const Status& status) noexcept override {
     ++answers;
     ok = status.ok();
   }
-  int responses = 0;
+  std::vector<ResponseReport> reports;
   int answers = 0;
   bool ok = false;
 };
@@ -77,7 +78,15 @@ TEST(Responder, SendsWhatComesAfterTheBatchIsFinished) {
   CHECK_EQ(sink.answers.load(), 1);
   CHECK(sink.response.only_ends && sink.response.status.ok());
   CHECK_EQ(sink.timeline.split, TimeNs{150});
-  CHECK_EQ(f.observer->responses, 3);
+  using Kind = ResponseReport::Kind;
+  CHECK_EQ(f.observer->reports.size(), size_t{4});
+  const std::vector<Kind> kinds = {Kind::kSuccess, Kind::kSuccess, Kind::kFail, Kind::kEmpty};
+  for (size_t i = 0; i < kinds.size(); ++i) {
+    CHECK(f.observer->reports[i].kind == kinds[i]);
+    CHECK_EQ(f.observer->reports[i].index, i);
+  }
+  CHECK_EQ(f.observer->reports[3].begun, TimeNs{100});
+  CHECK_EQ(f.observer->reports[3].checked, TimeNs{150});
   CHECK_EQ(f.observer->answers, 1);
   CHECK(f.observer->ok);
 }
@@ -116,6 +125,28 @@ TEST(Responder, AFaultInAResponseIsSentAsAnError) {
            "the model returned an unknown output 'OTHER' of model 'm'");
   decoupled.sinks[0]->cancel = true;
   CHECK(decoupled.responder->cancelled());
+}
+
+TEST(ResponseStatistics, AreSummedByIndexUpToALimit) {
+  ResponseStatisticsCollector collector;
+  using Kind = ResponseReport::Kind;
+  collector.Add({Kind::kSuccess, 0, 100, 130, 140});
+  collector.Add({Kind::kSuccess, 0, 200, 230, 240});
+  collector.Add({Kind::kFail, 0, 0, 1, 3});
+  collector.Add({Kind::kEmpty, 2, 50, 60, 60});
+  collector.Add({Kind::kCancelled, 2, 50, 60, 65});
+  collector.Add({Kind::kSuccess, ResponseStatisticsCollector::kMaxIndex, 0, 1, 1});
+  const auto sums = collector.Snapshot();
+  CHECK_EQ(sums.size(), size_t{3});
+  CHECK_EQ(sums[0].success.count, uint64_t{2});
+  CHECK_EQ(sums[0].success.ns, uint64_t{80});
+  CHECK_EQ(sums[0].fail.ns, uint64_t{3});
+  CHECK_EQ(sums[0].compute_infer.ns, uint64_t{61});
+  CHECK_EQ(sums[0].compute_output.ns, uint64_t{22});
+  CHECK_EQ(sums[1].success.count, uint64_t{0});
+  CHECK_EQ(sums[2].empty_response.ns, uint64_t{10});
+  CHECK_EQ(sums[2].compute_infer.count, uint64_t{1});
+  CHECK_EQ(sums[2].cancel.ns, uint64_t{15});
 }
 
 }  // namespace
