@@ -45,6 +45,8 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 #: seconds that connections get to take their last answers once all models are done
 _LAST_ANSWERS_S = 2.0
+#: seconds that a client has for its TLS handshake
+_HANDSHAKE_S = 10.0
 
 
 class Server:
@@ -165,8 +167,13 @@ class Server:
             title, factory = factories[name]
             host, port = listener.getsockname()[:2]
             try:
+                encryption = tls if name == "grpc" else None
                 server = await loop.create_server(
-                    factory, sock=listener, backlog=BACKLOG, ssl=tls if name == "grpc" else None
+                    factory,
+                    sock=listener,
+                    backlog=BACKLOG,
+                    ssl=encryption,
+                    ssl_handshake_timeout=_HANDSHAKE_S if encryption else None,
                 )
             except OSError:
                 raise Unavailable(f"Socket '{host}:{port}' already in use") from None

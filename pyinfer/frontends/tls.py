@@ -24,6 +24,8 @@ def grpc_context(cert: str, key: str, root: str, *, mutual: bool) -> ssl.SSLCont
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["h2"])
+    # a client must not make us repeat the costly part on one connection
+    context.options |= ssl.OP_NO_RENEGOTIATION
     for option, file in (("cert", cert), ("key", key), ("root", root)):
         if file and not Path(file).is_file():
             raise InvalidArgument(f"the {option} file of the gRPC port does not exist: {file}")

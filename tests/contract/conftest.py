@@ -58,6 +58,11 @@ def gate_config() -> str:
     return identity("TYPE_FP32", "-1").replace('"identity"', '"python"')
 
 
+def tls_flags(folder: Path, *more: str) -> tuple[str, ...]:
+    """The flags that name the server's certificate and key."""
+    return (f"--grpc-server-cert={folder / 'server.crt'}", f"--grpc-server-key={folder / 'server.key'}", *more)
+
+
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``fp32`` [-1], ``text`` (BYTES) [-1], and ``large`` without batching."""

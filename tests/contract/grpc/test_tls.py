@@ -1,46 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TLS and mutual TLS on the gRPC port, with certificates made by the openssl program."""
+"""TLS and mutual TLS on the gRPC port."""
 
 from __future__ import annotations
 
 import contextlib
-import shutil
 import socket
 import ssl
-import subprocess
 from pathlib import Path
 
 import grpc
 import pytest
 
+from contract.conftest import tls_flags
 from pyinfer.testing import RunningServer, run_server
-
-OPENSSL = shutil.which("openssl")
-pytestmark = pytest.mark.skipif(OPENSSL is None, reason="needs the openssl program")
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``ca``, ``server``, ``client`` and ``stranger`` (signed by nobody known) as .crt and .key."""
-    folder = tmp_path_factory.mktemp("certificates")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run([str(OPENSSL), *arguments], cwd=folder, check=True, capture_output=True)
-
-    for name in ("ca", "stranger"):
-        key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key")
-        openssl("req", "-x509", *key, "-out", f"{name}.crt", "-days", "2", "-subj", f"/CN={name}")
-    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1")
-    for name in ("server", "client"):
-        key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key")
-        openssl("req", *key, "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        signer = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names")
-        openssl("x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.crt", *signer)
-    return folder
-
-
-def flags(folder: Path, *more: str) -> tuple[str, ...]:
-    return (f"--grpc-server-cert={folder / 'server.crt'}", f"--grpc-server-key={folder / 'server.key'}", *more)
 
 
 def live(server: RunningServer, credentials: grpc.ChannelCredentials | None) -> bytes:
@@ -57,7 +29,7 @@ def client(folder: Path, name: str = "") -> grpc.ChannelCredentials:
 
 
 def test_tls(models: Path, certificates: Path) -> None:
-    with run_server(models, "--grpc-use-ssl=true", *flags(certificates)) as server:
+    with run_server(models, "--grpc-use-ssl=true", *tls_flags(certificates)) as server:
         assert live(server, client(certificates)) == b"\x08\x01"
         with pytest.raises(grpc.RpcError) as caught:
             live(server, None)
@@ -74,7 +46,7 @@ def test_tls(models: Path, certificates: Path) -> None:
 
 
 def test_mutual_tls(models: Path, certificates: Path) -> None:
-    mutual = flags(certificates, f"--grpc-root-cert={certificates / 'ca.crt'}")
+    mutual = tls_flags(certificates, f"--grpc-root-cert={certificates / 'ca.crt'}")
     with run_server(models, "--grpc-use-ssl-mutual=true", *mutual) as server:
         assert live(server, client(certificates, "client")) == b"\x08\x01"
         for wrong in (client(certificates), client(certificates, "stranger")):
