@@ -6,7 +6,8 @@
     PyinferError
     ├── RequestError       the client's or operator's fault: bad argument, unknown name
     │   ├── InvalidArgument
-    │   │   └── ConfigError        a model configuration; knows file, line and field
+    │   │   ├── ConfigError        a model configuration; knows file, line and field
+    │   │   └── InvalidLogFormat
     │   ├── NotFound
     │   ├── AlreadyExists
     │   └── Unsupported
@@ -27,6 +28,7 @@ __all__ = [
     "ConfigError",
     "InternalError",
     "InvalidArgument",
+    "InvalidLogFormat",
     "ModelError",
     "NotFound",
     "PyinferError",
@@ -40,6 +42,8 @@ class PyinferError(Exception):
     """Base of all errors that pyinfer raises on purpose."""
 
     code: ClassVar[str] = "INTERNAL"
+    #: the code of the answer over HTTP where Triton has another one there; empty where it is ``code``
+    http_code: ClassVar[str] = ""
 
 
 class RequestError(PyinferError):
@@ -69,6 +73,12 @@ class ConfigError(InvalidArgument):
         self.file, self.line, self.column = file, line, column
         place = ":".join(str(part) for part in (file, line, column) if part is not None)
         super().__init__(f"{place}: {message}" if place else message)
+
+
+class InvalidLogFormat(InvalidArgument):
+    """There is no such form of log lines."""
+
+    http_code = "UNAVAILABLE"
 
 
 class NotFound(RequestError):

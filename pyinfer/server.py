@@ -34,7 +34,8 @@ from pyinfer.loader import Loader, LoaderOptions
 from pyinfer.repository.manager import ManagerOptions, ModelManager
 from pyinfer.repository.overrides import bare_repository
 from pyinfer.service import Service
-from pyinfer.telemetry import logging as server_log
+from pyinfer.telemetry.log_format import log_table
+from pyinfer.telemetry.logging import LogOptions, LogSettings
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -52,8 +53,10 @@ _HANDSHAKE_S = 10.0
 class Server:
     """One server. Make it, :meth:`run` it once, on the main thread if signals shall stop it."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, log: LogSettings | None = None) -> None:
+        """``log`` is what the logging extension shows and changes; without one that has no effect."""
         self.options = options
+        self._log_settings = log
         #: "http", "grpc", "metrics" -> the port that is served; filled once the ports are bound
         self.ports: dict[str, int] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -91,11 +94,12 @@ class Server:
             server_id=self.options.id,
             strict_readiness=self.options.strict_readiness,
             cpu_metrics=self.options.allow_cpu_metrics,
+            log=self._log_settings,
         )
         stream = Stream(loop, engine, max_connections=self.options.max_connections)
         try:
             failures = await _off_loop(loop, service.start)
-            server_log.log_table(_log, ("Model", "Version", "Status"), service.model_table())
+            log_table(_log, ("Model", "Version", "Status"), service.model_table())
             for failure in failures:
                 _log.error("%s", failure)
             if failures and self.options.exit_on_error:
@@ -283,8 +287,8 @@ def _bare_repositories(files: tuple[str, ...]) -> Iterator[tuple[Path, ...]]:
 def serve(options: Options) -> int:
     """Run a server as this process: logging, exit status, and an end even where a model's thread hangs."""
     try:
-        server_log.configure(
-            server_log.LogOptions(
+        log = LogSettings(
+            LogOptions(
                 verbose=options.log_verbose,
                 info=options.log_info,
                 warning=options.log_warning,
@@ -296,10 +300,11 @@ def serve(options: Options) -> int:
     except OSError as error:
         logging.getLogger().error("can not write the log file: %s", error.strerror)
         return 1
+    log.install()
     for name in options.ignored:
         _log.warning("--%s has no effect in pyinfer", name)
     try:
-        status = Server(options).run()
+        status = Server(options, log).run()
     except PyinferError as error:
         _log.error("%s", error)
         status = 1

@@ -20,6 +20,7 @@ from pyinfer import __version__
 from pyinfer.errors import InvalidArgument, NotFound, Unavailable
 from pyinfer.repository.manager import ModelManager
 from pyinfer.repository.states import Served
+from pyinfer.telemetry.logging import LogSettings
 from pyinfer.telemetry.metrics import MetricModel, Metrics
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ EXTENSIONS = (
     "binary_tensor_data",
     "parameters",
     "statistics",
+    "logging",
 )
 
 _FILE_PREFIX = "file:"
@@ -87,10 +89,13 @@ class Service:
         server_id: str = "triton",
         strict_readiness: bool = True,
         cpu_metrics: bool = True,
+        log: LogSettings | None = None,
         extensions: tuple[str, ...] = EXTENSIONS,
     ) -> None:
+        """``log`` is what the logging extension shows and changes."""
         self._engine = engine
         self._manager = manager
+        self._log = log or LogSettings()
         self._server_id = server_id
         self._strict_readiness = strict_readiness
         self._extensions = extensions
@@ -240,6 +245,19 @@ class Service:
         self._manager.unload(name)
 
     # Telemetry
+
+    def log_settings(self) -> dict[str, bool | int | str]:
+        """The settings of the log, by the names of the logging extension."""
+        self._refuse_while_stopping()
+        return self._log.describe()
+
+    def update_log_settings(self, changes: Mapping[str, Any]) -> None:
+        """Change settings of the log, all of ``changes`` or none; unknown names are ignored, and so are None values.
+
+        Raises Unsupported for ``log_file``, InvalidArgument for a value of another type or out of range.
+        """
+        self._refuse_while_stopping()
+        self._log.update(changes)
 
     def metrics(self) -> bytes:
         """All metrics in Prometheus' text format (UTF-8)."""

@@ -113,7 +113,7 @@ class Options:
     log_info: bool = flag("Logging", boolean, True, "Log messages of level INFO")
     log_warning: bool = flag("Logging", boolean, True, "Log messages of level WARNING")
     log_error: bool = flag("Logging", boolean, True, "Log messages of level ERROR")
-    log_format: str = flag("Logging", choice("default", "ISO8601"), "default", "Form of the time in a line of the log")
+    log_format: str = flag("Logging", choice("default", "ISO8601", "json"), "default", "Form of the lines of the log")
     log_file: str = flag(
         "Logging", text, "", "File that the log is written to, in place of the console", metavar="FILE"
     )

@@ -54,29 +54,34 @@ _NOT_FOUND = FixedAction(error_result(404, "Not Found"))
 class _ControlAction(Action):
     """A call of the service."""
 
-    __slots__ = ("_arguments", "_endpoint", "_service")
+    __slots__ = ("_arguments", "_endpoint", "_service", "_target")
 
-    def __init__(self, service: Service, endpoint: Endpoint, arguments: Arguments) -> None:
+    def __init__(self, service: Service, endpoint: Endpoint, arguments: Arguments, target: bytes) -> None:
         super().__init__(blocking=endpoint.blocking)
-        self._service, self._endpoint, self._arguments = service, endpoint, arguments
+        self._service, self._endpoint, self._arguments, self._target = service, endpoint, arguments, target
 
     def run(self, body: bytes) -> Result:
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("HTTP request: %s %s", self._endpoint.verb, self._target.decode("latin-1"))
         try:
             arguments = self._arguments
-            if body and self._endpoint.verb == "POST":
-                arguments = _with_body(arguments, body)
-            return _result(self._endpoint, self._endpoint.handle(self._service, arguments))
+            endpoint = self._endpoint
+            if endpoint.verb == "POST" and (body or endpoint.answer is Answer.SETTINGS):
+                arguments = _with_body(endpoint, arguments, body)
+            return _result(endpoint, endpoint.handle(self._service, arguments))
         except PyinferError as error:
-            return error_result(_STATUS[error.code], str(error))
+            return error_result(_STATUS[error.http_code or error.code], str(error))
         except Exception:
             _log.exception("%s failed", self._endpoint.rpc)
             return error_result(500, "internal error")
 
 
-def _with_body(arguments: Arguments, body: bytes) -> Arguments:
+def _with_body(endpoint: Endpoint, arguments: Arguments, body: bytes) -> Arguments:
     document = _parse(body)
     if not isinstance(document, dict):
         raise InvalidArgument("failed to parse the request JSON buffer: the request must be a JSON object at 0")
+    if endpoint.answer is Answer.SETTINGS:
+        return replace(arguments, settings=document)
     ready = document.get("ready", False)
     if not isinstance(ready, bool):
         raise InvalidArgument("Invalid value for 'ready': expected a boolean")
@@ -116,7 +121,11 @@ def _result(endpoint: Endpoint, value: dict[str, Any]) -> Result:
         return Result(400)
     if endpoint.answer is Answer.EMPTY:
         return Result(200)
-    shown: Any = next(iter(value.values())) if endpoint.answer is Answer.INNER else value
+    shown: Any = value
+    if endpoint.answer is Answer.INNER:
+        shown = next(iter(value.values()))
+    elif endpoint.answer is Answer.SETTINGS:
+        shown = {name: next(iter(typed.values())) for name, typed in value["settings"].items()}
     return Result(200, json.dumps(shown, separators=(",", ":"), ensure_ascii=False).encode(), JSON_HEADERS)
 
 
@@ -138,7 +147,7 @@ class ApiSite:
             return FixedAction(error_result(400, match.problem))
         if endpoint.answer is Answer.INFER:
             return Action(model=match.arguments.model, version=match.arguments.version)
-        return _ControlAction(self._service, endpoint, match.arguments)
+        return _ControlAction(self._service, endpoint, match.arguments, target)
 
 
 def method_not_allowed(verb: bytes, allow: str) -> Action:

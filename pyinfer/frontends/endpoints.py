@@ -31,6 +31,7 @@ class Answer(Enum):
     EMPTY = "empty"  # 200 with an empty body
     INNER = "inner"  # the value of the response message's one field
     INFER = "infer"  # not a handler: the core does it
+    SETTINGS = "settings"  # the values of the response message's settings, without the names of their types
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,9 @@ class Arguments:
     repository: str = ""
     ready: bool = False
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    #: of the trace and logging extensions, by name: over HTTP what the JSON says, over gRPC the value, or a list of
+    #: values where the message has that; empty where none is set
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _unreachable(service: Service, arguments: Arguments) -> dict[str, Any]:
@@ -136,6 +140,12 @@ def _unload(service: Service, arguments: Arguments) -> dict[str, Any]:
     return {}
 
 
+def _log_settings(service: Service, arguments: Arguments) -> dict[str, Any]:
+    service.update_log_settings(arguments.settings)
+    types: dict[type, str] = {bool: "bool_param", int: "uint32_param", str: "string_param"}
+    return {"settings": {name: {types[type(value)]: value} for name, value in service.log_settings().items()}}
+
+
 def _by_model(tail: str) -> tuple[str, str]:
     return f"/v2/models/{{model}}{tail}", f"/v2/models/{{model}}/versions/{{version}}{tail}"
 
@@ -180,6 +190,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         "RepositoryModelUnload", "POST", _control("unload"), "model-repository", Answer.EMPTY, _unload, blocking=True
     ),
+    # GET can not bring settings to change; over gRPC both are one
+    Endpoint("LogSettings", "GET", ("/v2/logging",), "logging", Answer.SETTINGS, _log_settings),
+    Endpoint("LogSettings", "POST", ("/v2/logging",), "logging", Answer.SETTINGS, _log_settings),
 )
 
 _DIGITS = re.compile(rb"[0-9]+")

@@ -134,6 +134,7 @@ def _perform(service: Service, endpoint: Endpoint, request: bytes) -> bytes | _F
     """The serialized response message of a control RPC. Never raises."""
     from google.protobuf.json_format import ParseDict
 
+    _log.debug("gRPC request: %s", endpoint.rpc)
     try:
         value = endpoint.handle(service, _arguments(endpoint, request))
         response = message(endpoint.response_message)()
@@ -163,6 +164,7 @@ def _arguments(endpoint: Endpoint, request: bytes) -> Arguments:
         parameters={key: _parameter(key, value) for key, value in parsed.parameters.items()}
         if "parameters" in names
         else {},
+        settings={key: _setting(value) for key, value in parsed.settings.items()} if "settings" in names else {},
     )
 
 
@@ -171,4 +173,12 @@ def _parameter(key: str, value: Any) -> bool | int | str | bytes:
     if choice is None:
         raise InvalidArgument(f"the parameter '{key}' has no value")
     chosen: bool | int | str | bytes = getattr(value, choice)
+    return chosen
+
+
+def _setting(value: Any) -> bool | int | str | list[str]:
+    if "value" in value.DESCRIPTOR.fields_by_name:
+        return list(value.value)
+    choice = value.WhichOneof("parameter_choice")
+    chosen: bool | int | str | list[str] = [] if choice is None else getattr(value, choice)
     return chosen

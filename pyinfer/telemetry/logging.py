@@ -1,30 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Log lines in Triton's formats, on top of the standard library's logging.
+"""Which lines of the log are written, on top of the standard library's logging; changeable while the server runs.
 
-Modules log with ``logging.getLogger(__name__)``; this module says which lines are written, where and how they look. A
-line that is not written costs one comparison. Whatever a message holds, it stays one line: it is escaped as JSON.
+Modules log with ``logging.getLogger(__name__)``. A line that is not written costs one comparison.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import re
-import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timezone
-from pathlib import Path
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
-__all__ = ["FORMATS", "LogOptions", "TritonFormatter", "configure", "format_table", "log_table", "verbose_level"]
+from pyinfer.errors import InvalidArgument, InvalidLogFormat, Unsupported
+from pyinfer.telemetry.log_format import FORMATS, formatter
+from pyinfer.telemetry.log_sink import LineSink
 
-#: the values of ``--log-format``
-FORMATS = ("default", "ISO8601")
+__all__ = ["LogOptions", "LogSettings", "verbose_level"]
 
-#: what json leaves as it is although a terminal or a log shipper may break the line there
-_BREAKS = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _MAX_VERBOSE = 10
+_MAX_INT = 2**31 - 1
+#: settings of the logging extension that are switches -> the field of LogOptions
+_SWITCHES = {"log_info": "info", "log_warning": "warning", "log_error": "error"}
+#: what asyncio says of our tasks and transports belongs into our log; of less than a warning there is too much
+_FOREIGN = ("asyncio",)
 
 
 @dataclass(frozen=True)
@@ -40,29 +40,81 @@ class LogOptions:
     file: str = ""
 
 
-def configure(options: LogOptions) -> None:
-    """Make the lines of all ``pyinfer`` loggers follow ``options``, replacing what was configured before.
+class LogSettings:
+    """The log of this process and its settings. Any thread.
 
-    Raises OSError where the file can not be opened for appending, ValueError for an unknown format.
+    A settings object does nothing before :meth:`install`, which replaces the one that was installed before.
     """
-    if options.format not in FORMATS:
-        raise ValueError(f"unknown log format '{options.format}', expected one of {', '.join(FORMATS)}")
-    handler: logging.Handler
-    if options.file:
-        handler = logging.FileHandler(Path(options.file), encoding="utf-8", errors="backslashreplace")
-    else:
-        handler = logging.StreamHandler(sys.stderr)
-    escape = os.environ.get("TRITON_SERVER_ESCAPE_LOG_MESSAGES", "1") != "0"
-    handler.setFormatter(TritonFormatter(iso8601=options.format == "ISO8601", escape=escape))
-    handler.addFilter(lambda record: _is_wanted(record.levelno, options))
-    logger = logging.getLogger("pyinfer")
-    for old in list(logger.handlers):
-        logger.removeHandler(old)
-        old.close()
-    logger.addHandler(handler)
-    logger.propagate = False
-    # The logger's own level keeps unwanted lines from being made at all; the filter then sorts out the switches.
-    logger.setLevel(_threshold(options))
+
+    def __init__(self, options: LogOptions | None = None) -> None:
+        """Raises OSError where the file can not be opened for appending, ValueError for an unknown format."""
+        self._options = options or LogOptions()
+        self._escape = os.environ.get("TRITON_SERVER_ESCAPE_LOG_MESSAGES", "1") != "0"
+        self._lock = threading.Lock()
+        self._handler: _Handler | None = None
+        self._format = formatter(self._options.format, escape=self._escape)
+        self._sink = LineSink(self._options.file)
+
+    def install(self) -> None:
+        """From now on the lines of all ``pyinfer`` loggers are written as these settings say."""
+        self._handler = _Handler(self._sink)
+        self._apply()
+        logger = logging.getLogger("pyinfer")
+        for old in [handler for handler in logger.handlers if isinstance(handler, _Handler)]:
+            for name in ("pyinfer", *_FOREIGN):
+                logging.getLogger(name).removeHandler(old)
+            old.close()
+        for name in ("pyinfer", *_FOREIGN):
+            logging.getLogger(name).addHandler(self._handler)
+            logging.getLogger(name).propagate = False
+
+    @property
+    def dropped_lines(self) -> int:
+        """Lines that could not be written, because the disk is full for example."""
+        return self._sink.dropped
+
+    def describe(self) -> dict[str, bool | int | str]:
+        """All settings by the names of the logging extension."""
+        options = self._options
+        return {
+            "log_file": options.file,
+            "log_info": options.info,
+            "log_warning": options.warning,
+            "log_error": options.error,
+            "log_verbose_level": options.verbose,
+            "log_format": options.format,
+        }
+
+    def update(self, changes: Mapping[str, Any]) -> None:
+        """Change settings, all of ``changes`` or none. None for a value, and names that are unknown, change nothing.
+
+        Raises Unsupported for ``log_file``, InvalidArgument for a value of another type or out of range.
+        """
+        given = {name: value for name, value in changes.items() if value is not None}
+        if "log_file" in given:
+            raise Unsupported("log file location can not be updated through network protocol")
+        fields: dict[str, Any] = {
+            field: _boolean(name, given[name]) for name, field in _SWITCHES.items() if name in given
+        }
+        if "log_verbose_level" in given:
+            fields["verbose"] = _level(given["log_verbose_level"])
+        if "log_format" in given:
+            fields["format"] = _format(given["log_format"])
+        with self._lock:
+            self._options = replace(self._options, **fields)
+            self._format = formatter(self._options.format, escape=self._escape)
+            self._apply()
+
+    def _apply(self) -> None:
+        if self._handler is None:
+            return
+        self._handler.options = self._options
+        self._handler.setFormatter(self._format)
+        # The loggers' own levels keep unwanted lines from being made at all; the handler then sorts out the switches.
+        threshold = _threshold(self._options)
+        logging.getLogger("pyinfer").setLevel(threshold)
+        for name in _FOREIGN:
+            logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
 
 
 def verbose_level(level: int) -> int:
@@ -70,57 +122,53 @@ def verbose_level(level: int) -> int:
     return logging.DEBUG + 1 - min(max(level, 1), _MAX_VERBOSE)
 
 
-def format_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table with lines around its cells; a cell never breaks its line."""
-    cells = [[_one_line(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    rule = "+" + "+".join("-" * (width + 2) for width in widths) + "+"
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
-    ]
-    return "\n".join([rule, lines[0], rule, *lines[1:], rule])
+class _Handler(logging.Handler):
+    """Writes the records that the options want. The standard library holds its lock around ``emit``."""
 
-
-def log_table(logger: logging.Logger, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Log a table at level INFO, as the lines that it has."""
-    if logger.isEnabledFor(logging.INFO):
-        logger.info("\n%s\n", format_table(header, rows), extra={"table": True}, stacklevel=2)
-
-
-class TritonFormatter(logging.Formatter):
-    """``I0520 20:03:25.829575 3355 file.py:441] "text"``, or the ISO 8601 form. Times are UTC."""
-
-    def __init__(self, *, iso8601: bool = False, escape: bool = True) -> None:
+    def __init__(self, sink: LineSink) -> None:
         super().__init__()
-        self._iso8601 = iso8601
-        self._escape = escape
+        self.options = LogOptions()
+        self._sink = sink
+        self._reported = sink.dropped
 
-    def format(self, record: logging.LogRecord) -> str:
-        text = record.getMessage()
-        if record.exc_info:
-            text = f"{text}\n{self.formatException(record.exc_info)}"
-        if self._escape and not getattr(record, "table", False):
-            text = _quoted(text)
-        moment = datetime.fromtimestamp(record.created, timezone.utc)
-        place = f"{record.process} {record.filename}:{record.lineno}] {text}"
-        letter = _letter(record.levelno)
-        if self._iso8601:
-            return f"{moment:%Y-%m-%dT%H:%M:%SZ} {letter} {place}"
-        return f"{letter}{moment:%m%d %H:%M:%S.%f} {place}"
+    def emit(self, record: logging.LogRecord) -> None:
+        if not _is_wanted(record.levelno, self.options):
+            return
+        if self._write(record) and self._sink.dropped != self._reported:
+            count, self._reported = self._sink.dropped - self._reported, self._sink.dropped
+            text = "%d lines of the log could not be written"
+            self._write(logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, (count,), None))
+
+    def close(self) -> None:
+        self.acquire()
+        try:
+            self._sink.close()
+        finally:
+            self.release()
+        super().close()
+
+    def _write(self, record: logging.LogRecord) -> bool:
+        return self._sink.write(f"{self.format(record)}\n".encode("utf-8", "backslashreplace"))
 
 
-def _quoted(text: str) -> str:
-    return _BREAKS.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(text, ensure_ascii=False))
+def _boolean(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidArgument(f"expect boolean for '{name}'")
+    return value
 
 
-def _one_line(text: str) -> str:
-    return _quoted(text)[1:-1].replace('\\"', '"').replace("\\\\", "\\")
+def _level(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_INT:
+        raise InvalidArgument("expect int32 for 'log_verbose_level'")
+    return value
 
 
-def _letter(level: int) -> str:
-    if level >= logging.ERROR:
-        return "E"
-    return "W" if level >= logging.WARNING else "I"
+def _format(value: object) -> str:
+    if not isinstance(value, str):
+        raise InvalidArgument("expect string for 'log_format'")
+    if value not in FORMATS:
+        raise InvalidLogFormat(f"invalid argument for log_format, got: {value[:64]}")
+    return value
 
 
 def _is_wanted(level: int, options: LogOptions) -> bool:

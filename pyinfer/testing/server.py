@@ -48,7 +48,7 @@ class RunningServer:
     @property
     def log(self) -> str:
         """All that the process has written so far."""
-        return self._log_file.read_text(errors="replace")
+        return self._log_file.read_text(errors="replace") if self._log_file.exists() else ""
 
     def is_ready(self) -> bool:
         """Whether the server says over HTTP that it is ready."""
@@ -89,14 +89,16 @@ def run_server(repository: str | Path | None, *flags: str, timeout_s: float = 60
     """Serve ``repository`` (None: what ``flags`` name) with ``flags`` of ``pyinfer serve``, on free ports of loopback.
 
     The server is started, but ready only if all its models are. Its process is gone when the block is left. Raises
-    RuntimeError, with the log, where the server does not start. The log must not be redirected by ``flags``.
+    RuntimeError, with the log, where the server does not start. ``--log-file=FILE`` among the flags is followed.
     """
     command = [sys.executable, "-m", "pyinfer", "serve", "--http-port=0", "--grpc-port=0", "--metrics-port=0"]
     if repository is not None:
         command.append(f"--model-repository={repository}")
     with tempfile.TemporaryDirectory(prefix="pyinfer-test-") as folder:
-        log_file = Path(folder, "log")
-        with log_file.open("wb") as output:
+        output_file = Path(folder, "log")
+        log_files = [Path(flag.partition("=")[2]) for flag in flags if flag.startswith("--log-file=")]
+        log_file = log_files[-1] if log_files else output_file
+        with output_file.open("wb") as output:
             process = subprocess.Popen([*command, *flags], stdin=subprocess.DEVNULL, stdout=output, stderr=output)  # noqa: S603
         server = RunningServer(process, log_file)
         try:

@@ -127,7 +127,7 @@ ERRORS = [
     (["--http-port=8_000"], "option '--http-port' got '8_000': expected an integer from 0 to 65535"),
     (["--http-max-input-size=0"], "option '--http-max-input-size' got '0': expected an integer >= 1"),
     (["--log-info=maybe"], "option '--log-info' got 'maybe': expected true, on, 1, false, off or 0"),
-    (["--log-format=json"], "option '--log-format' got 'json': expected default or ISO8601"),
+    (["--log-format=xml"], "option '--log-format' got 'xml': expected default or ISO8601 or json"),
     (["--model-control-mode=auto"], "option '--model-control-mode' got 'auto': expected none or explicit or poll"),
     (["m", "--model-control-mode=poll"], "--model-control-mode=poll is not supported yet; use none or explicit"),
     (["m", "--load-model=a"], "Use of '--load-model' requires setting '--model-control-mode=explicit' as well."),

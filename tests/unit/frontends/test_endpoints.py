@@ -11,12 +11,12 @@ from pyinfer.config.messages import message
 from pyinfer.frontends.bounded import BoundedCache
 from pyinfer.frontends.endpoints import ENDPOINTS, Answer, Router
 
-CATEGORIES = {"health", "metadata", "inference", "model-config", "model-repository", "statistics"}
+CATEGORIES = {"health", "logging", "metadata", "inference", "model-config", "model-repository", "statistics"}
 
 
 def test_every_endpoint_has_its_messages_and_a_category() -> None:
     assert {endpoint.category for endpoint in ENDPOINTS} == CATEGORIES
-    assert len({endpoint.grpc_path for endpoint in ENDPOINTS}) == len(ENDPOINTS)
+    assert len({(endpoint.grpc_path, endpoint.verb) for endpoint in ENDPOINTS}) == len(ENDPOINTS)
     for endpoint in ENDPOINTS:
         message(endpoint.request_message)
         fields = message(endpoint.response_message).DESCRIPTOR.fields

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Formats, switches and the one-line promise of log lines."""
+"""Switches of the log, and their change while the server runs."""
 
 from __future__ import annotations
 
@@ -12,77 +12,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from pyinfer.telemetry.logging import LogOptions, TritonFormatter, configure, format_table, log_table, verbose_level
+from pyinfer.errors import InvalidArgument, InvalidLogFormat, Unsupported
+from pyinfer.telemetry.log_format import log_table
+from pyinfer.telemetry.logging import LogOptions, LogSettings, verbose_level
 
 LOG = logging.getLogger("pyinfer.some.module")
 
 
 @pytest.fixture(autouse=True)
 def _restore() -> Iterator[None]:
-    logger = logging.getLogger("pyinfer")
-    before = (logger.level, logger.propagate, list(logger.handlers))
+    loggers = [logging.getLogger(name) for name in ("pyinfer", "asyncio")]
+    before = [(logger.level, logger.propagate, list(logger.handlers)) for logger in loggers]
     yield
-    for handler in list(logger.handlers):
-        if handler not in before[2]:
+    for logger, (level, propagate, handlers) in zip(loggers, before, strict=True):
+        for handler in [handler for handler in logger.handlers if handler not in handlers]:
             logger.removeHandler(handler)
             handler.close()
-    logger.setLevel(before[0])
-    logger.propagate = before[1]
-    for handler in before[2]:
-        logger.addHandler(handler)
-
-
-def _record(message: str, level: int = logging.INFO) -> logging.LogRecord:
-    record = logging.LogRecord("pyinfer.x", level, "/a/b/loader.py", 441, message, (), None)
-    record.created = 1716235405.829575  # 2024-05-20 20:03:25 UTC
-    record.process = 3355
-    return record
-
-
-@pytest.mark.parametrize(
-    ("level", "letter"),
-    [(logging.DEBUG, "I"), (logging.INFO, "I"), (logging.WARNING, "W"), (logging.ERROR, "E"), (logging.CRITICAL, "E")],
-)
-def test_the_default_format(level: int, letter: str) -> None:
-    assert (
-        TritonFormatter().format(_record("text", level)) == f'{letter}0520 20:03:25.829575 3355 loader.py:441] "text"'
-    )
-
-
-def test_the_iso_format() -> None:
-    line = TritonFormatter(iso8601=True).format(_record("text", logging.WARNING))
-    assert line == '2024-05-20T20:03:25Z W 3355 loader.py:441] "text"'
-
-
-def test_messages_may_be_left_unescaped() -> None:
-    assert TritonFormatter(escape=False).format(_record('a "b"')).endswith('] a "b"')
-
-
-@given(st.text() | st.text('\n\r\x00\x0b\x0c\x1c\x85\u2028\u2029\ud800"\\', min_size=1))
-def test_a_message_stays_one_line_and_can_be_read_back(message: str) -> None:
-    line = TritonFormatter().format(_record(message))
-    assert len(line.splitlines()) == 1
-    line.encode()
-    assert json.loads(line.partition("] ")[2]) == message
-
-
-def test_a_traceback_stays_in_the_line() -> None:
-    record = _record("failed")
-    try:
-        raise ValueError("why")
-    except ValueError as error:
-        record.exc_info = (type(error), error, error.__traceback__)
-    line = TritonFormatter().format(record)
-    assert "\n" not in line
-    assert "ValueError: why" in json.loads(line.partition("] ")[2])
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 def _lines(tmp_path: Path, **options: Any) -> list[str]:
     """The messages that come through, of one line for each level."""
-    configure(LogOptions(file=str(tmp_path / "log"), **options))
+    LogSettings(LogOptions(file=str(tmp_path / "log"), **options)).install()
     LOG.error("error")
     LOG.warning("warning")
     LOG.info("info")
@@ -111,23 +64,23 @@ def test_switches(tmp_path: Path, options: dict[str, Any], shown: list[str]) -> 
 
 
 def test_a_disabled_line_is_never_made(tmp_path: Path) -> None:
-    configure(LogOptions(file=str(tmp_path / "log"), info=False))
+    LogSettings(LogOptions(file=str(tmp_path / "log"), info=False)).install()
     assert not LOG.isEnabledFor(logging.INFO)
     assert not LOG.isEnabledFor(verbose_level(1))
     assert LOG.isEnabledFor(logging.WARNING)
 
 
-def test_lines_go_to_standard_error_by_default(capsys: pytest.CaptureFixture[str]) -> None:
-    configure(LogOptions())
+def test_lines_go_to_standard_error_by_default(capfd: pytest.CaptureFixture[str]) -> None:
+    LogSettings(LogOptions()).install()
     LOG.info("hello")
-    out, err = capsys.readouterr()
+    out, err = capfd.readouterr()
     assert out == ""
     assert re.fullmatch(rf'I\d{{4}} \d\d:\d\d:\d\d\.\d{{6}} {os.getpid()} test_logging\.py:\d+\] "hello"\n', err)
 
 
 def test_configuring_again_replaces(tmp_path: Path) -> None:
-    configure(LogOptions(file=str(tmp_path / "first")))
-    configure(LogOptions(file=str(tmp_path / "second")))
+    LogSettings(LogOptions(file=str(tmp_path / "first"))).install()
+    LogSettings(LogOptions(file=str(tmp_path / "second"))).install()
     LOG.info("hello")
     assert (tmp_path / "first").read_text() == ""
     assert (tmp_path / "second").read_text().count("hello") == 1
@@ -135,32 +88,125 @@ def test_configuring_again_replaces(tmp_path: Path) -> None:
 
 def test_escaping_is_switched_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_SERVER_ESCAPE_LOG_MESSAGES", "0")
-    configure(LogOptions(file=str(tmp_path / "log")))
+    LogSettings(LogOptions(file=str(tmp_path / "log"))).install()
     LOG.info('a "b"')
     assert (tmp_path / "log").read_text().endswith('] a "b"\n')
 
 
 def test_bad_options(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="unknown log format 'xml', expected one of default, ISO8601"):
-        configure(LogOptions(format="xml"))
+    with pytest.raises(ValueError, match="unknown log format 'xml'"):
+        LogSettings(LogOptions(format="xml"))
     with pytest.raises(OSError):
-        configure(LogOptions(file=str(tmp_path / "absent" / "log")))
+        LogSettings(LogOptions(file=str(tmp_path / "absent" / "log")))
 
 
-def test_tables(tmp_path: Path) -> None:
-    rows = [("a", "1", "READY"), ("long name", "-", "UNAVAILABLE: line\nbreak")]
-    table = format_table(("Model", "Version", "Status"), rows)
-    assert table.splitlines() == [
-        "+-----------+---------+--------------------------+",
-        "| Model     | Version | Status                   |",
-        "+-----------+---------+--------------------------+",
-        "| a         | 1       | READY                    |",
-        "| long name | -       | UNAVAILABLE: line\\nbreak |",
-        "+-----------+---------+--------------------------+",
-    ]
-    configure(LogOptions(file=str(tmp_path / "log")))
-    log_table(LOG, ("Model", "Version", "Status"), rows)
-    assert table in (tmp_path / "log").read_text()
-    configure(LogOptions(file=str(tmp_path / "quiet"), info=False))
+def test_tables_keep_their_lines(tmp_path: Path) -> None:
+    LogSettings(LogOptions(file=str(tmp_path / "log"))).install()
+    log_table(LOG, ("Model",), [("a\nb",)])
+    assert "+\n| a\\nb  |\n+" in (tmp_path / "log").read_text()
+    LogSettings(LogOptions(file=str(tmp_path / "quiet"), info=False)).install()
     log_table(LOG, ("Model",), [("a",)])
     assert (tmp_path / "quiet").read_text() == ""
+
+
+def test_a_table_is_one_record_in_json(tmp_path: Path) -> None:
+    LogSettings(LogOptions(file=str(tmp_path / "log"), format="json")).install()
+    log_table(LOG, ("Model",), [("a",)])
+    [line] = (tmp_path / "log").read_text().splitlines()
+    assert "| a " in json.loads(line)["message"]
+
+
+def test_asyncio_reports_into_the_log(tmp_path: Path) -> None:
+    LogSettings(LogOptions(file=str(tmp_path / "log"), verbose=9)).install()
+    logging.getLogger("asyncio").debug("too much")
+    logging.getLogger("asyncio").error("a task\nfailed")
+    [line] = (tmp_path / "log").read_text().splitlines()
+    assert line.endswith('] "a task\\nfailed"')
+
+
+DEFAULTS = {
+    "log_file": "",
+    "log_info": True,
+    "log_warning": True,
+    "log_error": True,
+    "log_verbose_level": 0,
+    "log_format": "default",
+}
+
+
+def test_settings_are_shown_in_tritons_order() -> None:
+    assert list(LogSettings().describe().items()) == list(DEFAULTS.items())
+
+
+def test_settings_change_what_is_written(tmp_path: Path) -> None:
+    settings = LogSettings(LogOptions(file=str(tmp_path / "log")))
+    settings.install()
+    LOG.debug("hidden")
+    settings.update({"log_verbose_level": 1, "log_info": False})
+    LOG.debug("shown")
+    LOG.info("hidden")
+    settings.update({"log_format": "json", "log_verbose_level": 0})
+    LOG.debug("hidden")
+    LOG.warning("in json")
+    first, second = (tmp_path / "log").read_text().splitlines()
+    assert first.endswith('] "shown"')
+    assert json.loads(second)["message"] == "in json"
+    changed = {"log_info": False, "log_format": "json", "log_file": str(tmp_path / "log")}
+    assert settings.describe() == {**DEFAULTS, **changed}
+
+
+def test_what_is_not_given_or_unknown_changes_nothing() -> None:
+    settings = LogSettings()
+    settings.update({})
+    settings.update({"log_info": None, "log_file": None, "no_such_setting": 7})
+    assert settings.describe() == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        *(("log_info", value, "expect boolean for 'log_info'") for value in (1, 0, "true", [], {})),
+        ("log_warning", "x", "expect boolean for 'log_warning'"),
+        ("log_error", 1.0, "expect boolean for 'log_error'"),
+        *(
+            ("log_verbose_level", value, "expect int32 for 'log_verbose_level'")
+            for value in (True, -1, 2**31, 1.0, "1", [1])
+        ),
+        ("log_format", True, "expect string for 'log_format'"),
+    ],
+)
+def test_values_of_a_wrong_type(name: str, value: object, text: str) -> None:
+    settings = LogSettings()
+    with pytest.raises(InvalidArgument, match=re.escape(text)):
+        settings.update({"log_verbose_level": 3, "log_error": False, name: value})
+    assert settings.describe() == DEFAULTS, "all or nothing"
+
+
+def test_an_unknown_form_of_lines() -> None:
+    with pytest.raises(InvalidLogFormat, match=r"^invalid argument for log_format, got: x+$") as caught:
+        LogSettings().update({"log_format": "x" * 1000})
+    assert len(str(caught.value)) < 120
+
+
+def test_the_file_stays_where_the_operator_put_it() -> None:
+    text = "log file location can not be updated through network protocol"
+    for value in ("", "/etc/passwd", 1):
+        with pytest.raises(Unsupported, match=text):
+            LogSettings().update({"log_file": value})
+
+
+def test_lost_lines_are_counted_and_reported(tmp_path: Path) -> None:
+    file = tmp_path / "logs" / "log"
+    file.parent.mkdir()
+    settings = LogSettings(LogOptions(file=str(file)))
+    settings.install()
+    file.unlink()
+    file.parent.rmdir()
+    for _ in range(3):
+        LOG.info("lost")
+    assert settings.dropped_lines == 3
+    file.parent.mkdir()
+    LOG.info("again")
+    LOG.info("and again")
+    messages = [json.loads(line.partition("] ")[2]) for line in file.read_text().splitlines()]
+    assert messages == ["again", "3 lines of the log could not be written", "and again"]
