@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command ``pyinfer``: picks the subcommand and imports only what it needs.
 
-It does NOT know any flag; those are declared in :mod:`pyinfer.config.options`.
+It does NOT know any flag; those are declared in :mod:`pyinfer.config.options` and beside it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ _USAGE = """\
 usage: pyinfer serve --model-repository DIR [flags]
        pyinfer serve MODEL_FILE... [flags]
        pyinfer serve --help
+       pyinfer config check DIR... [--format=text|json]
        pyinfer --version
        pyinfer help
 
@@ -28,6 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = arguments.pop(0) if arguments else "help"
     if command == "serve":
         return _serve(arguments)
+    if command == "config" and arguments[:1] == ["check"]:
+        return _check(arguments[1:])
+    if command == "config":
+        print("pyinfer config: the only command is 'pyinfer config check DIR...'", file=sys.stderr)
+        return 2
     if command in ("--version", "version"):
         from pyinfer import __version__
 
@@ -54,3 +60,31 @@ def _serve(arguments: Sequence[str]) -> int:
     from pyinfer.server import serve
 
     return serve(options)
+
+
+def _check(arguments: Sequence[str]) -> int:
+    from pyinfer.config.check_options import check_help_text, parse_check
+    from pyinfer.config.flags import UsageError
+
+    try:
+        command = parse_check(arguments)
+    except UsageError as error:
+        print(f"pyinfer config check: {error}", file=sys.stderr)
+        return 2
+    if command.help:
+        print(check_help_text(), end="")
+        return 0
+    from pathlib import Path
+
+    from pyinfer.backends.find import backend_fault, may_auto_complete
+    from pyinfer.repository.check import check
+    from pyinfer.repository.check_model import BackendKnowledge, CheckOptions
+
+    options = CheckOptions(
+        BackendKnowledge(backend_fault, may_auto_complete),
+        model_config_name=command.model_config_name,
+        auto_complete=not command.disable_auto_complete_config,
+    )
+    report = check([Path(directory) for directory in command.directories], options)
+    print(report.json() if command.format == "json" else report.text(), end="")
+    return 1 if report.findings else 0

@@ -59,7 +59,8 @@ class InvalidArgument(RequestError):
 class ConfigError(InvalidArgument):
     """A model configuration is wrong.
 
-    ``file`` is relative to the model repository; ``line`` and ``column`` count from 1; each is None where unknown.
+    ``file`` is relative to the model repository; ``line`` and ``column`` count from 1; ``field`` is a path such as
+    ``input[0].dims``. Each is None where unknown. ``reason`` is the text without file, line and column.
     """
 
     def __init__(
@@ -69,8 +70,10 @@ class ConfigError(InvalidArgument):
         file: str | None = None,
         line: int | None = None,
         column: int | None = None,
+        field: str | None = None,
     ) -> None:
-        self.file, self.line, self.column = file, line, column
+        self.reason = message
+        self.file, self.line, self.column, self.field = file, line, column, field
         place = ":".join(str(part) for part in (file, line, column) if part is not None)
         super().__init__(f"{place}: {message}" if place else message)
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import NamedTuple
 
 from pyinfer.backends.base import Backend
 from pyinfer.errors import ConfigError, ModelError
 
-__all__ = ["ENTRY_POINT_GROUP", "find_backend", "installed_backends"]
+__all__ = ["ENTRY_POINT_GROUP", "backend_fault", "find_backend", "installed_backends", "may_auto_complete"]
 
 ENTRY_POINT_GROUP = "pyinfer.backends"
 
@@ -26,12 +27,14 @@ class _Builtin(NamedTuple):
     #: the package that the module needs beyond those of pyinfer, and the extra that brings it
     needs: str = ""
     extra: str = ""
+    #: a model whose file does not hold this text is not auto-completed; None: no model is
+    hook: bytes | None = b""
 
 
 _BUILTIN = {
-    "identity": _Builtin("pyinfer.backends.identity", "IdentityBackend"),
+    "identity": _Builtin("pyinfer.backends.identity", "IdentityBackend", hook=None),
     "onnxruntime": _Builtin("pyinfer.backends.onnxruntime", "OnnxRuntimeBackend", "onnxruntime", "onnx"),
-    "python": _Builtin("pyinfer.backends.python", "PythonBackend"),
+    "python": _Builtin("pyinfer.backends.python", "PythonBackend", hook=b"auto_complete_config"),
 }
 
 
@@ -46,10 +49,47 @@ def find_backend(name: str) -> type[Backend]:
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         if entry.name == name:
             return _load_entry(entry)
-    raise ConfigError(
+    raise ConfigError(_unknown(name))
+
+
+def backend_fault(name: str) -> str:
+    """Why :func:`find_backend` would fail, or "" where it would not, as far as that shows without any import."""
+    builtin = _BUILTIN.get(name)
+    if builtin is not None:
+        return _lacking(name, builtin) if _is_lacking(builtin) else ""
+    return "" if any(entry.name == name for entry in entry_points(group=ENTRY_POINT_GROUP)) else _unknown(name)
+
+
+def may_auto_complete(name: str, file: Path | None) -> bool:
+    """Whether the backend may add to the configuration of the model in ``file`` (None: there is no such file).
+
+    Imports no backend, and says yes where only the backend itself could tell.
+    """
+    hook = _BUILTIN[name].hook if name in _BUILTIN else b""
+    if hook is None or (hook and file is None):
+        return False
+    try:
+        return not hook or file is None or hook in file.read_bytes()
+    except OSError:
+        return True
+
+
+def _unknown(name: str) -> str:
+    return (
         f"unable to find backend '{name}': installed are {', '.join(installed_backends())}; install a package that "
         f"has the entry point '{name}' in the group '{ENTRY_POINT_GROUP}', or correct 'backend' in the model "
         "configuration"
+    )
+
+
+def _is_lacking(builtin: _Builtin) -> bool:
+    return bool(builtin.needs) and importlib.util.find_spec(builtin.needs) is None
+
+
+def _lacking(name: str, builtin: _Builtin) -> str:
+    return (
+        f"backend '{name}' needs the package '{builtin.needs}', which is not installed: "
+        f"pip install 'pyinfer[{builtin.extra}]'"
     )
 
 
@@ -57,8 +97,7 @@ def installed_backends() -> list[str]:
     """The names that :func:`find_backend` would find, sorted; one that lacks its package comes with the remedy."""
     names = set()
     for name, builtin in _BUILTIN.items():
-        missing = builtin.needs and importlib.util.find_spec(builtin.needs) is None
-        names.add(f"{name} (needs pip install 'pyinfer[{builtin.extra}]')" if missing else name)
+        names.add(f"{name} (needs pip install 'pyinfer[{builtin.extra}]')" if _is_lacking(builtin) else name)
     names.update(entry.name for entry in entry_points(group=ENTRY_POINT_GROUP) if entry.name not in _BUILTIN)
     return sorted(names)
 
@@ -69,10 +108,7 @@ def _load_builtin(name: str, builtin: _Builtin) -> type[Backend]:
     except ModuleNotFoundError as error:
         if not builtin.needs or (error.name or "").partition(".")[0] != builtin.needs:
             raise
-        raise ModelError(
-            f"backend '{name}' needs the package '{builtin.needs}', which is not installed: "
-            f"pip install 'pyinfer[{builtin.extra}]'"
-        ) from error
+        raise ModelError(_lacking(name, builtin)) from error
     return _checked(name, getattr(module, builtin.attribute))
 
 

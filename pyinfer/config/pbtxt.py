@@ -17,13 +17,13 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from pyinfer.config.messages import message, pool
-from pyinfer.config.source import Source, path_text, read_source
+from pyinfer.config.source import FieldPath, Source, path_text, read_source
 from pyinfer.errors import ConfigError
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-__all__ = ["canonical", "from_json", "parse", "to_json"]
+__all__ = ["canonical", "decode", "from_json", "nearest_field", "parse", "to_json"]
 
 _UNKNOWN = re.compile(r'Message type "(?P<type>[^"]*)" has no field named "(?P<name>[^"]*)"')
 
@@ -37,7 +37,7 @@ def parse(text: str | bytes, file: str | None = "config.pbtxt") -> Message:
     from google.protobuf import text_format
 
     if isinstance(text, bytes):
-        text = _decode(text, file)
+        text = decode(text, file)
     config = message("ModelConfig")()
     try:
         text_format.Parse(text, config, descriptor_pool=pool())
@@ -127,7 +127,8 @@ def _plain_float(value: float, *, single: bool) -> float | str:
     return value
 
 
-def _decode(text: bytes, file: str | None) -> str:
+def decode(text: bytes, file: str | None = "config.pbtxt") -> str:
+    """The characters of a configuration file, without a byte order mark. Raises ConfigError where it is not UTF-8."""
     try:
         return text.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -147,14 +148,32 @@ def _syntax_error(text: str, file: str | None, reason: str, line: int | None, co
     if unknown:
         reason = _unknown_field(unknown["type"], unknown["name"])
     field = _field_text(read_source(text, file), line, column)
-    return ConfigError(f"field '{field}': {reason}" if field else reason, file=file, line=line, column=column)
+    return ConfigError(
+        f"field '{field}': {reason}" if field else reason, file=file, line=line, column=column, field=field or None
+    )
+
+
+def nearest_field(path: FieldPath) -> FieldPath:
+    """``path`` with the known name that its last name resembles, if that one is unknown and resembles any."""
+    descriptor: Any = message("ModelConfig").DESCRIPTOR
+    *outer, last = [part for part in path if isinstance(part, str)] or [""]
+    for name in outer:
+        field = descriptor.fields_by_name.get(name)
+        if field is None or field.message_type is None:
+            return path
+        descriptor = field.message_type
+    close = None if last in descriptor.fields_by_name else _nearest_name(descriptor, last)
+    return path if close is None else tuple(close if part is last else part for part in path)
+
+
+def _nearest_name(descriptor: Any, name: str) -> str | None:
+    return next(iter(get_close_matches(name, [field.name for field in descriptor.fields], n=1)), None)
 
 
 def _unknown_field(type_name: str, name: str) -> str:
     kind = type_name.removeprefix("inference.")
-    known = [field.name for field in pool().FindMessageTypeByName(type_name).fields]
-    close = get_close_matches(name, known, n=1)
-    return f"{kind} has no field '{name}'" + (f"; did you mean '{close[0]}'?" if close else "")
+    close = _nearest_name(pool().FindMessageTypeByName(type_name), name)
+    return f"{kind} has no field '{name}'" + (f"; did you mean '{close}'?" if close else "")
 
 
 def _field_text(source: Source, line: int, column: int) -> str:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rules about the data flow of an ensemble, as far as its own text tells.
 
-What needs the configurations of the composing models (types, shapes, batch sizes, circles of ensembles) is not here.
+What needs the configurations of the composing models is in ``rules_graph``.
 """
 
 from __future__ import annotations
@@ -31,13 +31,16 @@ def ensemble_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
     if "ensemble_scheduling" not in config:
         if config["platform"] == "ensemble":
             yield Fault(
-                f"ensemble scheduling must be set for ensemble {name} whose platform is ensemble", ("platform",)
+                f"ensemble scheduling must be set for ensemble {name} whose platform is ensemble",
+                ("platform",),
+                "ensemble_scheduling",
             )
         return
     if config["platform"] != "ensemble":
         yield Fault(
             f"ensemble scheduling cannot be set for model '{name}' whose platform is not ensemble",
             ("ensemble_scheduling",),
+            "platform",
         )
     if config["instance_group"]:
         yield Fault(f"instance group should not be specified for ensemble '{name}'", ("instance_group",))
@@ -51,7 +54,8 @@ def ensemble_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
     step_faults = list(_steps(name, steps))
     yield from step_faults
     if not step_faults:
-        yield from _flow(config, _graph(steps))
+        for fault in _flow(config, _graph(steps)):
+            yield fault._replace(needs="ensemble_scheduling")
 
 
 def _steps(name: str, steps: Sequence[Mapping[str, Any]]) -> Iterator[Fault]:

@@ -20,6 +20,9 @@ class Fault(NamedTuple):
 
     message: str
     path: FieldPath
+    #: the other field that the rule looks at, of the model or of the same tensor: unless that is known for sure, the
+    #: fault is not either
+    needs: str = ""
 
 
 def tensor_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
@@ -28,67 +31,72 @@ def tensor_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
     for kind in ("input", "output"):
         seen: set[str] = set()
         for index, io in enumerate(config[kind]):
-            for message, *rest in _one_tensor(kind, io, config):
-                yield Fault(message + suffix, (kind, index, *rest))
+            for fault in _one_tensor(kind, io, config):
+                yield fault._replace(message=fault.message + suffix, path=(kind, index, *fault.path))
             if io["name"] in seen:
                 yield Fault(f"model {kind} '{io['name']}' is specified more than once{suffix}", (kind, index, "name"))
             seen.add(io["name"])
-    for message, path in _batch_io(config):
-        yield Fault(message + suffix, path)
+    for fault in _batch_io(config):
+        yield fault._replace(message=fault.message + suffix)
 
 
-def _one_tensor(kind: str, io: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """(message, field below the tensor) of each fault."""
+def _one_tensor(kind: str, io: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Fault]:
+    """The faults of one tensor, their paths from the tensor on."""
     yield from _shape(f"model {kind} ", io, config["max_batch_size"])
     is_tensorrt = config["platform"] == _TENSORRT
     if kind == "input" and io["format"] != "FORMAT_NONE" and len(io["dims"]) != 3:
-        yield "model input NHWC/NCHW require 3 dims", "format"
+        yield Fault("model input NHWC/NCHW require 3 dims", ("format",))
     if io["is_shape_tensor"] and not is_tensorrt:
-        yield "shape tensors are only supported for TensorRT platform", "is_shape_tensor"
+        yield Fault("shape tensors are only supported for TensorRT platform", ("is_shape_tensor",))
     if io["is_non_linear_format_io"]:
         if not is_tensorrt:
-            yield "Non-linear IO format is only supported for the TensorRT platform", "is_non_linear_format_io"
+            yield Fault(
+                "Non-linear IO format is only supported for the TensorRT platform", ("is_non_linear_format_io",)
+            )
         elif len(io["dims"]) != 3:
-            yield f"Non-linear IO format {kind} requires 3 dims", "is_non_linear_format_io"
+            yield Fault(f"Non-linear IO format {kind} requires 3 dims", ("is_non_linear_format_io",))
 
 
-def _shape(prefix: str, io: Mapping[str, Any], max_batch_size: int) -> Iterator[tuple[str, ...]]:
+def _shape(prefix: str, io: Mapping[str, Any], max_batch_size: int) -> Iterator[Fault]:
     if not io["name"]:
-        yield (f"{prefix}must specify 'name'",)
+        yield Fault(f"{prefix}must specify 'name'", ())
     prefix += f"'{io['name']}' "
     dims: Sequence[int] = io["dims"]
     # an enum keeps a number that it has no name for
     if io["data_type"] == "TYPE_INVALID" or isinstance(io["data_type"], int):
-        yield f"{prefix}must specify 'data_type'", "data_type"
+        yield Fault(f"{prefix}must specify 'data_type'", ("data_type",))
     if not dims:
-        yield f"{prefix}must specify 'dims'", "dims"
+        yield Fault(f"{prefix}must specify 'dims'", ("dims",))
     reshape: Sequence[int] | None = io["reshape"]["shape"] if "reshape" in io else None
     if reshape == [] and max_batch_size == 0:
-        yield (
+        yield Fault(
             f"{prefix}cannot have empty reshape for non-batching model as scalar tensors are not supported",
-            "reshape",
+            ("reshape",),
+            needs="max_batch_size",
         )
     variable = "to indicate a variable-size dimension"
     if any(dim < 1 and dim != -1 for dim in dims):
-        yield f"{prefix}dimension must be integer >= 1, or -1 {variable}", "dims"
+        yield Fault(f"{prefix}dimension must be integer >= 1, or -1 {variable}", ("dims",))
     elif _largest_run(dims) > _MAX_ELEMENTS:
-        yield f"{prefix}has more than {_MAX_ELEMENTS} elements", "dims"
+        yield Fault(f"{prefix}has more than {_MAX_ELEMENTS} elements", ("dims",))
     if reshape is None:
         return
     if any(dim < 1 and dim != -1 for dim in reshape):
-        yield f"{prefix}reshape dimensions must be integer >= 1, or -1 {variable}", "reshape"
+        yield Fault(f"{prefix}reshape dimensions must be integer >= 1, or -1 {variable}", ("reshape",))
     else:
         yield from _reshape(prefix, dims, reshape)
 
 
-def _reshape(prefix: str, dims: Sequence[int], reshape: Sequence[int]) -> Iterator[tuple[str, ...]]:
+def _reshape(prefix: str, dims: Sequence[int], reshape: Sequence[int]) -> Iterator[Fault]:
     runs, reshape_runs = _runs(dims), _runs(reshape)
     # a shape has one run more than it has wildcards; without one of them there is nothing to pair with
     one_is_fixed = (len(runs) == 1) != (len(reshape_runs) == 1)
     if len(runs) != len(reshape_runs) and not one_is_fixed:
-        yield f"{prefix}has different number of variable-size dimensions for dims and reshape", "reshape"
+        yield Fault(
+            f"{prefix}has different number of variable-size dimensions for dims and reshape", ("reshape",), "dims"
+        )
     elif runs != reshape_runs:
-        yield f"{prefix}has different size for dims and reshape", "reshape"
+        yield Fault(f"{prefix}has different size for dims and reshape", ("reshape",), "dims")
 
 
 def _runs(dims: Sequence[int]) -> list[int]:
@@ -106,14 +114,14 @@ def _largest_run(dims: Sequence[int]) -> int:
     return prod(dim for dim in dims if dim != -1)
 
 
-def _batch_io(config: Mapping[str, Any]) -> Iterator[tuple[str, FieldPath]]:
+def _batch_io(config: Mapping[str, Any]) -> Iterator[Fault]:
     inputs = {io["name"] for io in config["input"]}
     outputs = {io["name"] for io in config["output"]}
     for index, one in enumerate(config["batch_input"]):
         path: FieldPath = ("batch_input", index)
         yield from _sources("batch input", one, path)
         if one["data_type"] not in ("TYPE_INT32", "TYPE_FP32"):
-            yield "batch input data type must be TYPE_INT32 or TYPE_FP32", (*path, "data_type")
+            yield Fault("batch input data type must be TYPE_INT32 or TYPE_FP32", (*path, "data_type"))
         yield from _unknown_sources(one, inputs, path)
     for index, one in enumerate(config["batch_output"]):
         path = ("batch_output", index)
@@ -121,20 +129,20 @@ def _batch_io(config: Mapping[str, Any]) -> Iterator[tuple[str, FieldPath]]:
         yield from _unknown_sources(one, inputs, path)
         for position, name in enumerate(one["target_name"]):
             if name not in outputs:
-                yield f"unknown target output name '{name}'", (*path, "target_name")
+                yield Fault(f"unknown target output name '{name}'", (*path, "target_name"), needs="output")
             if name in one["target_name"][:position]:
-                yield f"target output name '{name}' can only be specified once", (*path, "target_name")
+                yield Fault(f"target output name '{name}' can only be specified once", (*path, "target_name"))
 
 
-def _sources(noun: str, one: Mapping[str, Any], path: FieldPath) -> Iterator[tuple[str, FieldPath]]:
+def _sources(noun: str, one: Mapping[str, Any], path: FieldPath) -> Iterator[Fault]:
     if isinstance(one["kind"], int):
-        yield f"unknown {noun} kind '{one['kind']}'", (*path, "kind")
+        yield Fault(f"unknown {noun} kind '{one['kind']}'", (*path, "kind"))
     elif len(one["source_input"]) != 1:
         count = len(one["source_input"])
-        yield f"{noun} kind '{one['kind']}' expects 1 source input, got {count}", (*path, "source_input")
+        yield Fault(f"{noun} kind '{one['kind']}' expects 1 source input, got {count}", (*path, "source_input"))
 
 
-def _unknown_sources(one: Mapping[str, Any], inputs: set[str], path: FieldPath) -> Iterator[tuple[str, FieldPath]]:
+def _unknown_sources(one: Mapping[str, Any], inputs: set[str], path: FieldPath) -> Iterator[Fault]:
     for name in one["source_input"]:
         if name not in inputs:
-            yield f"unknown source input name '{name}'", (*path, "source_input")
+            yield Fault(f"unknown source input name '{name}'", (*path, "source_input"), needs="input")

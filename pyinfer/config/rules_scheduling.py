@@ -33,7 +33,7 @@ def batching_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
         if size <= 0:
             yield Fault(f"dynamic batching preferred size must be positive for {name}", path)
         if size > config["max_batch_size"]:
-            yield Fault(f"dynamic batching preferred size must be <= max batch size for {name}", path)
+            yield Fault(f"dynamic batching preferred size must be <= max batch size for {name}", path, "max_batch_size")
     levels = batcher["priority_levels"]
     if levels:
         if not 1 <= batcher["default_priority_level"] <= levels:
@@ -82,7 +82,9 @@ def sequence_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
         if size <= 0:
             yield Fault(f"sequence batching preferred batch size must be positive for {name}", path)
         if size > config["max_batch_size"]:
-            yield Fault(f"sequence batching preferred batch size must be <= max batch size for {name}", path)
+            yield Fault(
+                f"sequence batching preferred batch size must be <= max batch size for {name}", path, "max_batch_size"
+            )
     # a float that is not finite is written as text in the JSON form
     utilization = float(batcher.get("direct", {}).get("minimum_slot_utilization", 0))
     if not 0 <= utilization <= 1:

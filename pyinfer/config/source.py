@@ -11,8 +11,9 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-__all__ = ["FieldPath", "Source", "path_text", "read_source"]
+__all__ = ["FieldPath", "Source", "parse_path", "path_text", "read_source"]
 
 #: names and, after a repeated one, its index: ``("input", 0, "dims")``
 FieldPath = tuple[str | int, ...]
@@ -34,6 +35,8 @@ class Source:
 
     file: str | None = None
     _places: dict[_Steps, tuple[int, int]] = field(default_factory=dict)
+    #: (start, end) in characters of each whole field: name, value and the comma or semicolon behind it
+    _extents: tuple[tuple[int, int], ...] = ()
 
     def locate(self, path: FieldPath) -> tuple[int, int] | tuple[None, None]:
         """Line and column, from 1, of the field or of the nearest enclosing field that the text holds."""
@@ -45,11 +48,20 @@ class Source:
             steps = steps[:-1]
         return None, None
 
+    def has(self, path: FieldPath) -> bool:
+        """Whether the text holds the field itself."""
+        return _steps(path) in self._places
+
     def field_at(self, line: int, column: int) -> FieldPath:
         """The last field that starts at or before the position, an index after each name; () where there is none."""
         places = list(self._places.items())
         index = bisect_right([place for _, place in places], (line, column))
         return tuple(part for step in places[index - 1][0] for part in step) if index else ()
+
+    def extent_at(self, offset: int) -> tuple[int, int] | None:
+        """Where the innermost whole field around the character at ``offset`` starts and ends; None outside of any."""
+        around = [(start, end) for start, end in self._extents if start <= offset < end]
+        return min(around, key=lambda extent: extent[1] - extent[0], default=None)
 
 
 def _steps(path: FieldPath) -> _Steps:
@@ -62,62 +74,99 @@ def _steps(path: FieldPath) -> _Steps:
     return tuple(steps)
 
 
-def _tokens(text: str) -> Iterator[tuple[str, str, int, int]]:
+class _Token(NamedTuple):
+    kind: str
+    text: str
+    line: int
+    column: int
+    start: int
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.text)
+
+
+def _tokens(text: str) -> Iterator[_Token]:
     line, line_start = 1, 0
     for match in _TOKEN.finditer(text):
         kind = match.lastgroup or "mark"
         if kind == "newline":
             line, line_start = line + 1, match.end()
         elif kind != "skip":
-            yield kind, match.group(), line, match.start() - line_start + 1
+            yield _Token(kind, match.group(), line, match.start() - line_start + 1, match.start())
 
 
 _MAX_DEPTH = 100
 
 
+class _Open(NamedTuple):
+    """A field whose braces are open: what to go on with behind them."""
+
+    prefix: _Steps
+    name: str | None
+    start: int
+    in_list: bool
+
+
 class _Walker:
-    """Follows scopes and lists, and notes where each field starts."""
+    """Follows scopes and lists, and notes where each field starts and ends."""
 
     def __init__(self) -> None:
         self.places: dict[_Steps, tuple[int, int]] = {}
+        self.extents: list[tuple[int, int]] = []
         self._prefix: _Steps = ()
         self._counts: dict[tuple[_Steps, str], int] = {}
         self._name: str | None = None
+        self._start = 0
         self._in_list = False
-        self._outer: list[tuple[_Steps, str | None, bool]] = []
+        self._outer: list[_Open] = []
+        #: kind of the token that ended the last extent, as long as nothing has come that is no part of it
+        self._extendable = ""
 
     @property
     def depth(self) -> int:
         """Scopes that are open."""
         return len(self._outer)
 
-    def word(self, token: str, place: tuple[int, int]) -> None:
-        if self._name is None:
-            self._name = token
-            steps = (*self._prefix, (token, self._counts.get((self._prefix, token), 0)))
-            self.places[steps] = place
-        else:
-            self.value()
-
-    def value(self) -> None:
-        if self._name is not None and not self._in_list:
+    def step(self, token: _Token) -> None:
+        extendable, self._extendable = self._extendable, ""
+        if token.kind == "word" and self._name is None:
+            self._name, self._start = token.text, token.start
+            steps = (*self._prefix, (token.text, self._counts.get((self._prefix, token.text), 0)))
+            self.places[steps] = (token.line, token.column)
+        elif self._name is None and (extendable == token.kind == "string" or (extendable and token.text in ",;")):
+            # one more part of the same string, or what separates fields: both belong to the field before
+            self.extents[-1] = (self.extents[-1][0], token.end)
+            self._extendable = "" if token.text in ",;" else extendable
+        elif token.kind == "mark":
+            self._mark(token)
+        elif self._name is not None and not self._in_list:
             self._count()
-            self._name = None
+            self._end(token)
 
-    def mark(self, sign: str, place: tuple[int, int]) -> None:
+    def _mark(self, token: _Token) -> None:
+        sign = token.text
         if sign in "{<" and self._name is not None:
             step = (self._name, self._count())
-            self._outer.append((self._prefix, self._name, self._in_list))
+            self._outer.append(_Open(self._prefix, self._name, self._start, self._in_list))
             self._prefix = (*self._prefix, step)
-            self.places.setdefault(self._prefix, place)
+            self.places.setdefault(self._prefix, (token.line, token.column))
             self._name, self._in_list = None, False
         elif sign in "}>" and self._outer:
-            self._prefix, name, self._in_list = self._outer.pop()
-            self._name = name if self._in_list else None
+            self._prefix, self._name, self._start, self._in_list = self._outer.pop()
+            if not self._in_list:
+                self._end(token)
         elif sign == "[":
             self._in_list = True
+        elif sign == "]" and self._name is not None:
+            self._end(token)
         elif sign == "]":
-            self._name, self._in_list = None, False
+            self._in_list = False
+
+    def _end(self, token: _Token) -> None:
+        self.extents.append((self._start, token.end))
+        self._name, self._in_list = None, False
+        self._extendable = token.kind
 
     def _count(self) -> int:
         key = (self._prefix, self._name or "")
@@ -129,16 +178,11 @@ class _Walker:
 def read_source(text: str, file: str | None = None) -> Source:
     """The positions of all fields of ``text``, down to the depth that a configuration can have. Never raises."""
     walker = _Walker()
-    for kind, token, line, column in _tokens(text):
+    for token in _tokens(text):
         if walker.depth > _MAX_DEPTH:
             break  # each place costs its depth: a thousand open braces would cost a million
-        if kind == "word":
-            walker.word(token, (line, column))
-        elif kind == "string":
-            walker.value()
-        else:
-            walker.mark(token, (line, column))
-    return Source(file, walker.places)
+        walker.step(token)
+    return Source(file, walker.places, tuple(walker.extents))
 
 
 def path_text(path: Sequence[str | int]) -> str:
@@ -147,3 +191,9 @@ def path_text(path: Sequence[str | int]) -> str:
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}"
     return text.removeprefix(".")
+
+
+def parse_path(text: str) -> FieldPath:
+    """What :func:`path_text` made ``text`` of."""
+    parts = re.findall(r"\[(\d+)\]|([^.\[\]]+)", text)
+    return tuple(int(index) if index else name for index, name in parts)

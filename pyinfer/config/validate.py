@@ -8,16 +8,16 @@ knows which fields mean something that this version does not do, so that such a 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import Any
 
+from pyinfer.config.files import named_files, stays_within
 from pyinfer.config.rules_ensemble import ensemble_faults
 from pyinfer.config.rules_io import Fault, tensor_faults
 from pyinfer.config.rules_scheduling import batching_faults, instance_group_faults, sequence_faults
-from pyinfer.config.source import FieldPath, Source
+from pyinfer.config.source import Source, path_text
 from pyinfer.errors import ConfigError, Unsupported
 
-__all__ = ["faults", "require_supported", "unsupported", "validate"]
+__all__ = ["faults", "placed", "require_supported", "unsupported", "validate"]
 
 #: the platforms of the backends that have fixed ones
 _PLATFORMS: Mapping[str, tuple[str, ...]] = {
@@ -43,8 +43,15 @@ def validate(
     fault = next(faults(config, directory_name=directory_name, gpus=gpus), None)
     if fault is None:
         return
+    raise placed(fault, source)
+
+
+def placed(fault: Fault, source: Source | None) -> ConfigError:
+    """``fault`` as an error, at its place in ``source`` where that is known."""
     line, column = source.locate(fault.path) if source else (None, None)
-    raise ConfigError(fault.message, file=source.file if source else None, line=line, column=column)
+    return ConfigError(
+        fault.message, file=source.file if source else None, line=line, column=column, field=path_text(fault.path)
+    )
 
 
 def faults(
@@ -72,11 +79,11 @@ def _identity(config: Mapping[str, Any]) -> Iterator[Fault]:
     if not name:
         yield Fault("model configuration must specify 'name'", ("name",))
     if not backend and platform != "ensemble":
-        yield Fault(f"unexpected platform type '{platform}' for {name}", ("platform",))
+        yield Fault(f"unexpected platform type '{platform}' for {name}", ("platform",), "backend")
     if backend and platform == "ensemble":
         yield Fault(f"Ensemble model '{name}' must have platform type 'ensemble' and empty backend type", ("backend",))
     if backend in _PLATFORMS and platform not in _PLATFORMS[backend]:
-        yield Fault(f"unexpected 'platform' and 'backend' pair, got:{platform}, {backend}", ("platform",))
+        yield Fault(f"unexpected 'platform' and 'backend' pair, got:{platform}, {backend}", ("platform",), "backend")
     if config["max_batch_size"] < 0:
         yield Fault(f"'max_batch_size' must be non-negative value for {name}", ("max_batch_size",))
     if not config.get("version_policy"):
@@ -104,27 +111,10 @@ def _cache_and_metrics(config: Mapping[str, Any]) -> Iterator[Fault]:
 
 def _paths(config: Mapping[str, Any]) -> Iterator[Fault]:
     """Files are named below the model's directory, whoever wrote the configuration."""
-    states = config.get("sequence_batching", {}).get("state", ())
-    named: list[tuple[str, FieldPath]] = [
-        (config["default_model_filename"], ("default_model_filename",)),
-        *((file, ("cc_model_filenames",)) for file in config["cc_model_filenames"].values()),
-        *((io["label_filename"], ("output", index, "label_filename")) for index, io in enumerate(config["output"])),
-        *(
-            (tensor.get("input_data_file", ""), ("model_warmup", index, "inputs"))
-            for index, sample in enumerate(config["model_warmup"])
-            for tensor in sample["inputs"].values()
-        ),
-        *(
-            (initial.get("data_file", ""), ("sequence_batching", "state", index, "initial_state", position))
-            for index, state in enumerate(states)
-            for position, initial in enumerate(state["initial_state"])
-        ),
-    ]
-    for file, path in named:
-        parts = PurePosixPath(file)
-        if parts.is_absolute() or ".." in parts.parts or "\0" in file:
-            last = next(part for part in reversed(path) if isinstance(part, str))
-            yield Fault(f"'{last}' must name a file within the model directory for {config['name']}", path)
+    for name, _, path in named_files(config):
+        if not stays_within(name):
+            field = next(part for part in reversed(path) if isinstance(part, str))
+            yield Fault(f"'{field}' must name a file within the model directory for {config['name']}", path)
 
 
 def unsupported(config: Mapping[str, Any]) -> list[str]:
