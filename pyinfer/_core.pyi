@@ -25,6 +25,8 @@ __all__ = [
     "Model",
     "ModelSpec",
     "ParseJob",
+    "QueueOptions",
+    "QueuePolicy",
     "Responder",
     "SequenceOptions",
     "TensorSpec",
@@ -60,6 +62,38 @@ class TensorSpec:
     def dims(self) -> list[int]: ...
 
 @final
+class QueuePolicy:
+    """How long, and how many, requests of one priority may wait: Triton's ModelQueuePolicy. Immutable. GIL: held.
+
+    0 stands for no timeout and no limit. Raises ValueError for an unknown ``timeout_action`` (REJECT or DELAY).
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout_action: str = "REJECT",
+        default_timeout_us: int = 0,
+        allow_timeout_override: bool = False,
+        max_queue_size: int = 0,
+    ) -> None: ...
+
+@final
+class QueueOptions:
+    """The priority levels of a model (1 is the highest; 0 levels: all requests are alike) and their policies.
+
+    A priority that is none of the levels means the default one. Immutable. GIL: held.
+    """
+
+    def __init__(
+        self,
+        *,
+        priority_levels: int = 0,
+        default_priority_level: int = 0,
+        default_policy: QueuePolicy = ...,
+        policies: Mapping[int, QueuePolicy] = ...,
+    ) -> None: ...
+
+@final
 class SequenceOptions:
     """How requests that belong to sequences are queued. Immutable. GIL: held.
 
@@ -83,7 +117,7 @@ class ModelSpec:
     """What the core must know of a model version: its tensors and how its requests are queued. Immutable. GIL: held.
 
     ``max_batch_size`` 0 means that tensors have no batch dimension. Without ``dynamic_batching`` each execution takes
-    one request. ``max_queue_size`` 0: unlimited; ``preferred_batch_sizes`` and ``max_queue_delay_us`` are Triton's.
+    one request. ``preferred_batch_sizes`` and ``max_queue_delay_us`` are Triton's.
     ``decoupled``: a request may have no response, or several.
     """
 
@@ -98,7 +132,7 @@ class ModelSpec:
         dynamic_batching: bool = False,
         preferred_batch_sizes: Sequence[int] = (),
         max_queue_delay_us: int = 0,
-        max_queue_size: int = 0,
+        queue: QueueOptions = ...,
         decoupled: bool = False,
         sequence: SequenceOptions | None = None,
     ) -> None: ...

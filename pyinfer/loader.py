@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from pyinfer._core import ModelSpec, SequenceOptions, TensorSpec
+from pyinfer._core import ModelSpec, QueueOptions, QueuePolicy, SequenceOptions, TensorSpec
 from pyinfer.backends.base import Backend, InstanceContext, ModelContext
 from pyinfer.backends.find import find_backend
 from pyinfer.config.complete import complete, version_files
@@ -247,9 +247,28 @@ def model_spec(config: Mapping[str, Any], version: int) -> ModelSpec:
         dynamic_batching=batcher is not None or sequences is not None,
         preferred_batch_sizes=settings.get("preferred_batch_size", ()),
         max_queue_delay_us=settings.get("max_queue_delay_microseconds", 0),
-        max_queue_size=settings.get("default_queue_policy", {}).get("max_queue_size", 0),
+        queue=_queue_options(batcher or {}),
         decoupled=config.get("model_transaction_policy", {}).get("decoupled", False),
         sequence=None if sequences is None else _sequence_options(sequences, config["max_batch_size"]),
+    )
+
+
+def _queue_options(batcher: Mapping[str, Any]) -> QueueOptions:
+    policies = batcher.get("priority_queue_policy", {})
+    return QueueOptions(
+        priority_levels=batcher.get("priority_levels", 0),
+        default_priority_level=batcher.get("default_priority_level", 0),
+        default_policy=_queue_policy(batcher.get("default_queue_policy", {})),
+        policies={int(level): _queue_policy(policy) for level, policy in policies.items()},
+    )
+
+
+def _queue_policy(policy: Mapping[str, Any]) -> QueuePolicy:
+    return QueuePolicy(
+        timeout_action=policy.get("timeout_action", "REJECT"),
+        default_timeout_us=policy.get("default_timeout_microseconds", 0),
+        allow_timeout_override=policy.get("allow_timeout_override", False),
+        max_queue_size=policy.get("max_queue_size", 0),
     )
 
 

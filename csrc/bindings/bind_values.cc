@@ -43,8 +43,8 @@ TensorSpec MakeTensorSpec(std::string name, const std::string& datatype, Shape d
 
 ModelSpec MakeModelSpec(std::string name, int64_t version, std::vector<TensorSpec> inputs,
                         std::vector<TensorSpec> outputs, int64_t max_batch_size, bool dynamic_batching,
-                        std::vector<int64_t> preferred, int64_t max_queue_delay_us, size_t max_queue_size,
-                        bool decoupled, std::optional<SequenceOptions> sequence) {
+                        std::vector<int64_t> preferred, int64_t max_queue_delay_us, QueueOptions queue, bool decoupled,
+                        std::optional<SequenceOptions> sequence) {
   if (version < 0) throw py::value_error("version must not be negative, got " + std::to_string(version));
   if (max_batch_size < 0) {
     throw py::value_error("max_batch_size must not be negative, got " + std::to_string(max_batch_size));
@@ -63,10 +63,25 @@ ModelSpec MakeModelSpec(std::string name, int64_t version, std::vector<TensorSpe
   // Without a batch dimension there is nothing to batch along.
   spec.batching = {max_batch_size, dynamic_batching && max_batch_size > 0, std::move(preferred),
                    max_queue_delay_us * 1000};
-  spec.max_queue_size = max_queue_size;
+  spec.queue = std::move(queue);
   spec.decoupled = decoupled;
   spec.sequence = std::move(sequence);
   return spec;
+}
+
+QueuePolicy MakeQueuePolicy(const std::string& timeout_action, uint64_t default_timeout_us, bool allow_timeout_override,
+                            size_t max_queue_size) {
+  if (timeout_action != "REJECT" && timeout_action != "DELAY") {
+    throw py::value_error("timeout_action must be 'REJECT' or 'DELAY', got '" + timeout_action + "'");
+  }
+  QueuePolicy policy;
+  policy.timeout_action =
+      timeout_action == "DELAY" ? QueuePolicy::TimeoutAction::kDelay : QueuePolicy::TimeoutAction::kReject;
+  policy.default_timeout_ns =
+      static_cast<int64_t>(std::min(default_timeout_us, static_cast<uint64_t>(kLongestTimeUs))) * 1000;
+  policy.allow_timeout_override = allow_timeout_override;
+  policy.max_queue_size = max_queue_size;
+  return policy;
 }
 
 using ControlTuple = std::tuple<std::string, std::string, std::string, py::bytes, py::bytes>;
@@ -156,6 +171,18 @@ void BindValues(py::module_& module) {
       .def_property_readonly("datatype", [](const TensorSpec& spec) { return std::string(DTypeName(spec.dtype)); })
       .def_readonly("dims", &TensorSpec::dims);
 
+  py::class_<QueuePolicy>(module, "QueuePolicy", py::is_final())
+      .def(py::init(&MakeQueuePolicy), py::kw_only(), py::arg("timeout_action") = "REJECT",
+           py::arg("default_timeout_us") = 0, py::arg("allow_timeout_override") = false, py::arg("max_queue_size") = 0);
+
+  py::class_<QueueOptions>(module, "QueueOptions", py::is_final())
+      .def(py::init([](uint64_t levels, uint64_t default_level, QueuePolicy policy,
+                       std::map<uint64_t, QueuePolicy> policies) {
+             return QueueOptions{levels, default_level, policy, std::move(policies)};
+           }),
+           py::kw_only(), py::arg("priority_levels") = 0, py::arg("default_priority_level") = 0,
+           py::arg("default_policy") = QueuePolicy(), py::arg("policies") = std::map<uint64_t, QueuePolicy>());
+
   py::class_<SequenceOptions>(module, "SequenceOptions", py::is_final())
       .def(py::init(&MakeSequenceOptions), py::kw_only(), py::arg("strategy"), py::arg("slots"), py::arg("max_idle_us"),
            py::arg("minimum_slot_utilization") = 0.0, py::arg("controls") = std::vector<ControlTuple>());
@@ -164,7 +191,7 @@ void BindValues(py::module_& module) {
       .def(py::init(&MakeModelSpec), py::kw_only(), py::arg("name"), py::arg("version"), py::arg("inputs"),
            py::arg("outputs"), py::arg("max_batch_size") = 0, py::arg("dynamic_batching") = false,
            py::arg("preferred_batch_sizes") = std::vector<int64_t>(), py::arg("max_queue_delay_us") = 0,
-           py::arg("max_queue_size") = 0, py::arg("decoupled") = false, py::arg("sequence") = std::nullopt)
+           py::arg("queue") = QueueOptions(), py::arg("decoupled") = false, py::arg("sequence") = std::nullopt)
       .def_readonly("name", &ModelSpec::name)
       .def_readonly("version", &ModelSpec::version);
 

@@ -79,7 +79,7 @@ void Engine::Submit(RequestPtr request) {
     const std::shared_ptr<Model>& model = found.value();
     if (model->spec() == request->model) {
       ReshapeInputs(*request);
-      model->Push(std::move(request));
+      ExpectExpiry(model->Push(std::move(request)));
       return Touch(model);
     }
     request->model = model->spec();
@@ -92,16 +92,35 @@ void Engine::Touch(const std::shared_ptr<Model>& model) {
   if (std::find(touched_.begin(), touched_.end(), model) == touched_.end()) touched_.push_back(model);
 }
 
+std::vector<std::shared_ptr<Model>> Engine::AllModels() const {
+  std::vector<std::shared_ptr<Model>> all;
+  std::shared_lock<std::shared_mutex> lock(names_mutex_);
+  for (const auto& [name, entry] : names_) {
+    for (const auto& [version, model] : entry.versions) all.push_back(model);
+  }
+  return all;
+}
+
+void Engine::ExpectExpiry(TimeNs deadline) {
+  if (deadline == 0) return;
+  TimeNs known = next_expiry_.load(std::memory_order_relaxed);
+  while (known == 0 || deadline < known) {
+    if (next_expiry_.compare_exchange_weak(known, deadline, std::memory_order_acq_rel)) return;
+  }
+}
+
+void Engine::Expire(TimeNs now) {
+  // Requests that are pushed while the models are looked at lower it again.
+  next_expiry_.store(0, std::memory_order_release);
+  for (const auto& model : AllModels()) ExpectExpiry(model->Expire(now));
+}
+
 void Engine::Dispatch() {
   if (cancellations_.exchange(false, std::memory_order_acq_rel)) {
-    std::vector<std::shared_ptr<Model>> all;
-    {
-      std::shared_lock<std::shared_mutex> lock(names_mutex_);
-      for (const auto& [name, entry] : names_) {
-        for (const auto& [version, model] : entry.versions) all.push_back(model);
-      }
-    }
-    for (const auto& model : all) model->Reap();
+    for (const auto& model : AllModels()) model->Reap();
+  }
+  if (const TimeNs expiry = NextExpiry(); expiry != 0) {
+    if (const TimeNs now = clock_->Now(); now >= expiry) Expire(now);
   }
   std::vector<std::shared_ptr<Model>> touched;
   {

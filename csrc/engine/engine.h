@@ -39,6 +39,7 @@ class Engine final : public RequestAcceptor {
   Status Resolve(Request& request) override;
   void Submit(RequestPtr request) override;
   void Dispatch() override;
+  TimeNs NextExpiry() const override { return next_expiry_.load(std::memory_order_acquire); }
   void NoteCancellation() override { cancellations_.store(true, std::memory_order_release); }
 
  private:
@@ -49,11 +50,16 @@ class Engine final : public RequestAcceptor {
 
   // Requires: names_mutex_ is held.
   StatusOr<std::shared_ptr<Model>> FindLocked(const std::string& name, int64_t version) const;
+  std::vector<std::shared_ptr<Model>> AllModels() const;
   void Touch(const std::shared_ptr<Model>& model);
+  void Expire(TimeNs now);
+  void ExpectExpiry(TimeNs deadline);
 
   const std::shared_ptr<const Clock> clock_;
   std::atomic<bool> accepting_{true};
   std::atomic<bool> cancellations_{false};
+  // No request's time in a queue is over before this; 0 for never.
+  std::atomic<TimeNs> next_expiry_{0};
 
   mutable std::shared_mutex names_mutex_;
   std::unordered_map<std::string, Entry> names_;

@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "sched/request_queue.h"
+
 namespace pyinfer {
 
 std::shared_ptr<Model> Model::Create(ModelSpec spec, std::shared_ptr<const Clock> clock) {
@@ -16,12 +18,14 @@ Model::Model(ModelSpec spec, std::shared_ptr<const Clock> clock)
 
 Model::~Model() { Stop(); }
 
-void Model::Push(RequestPtr request) {
+TimeNs Model::Push(RequestPtr request) {
   // Counted before it is queued: it may be answered before Push returns.
   in_flight_.fetch_add(1, std::memory_order_acq_rel);
   request->observer = shared_from_this();
   request->timeline.queued = clock_->Now();
+  const TimeNs deadline = request->queue_deadline = QueueDeadline(spec_->queue, *request);
   source_->Push(std::move(request));
+  return deadline;
 }
 
 void Model::Dispatch() {

@@ -30,11 +30,13 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   const Clock& clock() const { return *clock_; }
 
   // Queues a validated request, or answers it with the reason why not. Requires: Dispatch() is called afterwards.
-  void Push(RequestPtr request);
+  // Returns when its time in the queue is over; 0 for never.
+  TimeNs Push(RequestPtr request);
 
   // Gets what was pushed going: runs it here where the executor is quick and free, or wakes an instance.
   void Dispatch();
   void Reap() { source_->Reap(); }
+  TimeNs Expire(TimeNs now) { return source_->Expire(now); }
 
   // One more instance that will call NextBatch; its number.
   size_t AddInstance() { return source_->AddInstance(); }

@@ -25,6 +25,9 @@ class RequestAcceptor {
   // cancelled or has expired in a queue. Called once for a burst of submissions. Any thread.
   virtual void Dispatch() = 0;
 
+  // When Dispatch must be called although nothing happens, because a request's time in a queue is over; 0 for never.
+  virtual TimeNs NextExpiry() const { return 0; }
+
   // Notes that some request was cancelled: the next Dispatch looks for it in the queues. Any thread.
   virtual void NoteCancellation() = 0;
 };

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -31,6 +32,23 @@ struct BatchOptions {
   bool dynamic = false;
   std::vector<int64_t> preferred_batch_sizes;  // ascending
   int64_t max_queue_delay_ns = 0;
+};
+
+// How long, and how many, requests of one priority may wait.
+struct QueuePolicy {
+  enum class TimeoutAction { kReject, kDelay };
+
+  TimeoutAction timeout_action = TimeoutAction::kReject;
+  int64_t default_timeout_ns = 0;       // 0: none
+  bool allow_timeout_override = false;  // a client may ask for a shorter one
+  size_t max_queue_size = 0;            // 0: unlimited
+};
+
+struct QueueOptions {
+  uint64_t priority_levels = 0;  // 0: all requests are alike
+  uint64_t default_priority_level = 0;
+  QueuePolicy default_policy;
+  std::map<uint64_t, QueuePolicy> policies;  // of single levels
 };
 
 // A tensor that tells the model about the sequence a request belongs to: one element, BYTES only for the correlation
@@ -65,8 +83,8 @@ struct ModelSpec {
   std::vector<TensorSpec> inputs;
   std::vector<TensorSpec> outputs;
   BatchOptions batching;
-  size_t max_queue_size = 0;  // 0: unlimited
-  bool decoupled = false;     // a request may have no response, or several
+  QueueOptions queue;
+  bool decoupled = false;  // a request may have no response, or several
   std::optional<SequenceOptions> sequence;
 
   const TensorSpec* FindInput(std::string_view input) const { return Find(inputs, input); }

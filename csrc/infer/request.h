@@ -91,6 +91,7 @@ class Request {
   int64_t batch_size = 1;                         // rows; 1 where the model has no batch dimension
   FailureReason failure = FailureReason::kOther;  // what to count if the answer is an error
   Timeline timeline;
+  TimeNs queue_deadline = 0;  // when its time in the queue is over; 0: never
 
   bool answered() const { return sink_ == nullptr; }
   bool cancelled() const noexcept { return sink_ && sink_->cancelled(); }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "protocol/connection.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace pyinfer {
@@ -8,6 +9,14 @@ namespace pyinfer {
 void Mailbox::MarkReady(Connection& connection) {
   if (std::exchange(connection.marked_, true)) return;
   ready_.push_back(connection.weak_from_this());
+}
+
+TimeNs Mailbox::NextFlush() const {
+  if (!ready_.empty()) return 1;
+  const TimeNs expiry = acceptor_->NextExpiry();
+  const TimeNs timer = timers_.empty() ? 0 : timers_.begin()->first;
+  if (expiry == 0 || timer == 0) return std::max(expiry, timer);
+  return std::min(expiry, timer);
 }
 
 void Mailbox::RunTimers() {

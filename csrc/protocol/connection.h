@@ -77,8 +77,8 @@ class Mailbox : public std::enable_shared_from_this<Mailbox> {
   Timer AddTimer(TimeNs when, std::function<void()> expire) { return timers_.emplace(when, std::move(expire)); }
   void RemoveTimer(Timer timer) { timers_.erase(timer); }
   // When Flush must be called although nothing happens: 1 (at once) where a connection has more to write than one Flush
-  // hands out, otherwise the next timer's time; 0 for never.
-  TimeNs NextFlush() const { return !ready_.empty() ? 1 : timers_.empty() ? 0 : timers_.begin()->first; }
+  // hands out, otherwise when the next timer is due or a request's time in a queue is over; 0 for never.
+  TimeNs NextFlush() const;
 
   // Dispatches submitted requests, delivers answers, and returns what the marked connections have to write.
   std::vector<Written> Flush();

@@ -44,6 +44,10 @@ class BatchSource {
   // Answers and removes the cancelled ones.
   virtual void Reap() = 0;
 
+  // Answers and removes, or puts behind the others, those whose time in the queue is over at `now`.
+  // Returns when it must be called next; 0 for never.
+  virtual TimeNs Expire(TimeNs now) = 0;
+
   // No more pushes; waiting instances return once the queue is empty.
   virtual void Close() = 0;
 

@@ -2,8 +2,6 @@
 #include "sched/dynamic_source.h"
 
 #include <algorithm>
-#include <functional>
-#include <iterator>
 #include <utility>
 
 #include "sched/queued.h"
@@ -12,7 +10,7 @@ namespace pyinfer {
 
 DynamicSource::DynamicSource(std::shared_ptr<const ModelSpec> model, const Clock& clock,
                              std::weak_ptr<ExecutionObserver> observer)
-    : model_(std::move(model)), clock_(clock), observer_(std::move(observer)) {}
+    : model_(std::move(model)), clock_(clock), observer_(std::move(observer)), queue_(model_->queue) {}
 
 bool DynamicSource::Push(RequestPtr request) {
   Status refusal;
@@ -20,11 +18,9 @@ bool DynamicSource::Push(RequestPtr request) {
     std::lock_guard<std::mutex> lock(mutex_);
     if (closed_) {
       refusal = StoppingStatus();
-    } else if (model_->max_queue_size != 0 && queue_.size() >= model_->max_queue_size) {
-      refusal = Status::Unavailable("Exceeds maximum queue size");
     } else {
-      queue_.push_back(std::move(request));
-      return true;
+      refusal = queue_.Push(request);
+      if (refusal.ok()) return true;
     }
   }
   request->Fail(FailureReason::kRejected, std::move(refusal));
@@ -56,25 +52,25 @@ bool DynamicSource::Wait(size_t) {
 
 QueueView DynamicSource::ViewLocked() const {
   QueueView view;
-  if (queue_.empty()) return view;
   const int64_t limit = std::max<int64_t>(1, model_->batching.max_batch_size);
-  const Request& first = *queue_.front();
-  view.oldest = first.timeline.queued;
+  const Request* first = nullptr;
   int64_t rows = 0;
-  for (const RequestPtr& request : queue_) {
-    const int64_t added = std::max<int64_t>(1, request->batch_size);
-    if (!view.rows.empty()) {
-      view.saturated = rows + added > limit || !SameShapes(first, *request);
-      if (view.saturated) break;
+  queue_.ForEach([&](const Request& request) {
+    const int64_t added = std::max<int64_t>(1, request.batch_size);
+    if (first == nullptr) {
+      first = &request;
+      view.oldest = request.timeline.queued;
+    } else {
+      view.saturated = rows + added > limit || !SameShapes(*first, request);
+      if (view.saturated) return false;
+      view.oldest = std::min(view.oldest, request.timeline.queued);
     }
     view.rows.push_back(added);
     rows += added;
-    if (!model_->batching.dynamic) break;
-    if (rows >= limit) {
-      view.saturated = true;
-      break;
-    }
-  }
+    view.saturated = rows >= limit;
+    return model_->batching.dynamic && !view.saturated;
+  });
+  if (!model_->batching.dynamic) view.saturated = false;
   return view;
 }
 
@@ -85,37 +81,26 @@ Decision DynamicSource::DecideLocked(const QueueView& view, TimeNs now) const {
   return decision;
 }
 
-bool DynamicSource::RemoveCancelledLocked(size_t count, std::vector<RequestPtr>& removed) {
-  const auto cancelled = [](const RequestPtr& request) { return request->cancelled(); };
-  const auto end = queue_.begin() + static_cast<std::ptrdiff_t>(std::min(count, queue_.size()));
-  // Looked at twice, so that the common case moves nothing; once cancelled, a request stays so.
-  if (std::none_of(queue_.begin(), end, cancelled)) return false;
-  const auto gone = std::stable_partition(queue_.begin(), end, std::not_fn(cancelled));
-  std::move(gone, end, std::back_inserter(removed));
-  queue_.erase(gone, end);
-  return true;
-}
-
 Batch DynamicSource::Take(size_t, TimeNs now) {
   std::vector<RequestPtr> taken;
   std::vector<RequestPtr> cancelled;
+  std::vector<RequestPtr> expired;
   bool more = false;
   {
     std::lock_guard<std::mutex> lock(mutex_);
+    queue_.Expire(now, expired);
     for (;;) {
       const QueueView view = ViewLocked();
       // The one behind the view counts as well: it may be what makes the view saturated.
-      if (RemoveCancelledLocked(view.rows.size() + 1, cancelled)) continue;
-      const Decision decision = DecideLocked(view, now);
-      const auto end = queue_.begin() + static_cast<std::ptrdiff_t>(decision.requests);
-      std::move(queue_.begin(), end, std::back_inserter(taken));
-      queue_.erase(queue_.begin(), end);
+      if (queue_.RemoveCancelled(view.rows.size() + 1, cancelled)) continue;
+      taken = queue_.TakeFirst(DecideLocked(view, now).requests);
       break;
     }
     more = !queue_.empty() && waiting_ != 0;
   }
   if (more) ripe_.notify_one();
   AnswerCancelled(cancelled);
+  AnswerExpired(expired);
   if (taken.empty()) return Batch();
   return Batch(std::move(taken), model_, observer_.lock(), clock_, now);
 }
@@ -138,9 +123,21 @@ void DynamicSource::Reap() {
   std::vector<RequestPtr> removed;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    RemoveCancelledLocked(queue_.size(), removed);
+    queue_.RemoveCancelled(queue_.size(), removed);
   }
   AnswerCancelled(removed);
+}
+
+TimeNs DynamicSource::Expire(TimeNs now) {
+  std::vector<RequestPtr> expired;
+  TimeNs next = 0;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    queue_.Expire(now, expired);
+    next = queue_.next_deadline();
+  }
+  AnswerExpired(expired);
+  return next;
 }
 
 void DynamicSource::Close() {
@@ -152,11 +149,11 @@ void DynamicSource::Close() {
 }
 
 void DynamicSource::FailAll(const Status& status) {
-  std::deque<RequestPtr> left;
+  std::vector<RequestPtr> left;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     closed_ = true;
-    left.swap(queue_);
+    left = queue_.TakeAll();
   }
   ripe_.notify_all();
   for (RequestPtr& request : left) request->Fail(FailureReason::kRejected, status);

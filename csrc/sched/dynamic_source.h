@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// dynamic_source.h - the queue of a model without state between requests: in order of arrival, batching or not.
+// dynamic_source.h - the queue of a model without state between requests: by priority and arrival, batching or not.
 #pragma once
 
 #include <condition_variable>
-#include <deque>
 #include <memory>
 #include <mutex>
-#include <vector>
 
 #include "sched/batch_source.h"
 #include "sched/policy.h"
+#include "sched/request_queue.h"
 
 namespace pyinfer {
 
@@ -25,6 +24,7 @@ class DynamicSource final : public BatchSource {
   Batch Take(size_t, TimeNs now) override;
   TimeNs RipeAt(size_t, TimeNs now) const override;
   void Reap() override;
+  TimeNs Expire(TimeNs now) override;
   void Close() override;
   void FailAll(const Status& status) override;
   size_t size() const override;
@@ -32,8 +32,6 @@ class DynamicSource final : public BatchSource {
  private:
   QueueView ViewLocked() const;
   Decision DecideLocked(const QueueView& view, TimeNs now) const;
-  // Looks at the first `count` requests; false where none was cancelled.
-  bool RemoveCancelledLocked(size_t count, std::vector<RequestPtr>& removed);
 
   const std::shared_ptr<const ModelSpec> model_;
   const Clock& clock_;
@@ -41,7 +39,7 @@ class DynamicSource final : public BatchSource {
 
   mutable std::mutex mutex_;
   std::condition_variable ripe_;
-  std::deque<RequestPtr> queue_;
+  RequestQueue queue_;
   size_t waiting_ = 0;
   bool closed_ = false;
 };

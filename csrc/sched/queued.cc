@@ -20,6 +20,12 @@ void AnswerCancelled(std::vector<RequestPtr>& requests) {
   for (RequestPtr& request : requests) request->Fail(FailureReason::kCancelled, Status::Cancelled());
 }
 
+void AnswerExpired(std::vector<RequestPtr>& requests) {
+  for (RequestPtr& request : requests) {
+    request->Fail(FailureReason::kRejected, Status::Unavailable("Request timeout expired"));
+  }
+}
+
 Status StoppingStatus() {
   return Status::Unavailable("Server is stopping, scheduler for model has stopped accepting new inference requests");
 }

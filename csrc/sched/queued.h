@@ -14,6 +14,8 @@ namespace pyinfer {
 bool SameShapes(const Request& a, const Request& b);
 
 void AnswerCancelled(std::vector<RequestPtr>& requests);
+// Their time in the queue is over.
+void AnswerExpired(std::vector<RequestPtr>& requests);
 
 // The refusal of a queue that is closed.
 Status StoppingStatus();

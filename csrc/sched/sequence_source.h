@@ -38,6 +38,7 @@ class SequenceSource final : public BatchSource {
   Batch Take(size_t instance, TimeNs now) override;
   TimeNs RipeAt(size_t instance, TimeNs now) const override;
   void Reap() override;
+  TimeNs Expire(TimeNs) override { return 0; }  // sequences have no queue policy
   void Close() override;
   void FailAll(const Status& status) override;
   size_t size() const override;

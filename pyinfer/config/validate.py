@@ -131,7 +131,8 @@ def unsupported(config: Mapping[str, Any]) -> list[str]:
     # the name that Triton itself gives to a backend's library says nothing new
     if config["runtime"] not in ("", f"libtriton_{config['backend']}.so"):
         found.append("runtime")
-    found += _unsupported_batching(config.get("dynamic_batching", {}))
+    if config.get("dynamic_batching", {}).get("preserve_ordering"):
+        found.append("dynamic_batching.preserve_ordering")
     for kind in ("input", "output"):
         for index, io in enumerate(config[kind]):
             flags = ("allow_ragged_batch", "is_shape_tensor", "is_non_linear_format_io")
@@ -153,17 +154,6 @@ def _unsupported_sequences(batcher: Mapping[str, Any]) -> list[str]:
     if batcher.get("oldest", {}).get("preserve_ordering"):
         found.append("sequence_batching.oldest.preserve_ordering")
     return found
-
-
-def _unsupported_batching(batcher: Mapping[str, Any]) -> list[str]:
-    names = ("preserve_ordering", "priority_levels", "priority_queue_policy")
-    found = [f"dynamic_batching.{name}" for name in names if batcher.get(name)]
-    policy = batcher.get("default_queue_policy", {})
-    outer = "dynamic_batching.default_queue_policy"
-    if policy.get("timeout_action", "REJECT") != "REJECT":
-        found.append(f"{outer}.timeout_action: {policy['timeout_action']}")
-    timeouts = ("default_timeout_microseconds", "allow_timeout_override")
-    return found + [f"{outer}.{name}" for name in timeouts if policy.get(name)]
 
 
 def require_supported(config: Mapping[str, Any]) -> None:

@@ -25,7 +25,7 @@ BatchOptions Dynamic(int64_t max_batch_size, TimeNs delay = 0, std::vector<int64
 struct Queue {
   explicit Queue(BatchOptions options, size_t max_queue_size = 0) {
     ModelSpec spec = IntModel(std::move(options));
-    spec.max_queue_size = max_queue_size;
+    spec.queue.default_policy.max_queue_size = max_queue_size;
     model = testing::Shared(std::move(spec));
     source = std::make_unique<DynamicSource>(model, clock, std::weak_ptr<ExecutionObserver>());
   }

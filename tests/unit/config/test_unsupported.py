@@ -38,22 +38,6 @@ UNSUPPORTED = [
     ("instance_group { secondary_devices {} }", ["instance_group[0].secondary_devices"]),
     ("instance_group { profile: '1' }", ["instance_group[0].profile"]),
     ("dynamic_batching { preserve_ordering: true }", ["dynamic_batching.preserve_ordering"]),
-    ("dynamic_batching { priority_levels: 1 }", ["dynamic_batching.priority_levels"]),
-    (
-        "dynamic_batching { priority_queue_policy { key: 1 value { max_queue_size: 1 } } }",
-        ["dynamic_batching.priority_queue_policy"],
-    ),
-    (
-        "dynamic_batching { default_queue_policy { timeout_action: DELAY } }",
-        ["dynamic_batching.default_queue_policy.timeout_action: DELAY"],
-    ),
-    (
-        "dynamic_batching { default_queue_policy { default_timeout_microseconds: 1 allow_timeout_override: true } }",
-        [
-            "dynamic_batching.default_queue_policy.default_timeout_microseconds",
-            "dynamic_batching.default_queue_policy.allow_timeout_override",
-        ],
-    ),
 ]
 
 
@@ -73,6 +57,7 @@ def test_unsupported_fields_are_named(text, fields):
     [
         "",
         "dynamic_batching { default_queue_policy { max_queue_size: 5 } max_queue_delay_microseconds: 3 }",
+        "dynamic_batching { priority_queue_policy { key: 1 value { timeout_action: DELAY } } priority_levels: 2 }",
         "optimization { priority: PRIORITY_MAX graph { level: 1 } cuda { graphs: true } eager_batching: true }",
         "metric_tags { key: 'a' value: 'b' } version_policy { specific { versions: 3 } }",
         "output { label_filename: 'l' } input { optional: true format: FORMAT_NCHW reshape {} }",

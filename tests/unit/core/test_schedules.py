@@ -56,7 +56,7 @@ class Schedule:
                 dynamic_batching=options.dynamic,
                 preferred_batch_sizes=options.preferred,
                 max_queue_delay_us=options.delay // US,
-                max_queue_size=options.queue_limit,
+                queue=_core.QueueOptions(default_policy=_core.QueuePolicy(max_queue_size=options.queue_limit)),
             )
         )
         self.instances = [self.house.instance, self.house.model.add_instance("other")]
