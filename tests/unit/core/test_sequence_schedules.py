@@ -46,7 +46,6 @@ class Reference:
     most_rows: int
     now: int = 0
     backlog: list[Sequence] = field(default_factory=list)
-    arrivals: int = 0
 
     def everywhere(self) -> list[Sequence]:
         return [one for slots in self.instances for one in slots if one is not None] + self.backlog
@@ -78,8 +77,7 @@ class Reference:
             self.backlog.append(found)
             self.fill()
         found.touched = self.now
-        self.arrivals += 1
-        found.requests.append(Waiting(number, flags, self.arrivals))
+        found.requests.append(Waiting(number, flags, self.now))
         found.over = bool(flags & END)
         return True
 
@@ -98,7 +96,7 @@ class Reference:
         slots = self.instances[instance]
         ready = [slot for slot, one in enumerate(slots) if one is not None and one.requests]
         if self.strategy == "oldest":
-            ready.sort(key=lambda slot: slots[slot].requests[0].arrived)
+            ready.sort(key=lambda slot: slots[slot].requests[0].arrived)  # at the same time: by slot
             order: list[int | None] = list(ready[: self.most_rows])
         else:
             order = [slot if slot in ready else None for slot in range(max(ready, default=-1) + 1)]
