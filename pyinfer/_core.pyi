@@ -406,9 +406,18 @@ class HttpConnection:
     def open(self) -> int:
         """A place in the order of answers, to be filled by ``respond``."""
     def respond(
-        self, place: int, status: int, body: bytes, *, headers: Sequence[tuple[str, str]] = (), keep_alive: bool = True
+        self,
+        place: int,
+        status: int,
+        body: bytes | None,
+        *,
+        headers: Sequence[tuple[str, str]] = (),
+        keep_alive: bool = True,
     ) -> None:
-        """Answer a control request. Content-Length is added. After one without ``keep_alive`` nothing more is sent."""
+        """Answer a control request; ``body`` is None where the request was HEAD. Content-Length is added otherwise.
+
+        After an answer without ``keep_alive`` nothing more is sent.
+        """
     def in_flight(self) -> int:
         """Places not yet answered."""
     def pause(self) -> None:

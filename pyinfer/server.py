@@ -23,6 +23,7 @@ import uvloop
 
 from pyinfer._core import Engine
 from pyinfer.config.options import Options
+from pyinfer.config.restrictions import parse_restrictions
 from pyinfer.errors import PyinferError, Unavailable
 from pyinfer.frontends.control import ApiSite
 from pyinfer.frontends.grpc import GrpcListener
@@ -118,15 +119,15 @@ class Server:
     def _bind(self) -> dict[str, socket.socket]:
         options = self.options
         wanted = {
-            "grpc": (options.allow_grpc, options.grpc_address, options.grpc_port),
-            "http": (options.allow_http, options.http_address, options.http_port),
-            "metrics": (options.allow_metrics, options.metrics_address, options.metrics_port),
+            "grpc": (options.allow_grpc, options.grpc_address, options.grpc_port, options.reuse_grpc_port),
+            "http": (options.allow_http, options.http_address, options.http_port, options.reuse_http_port),
+            "metrics": (options.allow_metrics, options.metrics_address, options.metrics_port, False),
         }
         sockets: dict[str, socket.socket] = {}
         try:
-            for name, (allowed, address, port) in wanted.items():
+            for name, (allowed, address, port, reuse_port) in wanted.items():
                 if allowed:
-                    sockets[name] = bind(address, port)
+                    sockets[name] = bind(address, port, reuse_port=reuse_port)
         except PyinferError:
             for listener in sockets.values():
                 listener.close()
@@ -163,7 +164,10 @@ class Server:
                 "GRPCInferenceService",
                 GrpcListener(stream, service, max_message_size=options.grpc_max_message_size, tls=tls is not None),
             ),
-            "http": ("HTTPService", HttpListener(stream, ApiSite(service), limits)),
+            "http": (
+                "HTTPService",
+                HttpListener(stream, ApiSite(service, parse_restrictions(options.http_restricted_api)), limits),
+            ),
             "metrics": ("Metrics Service", HttpListener(stream, MetricsSite(service.metrics), limits)),
         }
         servers: list[asyncio.AbstractServer] = []

@@ -106,11 +106,13 @@ std::unique_ptr<HttpConnection::InferHead> MakeInferHead(std::string model, std:
   return std::make_unique<HttpConnection::InferHead>(std::move(call));
 }
 
-void RespondHttp(HttpHandle& http, uint64_t place, int status, const py::bytes& body,
+void RespondHttp(HttpHandle& http, uint64_t place, int status, const std::optional<py::bytes>& body,
                  const std::vector<std::pair<std::string, std::string>>& headers, bool keep_alive) {
   std::vector<HttpHeader> list;
   for (const auto& [name, value] : headers) list.push_back({name, value});
-  http->Respond(place, status, static_cast<std::string_view>(body), list, keep_alive);
+  std::optional<std::string_view> text;
+  if (body) text = static_cast<std::string_view>(*body);
+  http->Respond(place, status, text, list, keep_alive);
 }
 
 void BindHttp(py::module_& module) {

@@ -191,16 +191,16 @@ void HttpConnection::Fill(uint64_t place, Output answer, bool close) {
   if (place == first_place_ && !paused_) mailbox_->MarkReady(*this);
 }
 
-void HttpConnection::Respond(uint64_t place, int status, std::string_view body, const std::vector<HttpHeader>& headers,
-                             bool keep_alive) {
+void HttpConnection::Respond(uint64_t place, int status, std::optional<std::string_view> body,
+                             const std::vector<HttpHeader>& headers, bool keep_alive) {
   std::string head;
-  AppendHttpHead(head, status, headers, body.size(), keep_alive);
+  AppendHttpHead(head, status, headers, body ? std::optional(body->size()) : std::nullopt, keep_alive);
   Output answer;
   answer.Append(head);
-  if (body.size() < Output::kShareFrom) {
-    answer.Append(body);
-  } else {
-    answer.Append(Slice::Copy(body.data(), body.size()));
+  if (body && body->size() < Output::kShareFrom) {
+    answer.Append(*body);
+  } else if (body) {
+    answer.Append(Slice::Copy(body->data(), body->size()));
   }
   Fill(place, std::move(answer), !keep_alive);
 }

@@ -104,8 +104,9 @@ class HttpConnection final : public Connection {
 
   // A place in the order of answers, to be filled by Respond.
   uint64_t Open();
-  // Answers a control request. Content-Length is added. A place that is gone is ignored.
-  void Respond(uint64_t place, int status, std::string_view body, const std::vector<HttpHeader>& headers,
+  // Answers a control request. Content-Length is added, unless there is no body because the request was HEAD.
+  // A place that is gone is ignored.
+  void Respond(uint64_t place, int status, std::optional<std::string_view> body, const std::vector<HttpHeader>& headers,
                bool keep_alive);
 
   // Places whose answer has not been handed out in full.

@@ -47,8 +47,8 @@ void AppendClean(std::string& out, std::string_view text) {
 
 }  // namespace
 
-void AppendHttpHead(std::string& out, int status, const std::vector<HttpHeader>& headers, size_t content_length,
-                    bool keep_alive) {
+void AppendHttpHead(std::string& out, int status, const std::vector<HttpHeader>& headers,
+                    std::optional<size_t> content_length, bool keep_alive) {
   out += "HTTP/1.1 ";
   out += std::to_string(status);
   out += ' ';
@@ -60,9 +60,12 @@ void AppendHttpHead(std::string& out, int status, const std::vector<HttpHeader>&
     AppendClean(out, header.value);
     out += "\r\n";
   }
-  out += "Content-Length: ";
-  out += std::to_string(content_length);
-  out += keep_alive ? "\r\n\r\n" : "\r\nConnection: close\r\n\r\n";
+  if (content_length) {
+    out += "Content-Length: ";
+    out += std::to_string(*content_length);
+    out += "\r\n";
+  }
+  out += keep_alive ? "\r\n" : "Connection: close\r\n\r\n";
 }
 
 }  // namespace pyinfer

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,9 +15,10 @@ struct HttpHeader {
   std::string_view value;
 };
 
-// Appends the head up to and including the empty line. Content-Length is always written, `Connection: close` where the
-// connection is not kept. A control character in a header is written as a blank: no value can start another header.
-void AppendHttpHead(std::string& out, int status, const std::vector<HttpHeader>& headers, size_t content_length,
-                    bool keep_alive);
+// Appends the head up to and including the empty line, with `Connection: close` where the connection is not kept.
+// Without `content_length` there is no Content-Length: the body is chunked, or an answer to HEAD that has none.
+// A control character in a header is written as a blank: no value can start another header.
+void AppendHttpHead(std::string& out, int status, const std::vector<HttpHeader>& headers,
+                    std::optional<size_t> content_length, bool keep_alive);
 
 }  // namespace pyinfer

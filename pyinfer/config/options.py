@@ -23,6 +23,7 @@ from pyinfer.config.flags import (
     setting,
     text,
 )
+from pyinfer.config.restrictions import CATEGORIES, parse_restrictions
 
 __all__ = ["IGNORED", "REFUSED", "Options", "UsageError", "check", "help_text", "options_markdown", "parse"]
 
@@ -68,7 +69,6 @@ REFUSED: Mapping[str, str] = {
     "grpc-restricted-protocol": "",
     "host-policy": "",
     "http-header-forward-pattern": "",
-    "http-restricted-api": "",
     "metrics-config": "",
     "model-config-name": "",
     "model-load-gpu-limit": "",
@@ -78,8 +78,6 @@ REFUSED: Mapping[str, str] = {
     "rate-limit-resource": "",
     "repository-poll-secs": "15",
     "response-cache-byte-size": "0",
-    "reuse-grpc-port": "false",
-    "reuse-http-port": "false",
     "sagemaker-port": "8080",
     "sagemaker-safe-port-range": "",
     "sagemaker-thread-count": "8",
@@ -148,8 +146,17 @@ class Options:
         "HTTP", text, "127.0.0.1", "Address to serve HTTP on; 0.0.0.0 is every one", metavar="ADDRESS"
     )
     http_port: int = flag("HTTP", _PORT, 8000, "Port to serve HTTP on; 0 lets the system choose")
+    reuse_http_port: bool = flag("HTTP", boolean, False, "Share the HTTP port with other servers that also say so")
     http_max_input_size: int = flag(
         "HTTP", integer(1), 67108864, "Most bytes of a request body, also once decompressed"
+    )
+    http_restricted_api: tuple[str, ...] = flag(
+        "HTTP",
+        text,
+        (),
+        "APIs that are answered only to requests that have the header. Known are " + ", ".join(CATEGORIES),
+        metavar="<api>,<api>,...:<header>=<value>",
+        repeatable=True,
     )
     http_header_timeout_secs: int = flag(
         "HTTP", _POSITIVE, 10, "Seconds that a client has to send the head of a request"
@@ -161,6 +168,7 @@ class Options:
         "gRPC", text, "127.0.0.1", "Address to serve gRPC on; 0.0.0.0 is every one", metavar="ADDRESS"
     )
     grpc_port: int = flag("gRPC", _PORT, 8001, "Port to serve gRPC on; 0 lets the system choose")
+    reuse_grpc_port: bool = flag("gRPC", boolean, False, "Share the gRPC port with other servers that also say so")
     grpc_use_ssl: bool = flag("gRPC", boolean, False, "Serve gRPC with TLS")
     grpc_use_ssl_mutual: bool = flag("gRPC", boolean, False, "Serve gRPC with TLS and ask clients for a certificate")
     grpc_server_cert: str = flag("gRPC", text, "", "Certificate chain of the server, PEM", metavar="FILE")
@@ -221,7 +229,15 @@ def check(options: Options) -> None:
         raise UsageError("--grpc-use-ssl needs --grpc-server-cert and --grpc-server-key")
     if options.grpc_use_ssl_mutual and not options.grpc_root_cert:
         raise UsageError("--grpc-use-ssl-mutual needs --grpc-root-cert")
+    _check_restrictions("http-restricted-api", options.http_restricted_api, "api")
     _check_ports(options)
+
+
+def _check_restrictions(name: str, values: Sequence[str], feature: str) -> None:
+    try:
+        parse_restrictions(values, feature)
+    except ValueError as error:
+        raise UsageError(f"option '--{name}': {error}") from None
 
 
 def _check_ports(options: Options) -> None:

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from hmac import compare_digest
 from typing import Any
 
 from pyinfer._core import error_table
+from pyinfer.config.restrictions import NO_RESTRICTIONS, Restrictions
 from pyinfer.errors import InvalidArgument, PyinferError
 from pyinfer.frontends.endpoints import Answer, Arguments, Endpoint, Router
 from pyinfer.frontends.head import Action, Result
 from pyinfer.service import Service
 
-__all__ = ["JSON_HEADERS", "ApiSite", "FixedAction", "error_body", "error_result", "method_not_allowed"]
+__all__ = ["JSON_HEADERS", "ApiSite", "FixedAction", "error_body", "error_result", "refusal"]
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +51,10 @@ class FixedAction(Action):
         return self._result
 
 
-_NOT_FOUND = FixedAction(error_result(404, "Not Found"))
+def refusal(verb: bytes, status: int, text: str, headers: tuple[tuple[str, str], ...] = ()) -> FixedAction:
+    """An error, without a body for HEAD: its answers have none."""
+    result = error_result(status, text, headers)
+    return FixedAction(Result(status, None, result.headers) if verb == b"HEAD" else result)
 
 
 class _ControlAction(Action):
@@ -132,27 +138,28 @@ def _result(endpoint: Endpoint, value: dict[str, Any]) -> Result:
 class ApiSite:
     """What the HTTP port offers: the endpoint table over one service."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, restrictions: Restrictions = NO_RESTRICTIONS) -> None:
+        """``restrictions``: category of endpoints -> name and value of the header that a request must have."""
         self._service = service
         self._router = Router()
+        self._restrictions = {
+            category: (key, key.lower().encode(), value.encode()) for category, (key, value) in restrictions.items()
+        }
 
-    def resolve(self, verb: bytes, target: bytes) -> Action:
+    def resolve(self, verb: bytes, target: bytes, fields: Mapping[bytes, bytes]) -> Action:
         match = self._router.resolve(target)
         if match is None:
-            return _NOT_FOUND
+            return refusal(verb, 404, "Not Found")
+        restriction = self._restrictions.get(match.category)
+        if restriction is not None:
+            shown, name, value = restriction
+            if not compare_digest(fields.get(name, b""), value):
+                return refusal(verb, 403, f"This API is restricted, expecting header '{shown}'")
         endpoint = match.endpoints.get(verb)
         if endpoint is None:
-            return method_not_allowed(verb, match.allow)
+            return refusal(verb, 405, "Method Not Allowed", (("Allow", match.allow),))
         if match.problem:
             return FixedAction(error_result(400, match.problem))
         if endpoint.answer is Answer.INFER:
             return Action(model=match.arguments.model, version=match.arguments.version)
         return _ControlAction(self._service, endpoint, match.arguments, target)
-
-
-def method_not_allowed(verb: bytes, allow: str) -> Action:
-    """405; without a body for HEAD, whose answers have none."""
-    headers = (("Allow", allow),)
-    return FixedAction(
-        Result(405, b"", headers) if verb == b"HEAD" else error_result(405, "Method Not Allowed", headers)
-    )

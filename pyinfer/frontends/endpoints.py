@@ -213,6 +213,11 @@ class Match:
     def allow(self) -> str:
         return ", ".join(sorted(verb.decode() for verb in self.endpoints))
 
+    @property
+    def category(self) -> str:
+        """The group that the path belongs to, whatever the verb."""
+        return next(iter(self.endpoints.values())).category
+
 
 def _decode_name(raw: bytes) -> str:
     """The text of a percent-encoded segment. Raises InvalidArgument where it can not be a name."""

@@ -7,6 +7,7 @@ llhttp (httptools). It does NOT see bodies. What llhttp lets pass and RFC 9112 d
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import httptools
@@ -28,11 +29,11 @@ _SINGLE = frozenset(
 
 
 class Result:
-    """The answer to a control request. Immutable by convention."""
+    """The answer to a control request. Immutable by convention. ``body`` is None where the request was HEAD."""
 
     __slots__ = ("body", "headers", "status")
 
-    def __init__(self, status: int, body: bytes = b"", headers: tuple[tuple[str, str], ...] = ()) -> None:
+    def __init__(self, status: int, body: bytes | None = b"", headers: tuple[tuple[str, str], ...] = ()) -> None:
         self.status, self.body, self.headers = status, body, headers
 
 
@@ -55,7 +56,8 @@ class Action:
 class Site(Protocol):
     """What a listener offers."""
 
-    def resolve(self, verb: bytes, target: bytes) -> Action: ...
+    def resolve(self, verb: bytes, target: bytes, fields: Mapping[bytes, bytes]) -> Action:
+        """What a request means; ``fields`` are its headers by lower-case name."""
 
 
 class HeadError(Exception):
@@ -141,7 +143,7 @@ class Heads:
         if http_1_1 and b"host" not in fields:
             raise HeadError(400, "the Host header is missing")
         head = Head(
-            self._site.resolve(verb, collector.target),
+            self._site.resolve(verb, collector.target, fields),
             _body_length(fields, http_1_1),
             verb != b"CONNECT" and _keep_alive(fields, http_1_1),
             http_1_1 and fields.get(b"expect", b"").lower() == b"100-continue",

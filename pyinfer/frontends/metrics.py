@@ -7,9 +7,9 @@ It does NOT collect anything; the service renders the page.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from pyinfer.frontends.control import FixedAction, error_result, method_not_allowed
+from pyinfer.frontends.control import FixedAction, error_result, refusal
 from pyinfer.frontends.head import Action, Result
 
 __all__ = ["MetricsSite"]
@@ -43,7 +43,7 @@ class MetricsSite:
     def __init__(self, render: Callable[[], bytes]) -> None:
         self._page = _Page(render)
 
-    def resolve(self, verb: bytes, target: bytes) -> Action:
+    def resolve(self, verb: bytes, target: bytes, fields: Mapping[bytes, bytes]) -> Action:
         if verb != b"GET":
-            return method_not_allowed(verb, "GET")
+            return refusal(verb, 405, "Method Not Allowed", (("Allow", "GET"),))
         return self._page if target.split(b"?", 1)[0] in (b"/metrics", b"/metrics/") else _NOTHING

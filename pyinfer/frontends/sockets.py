@@ -17,9 +17,10 @@ __all__ = ["BACKLOG", "bind"]
 BACKLOG = 4096
 
 
-def bind(address: str, port: int) -> socket.socket:
+def bind(address: str, port: int, *, reuse_port: bool = False) -> socket.socket:
     """A TCP socket bound to ``address`` and ``port`` (0: any free one). It does not listen yet: clients are refused.
 
+    With ``reuse_port`` servers of the same user that all set it share the port; the system spreads connections.
     Raises Unavailable where another process has the port, InvalidArgument where the address is none of this machine.
     """
     try:
@@ -31,6 +32,8 @@ def bind(address: str, port: int) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         # accepted sockets inherit it
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listener.bind(place)

@@ -113,6 +113,19 @@ def test_port_in_use(models: Path, service: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("service", ["http", "grpc"])
+def test_port_that_is_shared(models: Path, service: str) -> None:
+    share = f"--reuse-{service}-port=true"
+    with run_server(models, share) as first:
+        port = getattr(first, f"{service}_port")
+        with run_server(models, share, f"--{service}-port={port}") as second:
+            assert getattr(second, f"{service}_port") == port
+            for _ in range(20):
+                socket.create_connection(("127.0.0.1", port)).close()
+        refused = serve("serve", f"--model-repository={models}", f"--{service}-port={port}")
+        assert f"Socket '127.0.0.1:{port}' already in use" in refused.stderr
+
+
 def test_model_that_does_not_load(tmp_path: Path) -> None:
     add_model(tmp_path, "good", identity("TYPE_FP32", "4"))
     add_model(tmp_path, "bad", "no configuration")

@@ -33,6 +33,9 @@ DEFAULTS = {
     "http_address": "127.0.0.1",
     "http_port": 8000,
     "http_max_input_size": 67108864,
+    "http_restricted_api": (),
+    "reuse_http_port": False,
+    "reuse_grpc_port": False,
     "http_header_timeout_secs": 10,
     "http_body_timeout_secs": 30,
     "allow_grpc": True,
@@ -79,6 +82,13 @@ VALUES = [
     (["--model-control-mode=explicit", "--load-model=a", "--load-model", "b"], "load_model", ("a", "b")),
     (["--model-control-mode=explicit", "--load-model=*"], "load_model", ("*",)),
     (["--log-format=ISO8601"], "log_format", "ISO8601"),
+    (["--reuse-http-port=on"], "reuse_http_port", True),
+    (["--reuse-grpc-port=1"], "reuse_grpc_port", True),
+    (
+        ["--http-restricted-api=health,trace:a=b", "--http-restricted-api", "inference:c=d"],
+        "http_restricted_api",
+        ("health,trace:a=b", "inference:c=d"),
+    ),
     (["--id="], "id", ""),
     (["--id=a=b"], "id", "a=b"),
     (["--http-address=::1"], "metrics_address", "::1"),
@@ -126,6 +136,14 @@ ERRORS = [
     (["--http-port= 80"], "option '--http-port' got ' 80': expected an integer from 0 to 65535"),
     (["--http-port=8_000"], "option '--http-port' got '8_000': expected an integer from 0 to 65535"),
     (["--http-max-input-size=0"], "option '--http-max-input-size' got '0': expected an integer >= 1"),
+    (
+        ["m", "--http-restricted-api=health"],
+        "option '--http-restricted-api': expected <api>,<api>,...:<key>=<value>, got 'health'",
+    ),
+    (
+        ["m", "--http-restricted-api=health:a=b", "--http-restricted-api=health:c=d"],
+        "option '--http-restricted-api': restricted api 'health' can not be specified in multiple config groups",
+    ),
     (["--log-info=maybe"], "option '--log-info' got 'maybe': expected true, on, 1, false, off or 0"),
     (["--log-format=xml"], "option '--log-format' got 'xml': expected default or ISO8601 or json"),
     (["--model-control-mode=auto"], "option '--model-control-mode' got 'auto': expected none or explicit or poll"),
@@ -218,7 +236,7 @@ def test_nothing_but_the_standard_library_is_imported():
     answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60).stdout
     third_party, ours = answer.splitlines()
     assert third_party == "pyinfer"
-    assert ours == "pyinfer.config pyinfer.config.flags pyinfer.config.options"
+    assert ours == "pyinfer.config pyinfer.config.flags pyinfer.config.options pyinfer.config.restrictions"
 
 
 @given(

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +19,7 @@ class _Site:
     def __init__(self) -> None:
         self.asked: list[tuple[bytes, bytes]] = []
 
-    def resolve(self, verb: bytes, target: bytes) -> Action:
+    def resolve(self, verb: bytes, target: bytes, fields: Mapping[bytes, bytes]) -> Action:
         self.asked.append((verb, target))
         return Action(model="m")
 
