@@ -17,6 +17,7 @@ __all__ = [
     "Batch",
     "Engine",
     "GrpcConnection",
+    "HeaderForwarding",
     "HttpConnection",
     "InferHead",
     "Instance",
@@ -347,6 +348,22 @@ class Mailbox:
         """
     def close(self) -> None:
         """Close the descriptor; later answers are dropped. GIL: held."""
+
+@final
+class HeaderForwarding:
+    """Which headers of clients become parameters of their requests. Loop thread. GIL: held.
+
+    ``pattern`` is a regular expression of RE2 that is found anywhere in a header's name, whatever its case; with
+    ``(?-i)`` at its start it minds the case. Raises ValueError where it is no regular expression.
+    """
+
+    def __init__(self, pattern: str) -> None: ...
+    def forwarded(self, headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+        """The (name, value) that are to become parameters, in order.
+
+        Raises ValueError, with a text for the client, where one has a name that the server reserves or a value that is
+        not text.
+        """
 
 @final
 class ParseJob:

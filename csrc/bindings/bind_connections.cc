@@ -10,6 +10,7 @@
 #include "bindings/register.h"
 #include "protocol/error_map.h"
 #include "protocol/grpc_connection.h"
+#include "protocol/header_forwarding.h"
 #include "protocol/http_connection.h"
 
 namespace py = pybind11;
@@ -80,6 +81,35 @@ class ConnectionHandle {
  private:
   const std::shared_ptr<C> connection_;
 };
+
+// --- headers that become parameters ---
+
+using HeaderPair = std::pair<py::bytes, py::bytes>;
+
+std::vector<std::pair<std::string, std::string>> ForwardedHeaders(HeaderForwarding& forwarding,
+                                                                  const std::vector<HeaderPair>& headers) {
+  Parameters parameters;
+  for (const auto& [name, value] : headers) {
+    const Status status =
+        forwarding.Forward(static_cast<std::string_view>(name), static_cast<std::string_view>(value), parameters);
+    if (!status.ok()) throw py::value_error(status.message());
+  }
+  std::vector<std::pair<std::string, std::string>> forwarded;
+  for (auto& [name, value] : parameters)
+    forwarded.emplace_back(std::move(name), std::get<std::string>(std::move(value)));
+  return forwarded;
+}
+
+void BindHeaders(py::module_& module) {
+  py::class_<HeaderForwarding, std::shared_ptr<HeaderForwarding>>(module, "HeaderForwarding", py::is_final())
+      .def(py::init([](const std::string& pattern) {
+             auto made = HeaderForwarding::Make(pattern);
+             if (!made.ok()) throw py::value_error(made.status().message());
+             return std::shared_ptr<HeaderForwarding>(std::move(made).value());
+           }),
+           py::arg("pattern"))
+      .def("forwarded", &ForwardedHeaders, py::arg("headers"));
+}
 
 // --- HTTP/1.1 ---
 
@@ -239,6 +269,7 @@ void BindConnections(py::module_& module) {
       .def("flush", &Flush)
       .def("next_deadline", &NextDeadline)
       .def("close", [](MailboxHandle& handle) { handle.mailbox->Close(); });
+  BindHeaders(module);
   BindHttp(module);
   BindGrpc(module);
 }

@@ -11,7 +11,7 @@
 namespace pyinfer {
 
 using ParameterValue = std::variant<bool, int64_t, uint64_t, double, std::string>;
-// In the order given; names are unique.
+// In the order given; where a name comes twice, the last one counts.
 using Parameters = std::vector<std::pair<std::string, ParameterValue>>;
 
 }  // namespace pyinfer

@@ -30,7 +30,7 @@ import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 
 #: what auditwheel must have put into the wheel; all else comes with every Linux
-BUNDLED = ("libnghttp2", "libsimdjson")
+BUNDLED = ("libnghttp2", "libsimdjson", "libre2")
 CONFIG = """
 backend: "identity"
 max_batch_size: 8
