@@ -161,11 +161,12 @@ class Engine:
         """GIL: held."""
     def create(self, spec: ModelSpec) -> Model:
         """A new model version that no request can reach yet. GIL: held."""
-    def publish(self, name: str, models: Sequence[Model], not_ready: Sequence[int] = ()) -> None:
+    def publish(self, name: str, models: Sequence[Model], not_ready: Sequence[int] = (), refusal: str = "") -> None:
         """Atomically make ``models`` the served versions of ``name``; the highest version is the default.
 
         ``not_ready`` are known versions that answer "not at ready state". Models served before and not named now
-        accept no new requests, finish what they have, and stay the caller's to drain. GIL: held.
+        accept no new requests, finish what they have, and stay the caller's to drain. Where ``refusal`` is not empty,
+        every request for ``name`` is answered INVALID_ARG with this text. GIL: released.
         """
     def withdraw(self, name: str) -> None:
         """Forget ``name``: requests for it are answered "is not found". GIL: held."""
@@ -185,9 +186,11 @@ class Model:
     def add_instance(self, name: str) -> Instance:
         """An instance to be run by a Python thread. GIL: held."""
     def start_native(self, kind: str, parameters: Mapping[str, str], instances: Sequence[str]) -> None:
-        """Start core threads running the native executor ``kind``, one for each name. GIL: held.
+        """Have core threads run the native executor ``kind``, one for each name. GIL: released.
 
-        Raises ValueError for an unknown kind or a bad parameter, with a text for the operator.
+        Called again, with the same kind and parameters, it starts further threads or ends those too many, after their
+        batch. Raises ValueError for an unknown kind or a bad parameter, with a text for the operator, and where the
+        model is stopped.
         """
     def drain(self, timeout_s: float) -> bool:
         """Accept nothing more; wait until all that is accepted is answered. False at the time limit. GIL: released."""
@@ -220,6 +223,8 @@ class Instance:
         Exceptions of ``execute`` become answers of code INTERNAL (or of the exception's ``code`` attribute, if it is
         the name of a code) and never end the loop; KeyboardInterrupt and SystemExit likewise.
         """
+    def retire(self) -> None:
+        """Let ``run`` return once its batch is answered; others take what is queued. Idempotent. GIL: held."""
     def poll(self) -> Batch | None:
         """The batch that is ripe now by the engine's clock, or None. Never blocks; for tests and simulation.
 

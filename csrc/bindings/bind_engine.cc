@@ -161,7 +161,10 @@ void BindModel(py::module_& module) {
           "start_native",
           [](const ModelHandle& handle, const std::string& kind, const ExecutorParameters& parameters,
              const std::vector<std::string>& instances) {
-            const Status status = handle.model()->StartNative(kind, parameters, instances);
+            const Status status = [&] {
+              ReleaseGil release;
+              return handle.model()->StartNative(kind, parameters, instances);
+            }();
             if (!status.ok()) throw py::value_error(status.message());
           },
           py::arg("kind"), py::arg("parameters"), py::arg("instances"))
@@ -186,6 +189,7 @@ void BindModel(py::module_& module) {
   py::class_<InstanceHandle>(module, "Instance", py::is_final())
       .def_readonly("name", &InstanceHandle::name)
       .def("run", &RunInstance, py::arg("execute"))
+      .def("retire", [](const InstanceHandle& instance) { instance.model->RemoveInstance(instance.number); })
       .def("poll", &PollInstance)
       .def("wake_at_ns", [](const InstanceHandle& instance) -> std::optional<TimeNs> {
         const TimeNs ripe = instance.model->RipeAt(instance.number, instance.model->clock().Now());
@@ -217,13 +221,13 @@ void BindEngine(py::module_& module) {
       .def(
           "publish",
           [](Engine& engine, const std::string& name, const std::vector<std::shared_ptr<ModelHandle>>& handles,
-             const std::vector<int64_t>& not_ready) {
+             const std::vector<int64_t>& not_ready, const std::string& refusal) {
             std::vector<std::shared_ptr<Model>> models;
             for (const auto& handle : handles) models.push_back(handle->model());
             ReleaseGil release;
-            engine.Publish(name, models, not_ready);
+            engine.Publish(name, models, not_ready, refusal.empty() ? Status() : Status::InvalidArg(refusal));
           },
-          py::arg("name"), py::arg("models"), py::arg("not_ready") = std::vector<int64_t>())
+          py::arg("name"), py::arg("models"), py::arg("not_ready") = std::vector<int64_t>(), py::arg("refusal") = "")
       .def(
           "withdraw",
           [](Engine& engine, const std::string& name) {

@@ -9,8 +9,9 @@
 namespace pyinfer {
 
 void Engine::Publish(const std::string& name, const std::vector<std::shared_ptr<Model>>& models,
-                     const std::vector<int64_t>& not_ready) {
+                     const std::vector<int64_t>& not_ready, Status refusal) {
   Entry entry;
+  entry.refusal = std::move(refusal);
   for (const auto& model : models) entry.versions[model->spec()->version] = model;
   entry.not_ready.insert(not_ready.begin(), not_ready.end());
   std::unique_lock<std::shared_mutex> lock(names_mutex_);
@@ -39,6 +40,7 @@ StatusOr<std::shared_ptr<Model>> Engine::FindLocked(const std::string& name, int
   const auto found = names_.find(name);
   if (found == names_.end()) return Status::NotFound(unknown("is not found"));
   const Entry& entry = found->second;
+  if (!entry.refusal.ok()) return entry.refusal;
   if (version == -1) {
     if (entry.versions.empty()) return Status::NotFound(unknown("has no available versions"));
     return entry.versions.rbegin()->second;

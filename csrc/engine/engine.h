@@ -27,8 +27,9 @@ class Engine final : public RequestAcceptor {
 
   // Makes `models` the versions of `name` that are served; the highest is the default. `not_ready` are known, but
   // refuse requests. When this returns, no request is pushed to a model that was served before and is not named now.
+  // Where `refusal` is not OK, all requests for `name` are answered with it.
   void Publish(const std::string& name, const std::vector<std::shared_ptr<Model>>& models,
-               const std::vector<int64_t>& not_ready);
+               const std::vector<int64_t>& not_ready, Status refusal = Status());
   void Withdraw(const std::string& name);
 
   void StopAccepting() { accepting_.store(false); }
@@ -46,6 +47,7 @@ class Engine final : public RequestAcceptor {
   struct Entry {
     std::map<int64_t, std::shared_ptr<Model>> versions;
     std::set<int64_t> not_ready;
+    Status refusal;
   };
 
   // Requires: names_mutex_ is held.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/model.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "sched/request_queue.h"
@@ -29,18 +30,17 @@ TimeNs Model::Push(RequestPtr request) {
 }
 
 void Model::Dispatch() {
-  if (quick_) RunQuick();
+  if (quick_ != nullptr) RunQuick();
   source_->Wake();
 }
 
 void Model::RunQuick() {
-  NativeInstance& instance = *native_.front();
-  std::unique_lock<std::mutex> running(instance.running, std::try_to_lock);
+  std::unique_lock<std::mutex> running(quick_->running, std::try_to_lock);
   if (!running.owns_lock()) return;
   for (;;) {
-    Batch batch = source_->Take(instance.number, clock_->Now());
+    Batch batch = source_->Take(quick_->number, clock_->Now());
     if (batch.empty()) return;
-    instance.executor->Execute(batch);
+    quick_->executor->Execute(batch);
   }
 }
 
@@ -52,33 +52,54 @@ Batch Model::NextBatch(size_t instance) {
   return Batch();
 }
 
-void Model::Execute(NativeInstance& instance, Batch batch) {
-  std::lock_guard<std::mutex> running(instance.running);
-  instance.executor->Execute(batch);
+void Model::Start(NativeInstance& instance) {
+  instance.number = AddInstance();
+  instance.thread = std::thread([this, &instance] {
+    for (;;) {
+      Batch batch = NextBatch(instance.number);
+      if (batch.empty()) break;
+      std::lock_guard<std::mutex> running(instance.running);
+      instance.executor->Execute(batch);
+    }
+    instance.ended.store(true, std::memory_order_release);
+  });
 }
 
 Status Model::StartNative(const std::string& kind, const ExecutorParameters& parameters,
                           const std::vector<std::string>& names) {
-  for (size_t i = 0; i < names.size(); ++i) {
+  std::lock_guard<std::mutex> lock(stop_mutex_);
+  if (stopped_) return Status::Unavailable("the model '" + spec_->name + "' is stopped");
+  JoinEnded();
+  std::vector<std::unique_ptr<NativeInstance>> more;
+  for (size_t i = native_.size(); i < names.size(); ++i) {
     StatusOr<std::unique_ptr<Executor>> executor = MakeExecutor(kind, parameters, *spec_);
     if (!executor.ok()) return executor.status();
-    auto instance = std::make_unique<NativeInstance>();
-    instance->number = AddInstance();
-    instance->executor = std::move(executor).value();
-    native_.push_back(std::move(instance));
+    more.push_back(std::make_unique<NativeInstance>());
+    more.back()->executor = std::move(executor).value();
   }
   // A sequence has its place at one instance, which only the instance's own thread looks after.
-  quick_ = !native_.empty() && native_.front()->executor->quick() && !spec_->sequence;
-  for (auto& instance : native_) {
-    instance->thread = std::thread([this, &instance = *instance] {
-      for (;;) {
-        Batch batch = NextBatch(instance.number);
-        if (batch.empty()) return;
-        Execute(instance, std::move(batch));
-      }
-    });
+  if (native_.empty() && !more.empty() && more.front()->executor->quick() && !spec_->sequence) {
+    quick_ = more.front().get();
+  }
+  for (auto& instance : more) {
+    Start(*instance);
+    native_.push_back(std::move(instance));
+  }
+  while (native_.size() > std::max<size_t>(1, names.size())) {
+    RemoveInstance(native_.back()->number);
+    leaving_.push_back(std::move(native_.back()));
+    native_.pop_back();
   }
   return Status();
+}
+
+void Model::JoinEnded() {
+  const auto ended = [](const std::unique_ptr<NativeInstance>& instance) {
+    if (!instance->ended.load(std::memory_order_acquire)) return false;
+    instance->thread.join();
+    return true;
+  };
+  leaving_.erase(std::remove_if(leaving_.begin(), leaving_.end(), ended), leaving_.end());
 }
 
 bool Model::Drain(std::chrono::nanoseconds timeout) {
@@ -90,9 +111,12 @@ bool Model::Drain(std::chrono::nanoseconds timeout) {
 
 void Model::Stop() {
   std::lock_guard<std::mutex> lock(stop_mutex_);
+  stopped_ = true;
   source_->FailAll(Status::Unavailable("the model '" + spec_->name + "' is being unloaded"));
-  for (auto& instance : native_) {
-    if (instance->thread.joinable()) instance->thread.join();
+  for (const auto* instances : {&native_, &leaving_}) {
+    for (const auto& instance : *instances) {
+      if (instance->thread.joinable()) instance->thread.join();
+    }
   }
 }
 

@@ -40,13 +40,17 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
 
   // One more instance that will call NextBatch; its number.
   size_t AddInstance() { return source_->AddInstance(); }
-  // Blocks until there is a batch; an empty one once the model is stopped. For the thread of an instance.
+  // Lets its NextBatch return an empty batch once what it has begun is done; others take what is queued.
+  void RemoveInstance(size_t instance) { source_->RemoveInstance(instance); }
+  // Blocks until there is a batch; an empty one once the model is stopped, or the instance removed. For the thread of an
+  // instance.
   Batch NextBatch(size_t instance);
   // The batch that is ripe now, possibly none.
   Batch TakeNow(size_t instance) { return source_->Take(instance, clock_->Now()); }
   TimeNs RipeAt(size_t instance, TimeNs now) const { return source_->RipeAt(instance, now); }
 
-  // Starts a thread for each name, pulling batches into `executor`, which they share one batch at a time.
+  // Has one thread for each name pull batches into an executor of its own. Called again (with the same kind and
+  // parameters), starts further threads or lets those too many end; the first one always stays.
   Status StartNative(const std::string& kind, const ExecutorParameters& parameters,
                      const std::vector<std::string>& names);
 
@@ -70,11 +74,13 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
     size_t number = 0;
     std::unique_ptr<Executor> executor;
     std::mutex running;
+    std::atomic<bool> ended{false};
     std::thread thread;
   };
 
   Model(ModelSpec spec, std::shared_ptr<const Clock> clock);
-  static void Execute(NativeInstance& instance, Batch batch);
+  void Start(NativeInstance& instance);
+  void JoinEnded();
   void RunQuick();
 
   const std::shared_ptr<const ModelSpec> spec_;
@@ -83,14 +89,18 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   StatisticsCollector statistics_;
   ResponseStatisticsCollector responses_;
 
-  std::vector<std::unique_ptr<NativeInstance>> native_;  // written before the model is published
-  bool quick_ = false;
+  // Guarded by stop_mutex_: those that run, and those that are to end.
+  std::vector<std::unique_ptr<NativeInstance>> native_;
+  std::vector<std::unique_ptr<NativeInstance>> leaving_;
+  // The first of them where the thread that received requests may run it; written before the model is published.
+  NativeInstance* quick_ = nullptr;
 
   std::atomic<size_t> in_flight_{0};
   std::atomic<bool> draining_{false};
   std::mutex drained_mutex_;
   std::condition_variable drained_;
   std::mutex stop_mutex_;
+  bool stopped_ = false;
 };
 
 }  // namespace pyinfer

@@ -23,6 +23,8 @@ class BatchSource {
 
   // The number of one more instance: 0, 1, ...
   virtual size_t AddInstance() = 0;
+  // The instance begins nothing new: its Wait() returns false once the source keeps nothing for it.
+  virtual void RemoveInstance(size_t instance) = 0;
 
   // Takes ownership. A refused request (queue full, closed, no part of a sequence) is answered through its own sink
   // before this returns false. Wakes nobody: Wake() does, once for a burst.
@@ -31,7 +33,8 @@ class BatchSource {
   // Wakes an instance where there is something to look at. Returns false where the queue is empty.
   virtual bool Wake() = 0;
 
-  // Blocks until a batch may be ripe for `instance` (a hint: another one may be first); false once closed and empty.
+  // Blocks until a batch may be ripe for `instance` (a hint: another one may be first); false once closed and empty, or
+  // removed.
   virtual bool Wait(size_t instance) = 0;
 
   // Removes the batch that is ripe for `instance` at `now`, possibly none.

@@ -12,6 +12,19 @@ DynamicSource::DynamicSource(std::shared_ptr<const ModelSpec> model, const Clock
                              std::weak_ptr<ExecutionObserver> observer)
     : model_(std::move(model)), clock_(clock), observer_(std::move(observer)), queue_(model_->queue) {}
 
+size_t DynamicSource::AddInstance() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  removed_.push_back(false);
+  return removed_.size() - 1;
+}
+
+void DynamicSource::RemoveInstance(size_t instance) {
+  // Notified under the lock, so that no instance is between looking at its mark and waiting.
+  std::lock_guard<std::mutex> lock(mutex_);
+  removed_.at(instance) = true;
+  ripe_.notify_all();
+}
+
 bool DynamicSource::Push(RequestPtr request) {
   Status refusal;
   {
@@ -38,9 +51,16 @@ bool DynamicSource::Wake() {
   return true;
 }
 
-bool DynamicSource::Wait(size_t) {
+bool DynamicSource::Wait(size_t instance) {
   std::unique_lock<std::mutex> lock(mutex_);
   for (;;) {
+    if (instance < removed_.size() && removed_[instance]) {
+      // The wake-up that ended the wait may have been for a request: another instance has to take it.
+      const bool others = !queue_.empty() && waiting_ != 0;
+      lock.unlock();
+      if (others) ripe_.notify_one();
+      return false;
+    }
     const Decision decision = DecideLocked(ViewLocked(), clock_.Now());
     if (decision.kind == Decision::Kind::kTake) return true;
     if (closed_) return false;

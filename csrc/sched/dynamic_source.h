@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <vector>
 
 #include "sched/batch_source.h"
 #include "sched/policy.h"
@@ -17,10 +18,11 @@ class DynamicSource final : public BatchSource {
   // See MakeBatchSource.
   DynamicSource(std::shared_ptr<const ModelSpec> model, const Clock& clock, std::weak_ptr<ExecutionObserver> observer);
 
-  size_t AddInstance() override { return 0; }  // all take from one queue
+  size_t AddInstance() override;
+  void RemoveInstance(size_t instance) override;
   bool Push(RequestPtr request) override;
   bool Wake() override;
-  bool Wait(size_t) override;
+  bool Wait(size_t instance) override;
   Batch Take(size_t, TimeNs now) override;
   TimeNs RipeAt(size_t, TimeNs now) const override;
   void Reap() override;
@@ -40,6 +42,7 @@ class DynamicSource final : public BatchSource {
   mutable std::mutex mutex_;
   std::condition_variable ripe_;
   RequestQueue queue_;
+  std::vector<bool> removed_;  // by instance; they all take from one queue
   size_t waiting_ = 0;
   bool closed_ = false;
 };

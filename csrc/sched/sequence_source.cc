@@ -39,6 +39,12 @@ size_t SequenceSource::AddInstance() {
   return instances_.size() - 1;
 }
 
+void SequenceSource::RemoveInstance(size_t instance) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  instances_.at(instance)->removed = true;
+  NotifyAllLocked();
+}
+
 // --- arrival ---
 
 Status SequenceSource::CheckRequest(const Request& request) const {
@@ -113,7 +119,7 @@ SequenceSource::SequencePtr* SequenceSource::FreeSlotLocked() {
   const size_t slots = instances_.empty() ? 0 : instances_.front()->slots.size();
   for (size_t slot = 0; slot < slots; ++slot) {
     for (const auto& instance : instances_) {
-      if (!instance->slots[slot]) return &instance->slots[slot];
+      if (!instance->removed && !instance->slots[slot]) return &instance->slots[slot];
     }
   }
   return nullptr;
@@ -226,7 +232,9 @@ void SequenceSource::RemoveCancelledLocked(std::vector<RequestPtr>& removed) {
     for (SequencePtr& slot : instance->slots) give_up(slot);
   }
   backlog_.erase(std::remove_if(backlog_.begin(), backlog_.end(), give_up), backlog_.end());
-  if (!removed.empty()) FillFreeSlotsLocked();
+  if (removed.empty()) return;
+  FillFreeSlotsLocked();
+  NotifyAllLocked();  // an instance that is removed may have lost what it waited for
 }
 
 std::vector<RequestPtr> SequenceSource::TakeRowsLocked(Instance& instance, const View& view) {
@@ -310,8 +318,12 @@ bool SequenceSource::Wait(size_t instance) {
     const bool empty = std::all_of(waiter.slots.begin(), waiter.slots.end(),
                                    [](const SequencePtr& slot) { return !slot || slot->requests.empty(); });
     if (closed_ && empty && backlog_.empty()) return false;
-    // Only a backlog makes it matter when somebody's slot becomes free.
-    const TimeNs expiry = backlog_.empty() ? 0 : NextExpiryLocked();
+    if (waiter.removed && std::none_of(waiter.slots.begin(), waiter.slots.end(),
+                                       [](const SequencePtr& slot) { return slot != nullptr; })) {
+      return false;
+    }
+    // Only a backlog, or an end that depends on it, makes it matter when somebody's slot becomes free.
+    const TimeNs expiry = backlog_.empty() && !waiter.removed ? 0 : NextExpiryLocked();
     TimeNs until = view.decision.kind == Decision::Kind::kWaitUntil ? view.decision.until : 0;
     if (expiry != 0 && (until == 0 || expiry < until)) until = expiry;
     waiter.waiting = true;

@@ -32,6 +32,8 @@ class SequenceSource final : public BatchSource {
   SequenceSource(std::shared_ptr<const ModelSpec> model, const Clock& clock, std::weak_ptr<ExecutionObserver> observer);
 
   size_t AddInstance() override;
+  // Its sequences go on to their end; it gets no further ones.
+  void RemoveInstance(size_t instance) override;
   bool Push(RequestPtr request) override;
   bool Wake() override;
   bool Wait(size_t instance) override;
@@ -56,6 +58,7 @@ class SequenceSource final : public BatchSource {
     std::vector<SequencePtr> slots;  // nullptr: free
     std::condition_variable ripe;
     bool waiting = false;
+    bool removed = false;
   };
 
   struct ById {

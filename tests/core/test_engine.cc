@@ -262,6 +262,71 @@ TEST(Engine, ReplacesModelsUnderLoad) {
   CHECK_EQ(counted, uint64_t{kThreads * kEach});
 }
 
+// The number of instances changes while requests come: nothing is lost, refused or answered twice.
+TEST(Model, ChangesItsInstancesUnderLoad) {
+  constexpr int kRequests = 6000;
+  House house;
+  const ExecutorParameters slow = {{"execute_delay_ms", "1"}};
+  const auto model = house.Make(1, 1, slow, {64, true, {}, 0});
+  house.engine.Publish("m", {model}, {});
+  std::vector<SinkPtr> sinks;
+  std::atomic<bool> running{true};
+  std::thread changing([&] {
+    for (size_t count = 1; running.load(); count = count % 4 + 1) {
+      CHECK(model->StartNative("identity", slow, std::vector<std::string>(count, "i")).ok());
+    }
+  });
+  for (int i = 0; i < kRequests; ++i) {
+    sinks.push_back(house.Submit());
+    if (i % 3 == 0) house.engine.Dispatch();
+  }
+  house.engine.Dispatch();
+  CHECK(model->Drain(seconds(60)));
+  running.store(false);
+  changing.join();
+  model->Stop();
+  CHECK_EQ(model->StartNative("identity", slow, {"i"}).message(), "the model 'm' is stopped");
+  for (const SinkPtr& sink : sinks) CheckAnswer(sink, Code::kOk);
+}
+
+// An instance that leaves takes no batch any more, and hands on the wake-up that was meant for a request.
+TEST(Model, LeavingInstanceWakesAnother) {
+  for (int round = 0; round < 300; ++round) {
+    House house;
+    const auto model = house.Make(1, 0);
+    house.engine.Publish("m", {model}, {});
+    const auto serve = [&model](size_t instance) {
+      for (Batch batch = model->NextBatch(instance); !batch.empty(); batch = model->NextBatch(instance)) {
+        batch.Fail(0, Status::Internal("by hand"));
+      }
+    };
+    const size_t first = model->AddInstance();
+    std::thread leaver(serve, first);
+    std::thread stayer(serve, model->AddInstance());
+    const SinkPtr sink = house.Submit();
+    house.engine.Dispatch();
+    model->RemoveInstance(first);
+    leaver.join();
+    CHECK(model->Drain(seconds(60)));
+    CHECK_EQ(sink->answers.load(), 1);
+    model->Stop();
+    stayer.join();
+  }
+}
+
+TEST(Engine, RefusesANameAsItIsTold) {
+  House house;
+  const auto model = house.Make(1, 1);
+  house.engine.Publish("m", {model}, {2}, Status::InvalidArg("which one?"));
+  CheckAnswer(house.Submit(), Code::kInvalidArg, "which one?");
+  CheckAnswer(house.Submit(1, 2), Code::kInvalidArg, "which one?");
+  house.engine.Publish("m", {model}, {});
+  const SinkPtr sink = house.Submit();
+  house.engine.Dispatch();
+  CHECK(model->Drain(seconds(60)));
+  CheckAnswer(sink, Code::kOk);
+}
+
 // Submitting, cancelling, stopping, quick and slow instances at the same time: each request gets one answer.
 TEST(Engine, AnswersOnceUnderRandomCancellation) {
   constexpr int kThreads = 4;

@@ -274,6 +274,42 @@ TEST(SequenceSource, ClosedItFinishesWhatItHasAndRefusesMore) {
   CHECK_EQ(queue.source->size(), size_t{0});
 }
 
+TEST(SequenceSource, RemovedInstanceKeepsItsSequences) {
+  Queue queue = Direct(1, 2);
+  queue.Push(1, kSequenceStart);
+  queue.Push(2, kSequenceStart);
+  queue.source->RemoveInstance(0);
+  CHECK_EQ(queue.Take(0), "1:SR");
+  queue.Push(3, kSequenceStart);  // no slot: it waits for one of the other instance
+  queue.Push(1, kSequenceEnd);
+  CHECK(queue.source->Wait(0));
+  CHECK_EQ(queue.Take(0), "1:RE");
+  CHECK(!queue.source->Wait(0));
+  CHECK_EQ(queue.Take(0), "");
+  CHECK_EQ(queue.Take(1), "2:SR");
+  queue.Push(2, kSequenceEnd);
+  CHECK_EQ(queue.Take(1), "2:RE");
+  CHECK_EQ(queue.Take(1), "3:SR");
+}
+
+TEST(SequenceSource, RemovedInstanceEndsWithItsLastSequence) {
+  for (const bool by_cancellation : {false, true}) {
+    Queue queue = Direct(1, 2);
+    const SinkPtr sink = queue.Push(1, kSequenceStart);
+    if (!by_cancellation) CHECK_EQ(queue.Take(0), "1:SR");
+    queue.source->RemoveInstance(0);
+    std::thread waiter([&] {
+      while (queue.source->Wait(0)) {
+        if (by_cancellation) sink->cancel = true;
+        queue.source->Take(0, queue.clock.Now()).FailOpen(Status::Internal("by hand"));
+      }
+    });
+    queue.clock.Advance(kIdle);
+    queue.source->RemoveInstance(0);  // wakes it; nothing else does before its clock says so
+    waiter.join();
+  }
+}
+
 TEST(SequenceSource, FailAllAnswersWhatIsQueued) {
   Queue queue = Direct(1);
   const std::vector<SinkPtr> sinks = {queue.Push(1, kSequenceStart), queue.Push(1), queue.Push(2, kSequenceStart)};
