@@ -224,7 +224,10 @@ class Instance:
         the name of a code) and never end the loop; KeyboardInterrupt and SystemExit likewise.
         """
     def retire(self) -> None:
-        """Let ``run`` return once its batch is answered; others take what is queued. Idempotent. GIL: held."""
+        """Let ``run`` return once what it has begun is done: its batch, and the sequences that it keeps.
+
+        Other instances take what is queued. Idempotent. GIL: held.
+        """
     def poll(self) -> Batch | None:
         """The batch that is ripe now by the engine's clock, or None. Never blocks; for tests and simulation.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,17 +17,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from pyinfer._core import ModelSpec, QueueOptions, QueuePolicy, SequenceOptions, TensorSpec
-from pyinfer.backends.base import Backend, InstanceContext, ModelContext
+from pyinfer.backends.base import Backend, ModelContext
 from pyinfer.backends.find import find_backend
 from pyinfer.config.complete import complete, version_files
 from pyinfer.config.normalize import instances, normalize
 from pyinfer.config.pbtxt import from_json, parse, to_json
 from pyinfer.config.source import Source, read_source
 from pyinfer.config.validate import require_supported, validate
-from pyinfer.errors import ConfigError, ModelError, PyinferError
+from pyinfer.errors import ConfigError, ModelError, PyinferError, Unavailable
+from pyinfer.instances import InstanceChange, Instances, NativeInstances, PythonInstances
+from pyinfer.readiness import ReadinessProbe
 
 if TYPE_CHECKING:
-    from pyinfer._core import Engine, Instance, Model
+    from pyinfer._core import Engine, Model
 
 __all__ = ["LoadedModel", "Loader", "LoaderOptions", "model_spec"]
 
@@ -130,7 +132,7 @@ class Loader:
             raise
         loaded = LoadedModel(model, backend)
         try:
-            loaded.start(instances(config))
+            loaded.prepare_instances(config).commit()
         except BaseException:
             loaded.close()
             raise
@@ -147,7 +149,8 @@ class LoadedModel:
     def __init__(self, core: Model, backend: Backend) -> None:
         self._core = core
         self._backend = backend
-        self._threads: list[_InstanceThread] = []
+        native = backend.native()
+        self._instances: Instances = PythonInstances(core, backend) if native is None else NativeInstances(core, native)
         self._lock = threading.Lock()
         self._closed = False
 
@@ -156,19 +159,20 @@ class LoadedModel:
         """The core's model, to be published."""
         return self._core
 
-    def start(self, wanted: Sequence[tuple[str, str, int]]) -> None:
-        """Make and start the instances, given as (name, kind, device id). Raises what the first that fails raised."""
-        native = self._backend.native()
-        if native is not None:
-            self._core.start_native(native.kind, native.parameters, [name for name, _, _ in wanted])
-            return
-        for name, kind, device in wanted:
-            context = InstanceContext(name, kind, device)
-            self._threads.append(_InstanceThread(self._backend, context, self._core.add_instance(name)))
-        for thread in self._threads:
-            thread.start()
-        for thread in self._threads:
-            thread.wait_made()
+    def prepare_instances(self, config: Mapping[str, Any]) -> InstanceChange:
+        """Make the instances that ``config`` asks for beyond those that run; a commit of the result exchanges them.
+
+        ``config`` may differ from the one that the model was built with in ``instance_group`` only. Raises what the
+        first instance that fails raised; nothing has changed then.
+        """
+        with self._lock:
+            if self._closed:
+                raise Unavailable(f"the model '{self._core.name}' is being unloaded")
+            return self._instances.prepare(instances(config))
+
+    def probes(self) -> list[ReadinessProbe]:
+        """How to ask the model's own code whether it is ready; empty where it has no such code."""
+        return self._instances.probes()
 
     def drain(self, timeout_s: float) -> bool:
         """Accept nothing more; wait until what was accepted is answered. False when the time is up."""
@@ -184,52 +188,11 @@ class LoadedModel:
                 return
             self._closed = True
         self._core.stop()
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join()
+        self._instances.join()
         try:
             self._backend.close()
         except Exception:
             _log.exception("closing the backend of '%s' failed", self._core.name)
-
-
-class _InstanceThread(threading.Thread):
-    """The thread that makes one instance, runs it until the model is stopped, and closes it.
-
-    A daemon: a model that never returns from a batch must not keep the process from ending.
-    """
-
-    def __init__(self, backend: Backend, context: InstanceContext, core: Instance) -> None:
-        super().__init__(name=context.name, daemon=True)
-        self._backend = backend
-        self._context = context
-        self._core = core
-        self._made = threading.Event()
-        self._error: BaseException | None = None
-
-    def wait_made(self) -> None:
-        """Block until the instance is made; raise what making it raised."""
-        self._made.wait()
-        if isinstance(self._error, Exception):
-            raise self._error
-        if self._error is not None:  # SystemExit of a model must not end the server
-            raise ModelError(f"instance '{self._context.name}' raised {type(self._error).__name__}") from self._error
-
-    def run(self) -> None:
-        try:
-            instance = self._backend.make_instance(self._context)
-        except BaseException as error:
-            self._error = error
-            return
-        finally:
-            self._made.set()
-        try:
-            self._core.run(instance.execute)
-        finally:
-            try:
-                instance.close()
-            except BaseException:
-                _log.exception("closing the instance '%s' failed", self._context.name)
 
 
 def model_spec(config: Mapping[str, Any], version: int) -> ModelSpec:

@@ -32,7 +32,7 @@ from pyinfer.frontends.metrics import MetricsSite
 from pyinfer.frontends.sockets import BACKLOG, bind
 from pyinfer.frontends.stream import Connection, Stream
 from pyinfer.loader import Loader, LoaderOptions
-from pyinfer.repository.manager import ManagerOptions, ModelManager
+from pyinfer.repository.manager import ControlMode, ManagerOptions, ModelManager
 from pyinfer.repository.overrides import bare_repository
 from pyinfer.service import Service
 from pyinfer.telemetry.log_format import log_table
@@ -262,14 +262,22 @@ def _manager(options: Options, engine: Engine, extra_repositories: tuple[Path, .
     for scope, key, value in options.backend_config:
         settings.setdefault(scope, {})[key] = value
     loader = Loader(
-        engine, LoaderOptions(auto_complete=not options.disable_auto_complete_config, backend_config=settings)
+        engine,
+        LoaderOptions(
+            model_config_name=options.model_config_name,
+            auto_complete=not options.disable_auto_complete_config,
+            backend_config=settings,
+        ),
     )
     return ModelManager(
         ManagerOptions(
             repositories=(*map(Path, options.model_repository), *extra_repositories),
-            explicit=options.model_control_mode == "explicit",
+            mode=ControlMode(options.model_control_mode),
             startup_models=options.load_model,
+            poll_seconds=options.repository_poll_secs,
+            namespacing=options.model_namespacing,
             load_thread_count=options.model_load_thread_count,
+            load_retry_count=options.model_load_retry_count,
         ),
         loader,
         engine,

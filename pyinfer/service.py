@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyinfer import __version__
 from pyinfer.errors import InvalidArgument, NotFound, Unavailable
+from pyinfer.readiness import all_ready
 from pyinfer.repository.manager import ModelManager
 from pyinfer.repository.states import Served
 from pyinfer.telemetry.logging import LogSettings
@@ -147,29 +148,38 @@ class Service:
         return True
 
     def ready(self) -> bool:
-        """True when started and, with strict readiness, all models that should be served are.
+        """True when started and, with strict readiness, all models that should be served are and say so.
 
-        Raises Unavailable while the server stops.
+        Raises Unavailable while the server stops. Blocks for at most 5 s, and only where :meth:`asks_models`.
         """
         self._refuse_while_stopping()
-        return self._phase is _Phase.SERVING and (not self._strict_readiness or self._manager.healthy())
+        if self._phase is not _Phase.SERVING or not self._strict_readiness:
+            return self._phase is _Phase.SERVING
+        return self._manager.healthy() and all_ready(
+            probe for served in self._manager.served() for probe in served.handle.probes()
+        )
+
+    def asks_models(self) -> bool:
+        """Whether readiness depends on code of a model, so that asking for it may block. Does not block."""
+        return any(served.handle.probes() for served in self._manager.served())
 
     def model_ready(self, name: str, version: str = "") -> bool:
         """True where the version (the latest one for "") answers requests, False where it is known but does not.
 
-        Raises NotFound for an unknown model or version, InvalidArgument for a malformed version.
+        Raises NotFound for an unknown model or version, InvalidArgument for a malformed version. Blocks as
+        :meth:`ready` does.
         """
         self._refuse_while_stopping()
         wanted = parse_version(version)
         try:
-            self._manager.find(name, wanted)
-        except Unavailable:
+            served = self._manager.find(name, wanted)
+        except (Unavailable, InvalidArgument):  # the latter: several models have that name
             return False
         except NotFound:
             if wanted is None and self._manager.known(name):
                 return False
             raise
-        return True
+        return all_ready(served.handle.probes())
 
     # Metadata
 
@@ -186,7 +196,7 @@ class Service:
         wanted = parse_version(version)
         served = self._manager.find(name, wanted)
         config = served.config
-        versions = self._manager.ready_versions(name) if wanted is None else [wanted]
+        versions = [entry.version for entry in self._manager.served(name)] if wanted is None else [wanted]
         batched = int(config.get("max_batch_size", 0)) >= 1
         return {
             "name": name,
@@ -207,7 +217,7 @@ class Service:
         """
         wanted = parse_version(version)
         served = self._manager.served(name or None)
-        if name and not served:
+        if name and len({entry.model for entry in served}) != 1:
             raise InvalidArgument(f"requested model '{name}' is not available")
         if name and wanted is not None:
             served = [entry for entry in served if entry.version == wanted]
@@ -236,13 +246,13 @@ class Service:
     def unload_model(self, name: str, unload_dependents: bool = False) -> None:
         """Unload all versions of a model; requests in flight are answered first. An unknown model is no error.
 
-        ``unload_dependents`` is accepted; no model depends on another in this version.
+        With ``unload_dependents`` the models go too that were loaded only because this one, an ensemble, needs them.
         """
         self._refuse_while_stopping()
         self._manager.require_explicit()
         if not isinstance(unload_dependents, bool):
             raise InvalidArgument("invalid value type for 'unload_dependents' parameter, expected bool_param.")
-        self._manager.unload(name)
+        self._manager.unload(name, unload_dependents=unload_dependents)
 
     # Telemetry
 
@@ -277,7 +287,9 @@ class Service:
 
 def _metric_model(served: Served) -> MetricModel:
     tags = served.config.get("metric_tags", {})
-    return MetricModel(served.name, served.version, dict(tags), served.core, served.load_seconds)
+    return MetricModel(
+        served.name, served.version, dict(tags), served.core, served.load_seconds, namespace=served.namespace
+    )
 
 
 def _tensor_metadata(tensor: Mapping[str, Any], batched: bool) -> dict[str, Any]:

@@ -42,8 +42,8 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   size_t AddInstance() { return source_->AddInstance(); }
   // Lets its NextBatch return an empty batch once what it has begun is done; others take what is queued.
   void RemoveInstance(size_t instance) { source_->RemoveInstance(instance); }
-  // Blocks until there is a batch; an empty one once the model is stopped, or the instance removed. For the thread of an
-  // instance.
+  // Blocks until there is a batch; an empty one once the model is stopped, or the instance removed. For the thread of
+  // an instance.
   Batch NextBatch(size_t instance);
   // The batch that is ripe now, possibly none.
   Batch TakeNow(size_t instance) { return source_->Take(instance, clock_->Now()); }

@@ -84,6 +84,10 @@ class Instance(Protocol):
     def close(self) -> None:
         """Free what the instance holds. Called once, on its thread, after its last batch."""
 
+    # An instance may also have ``is_ready() -> bool``. Health requests then call it, on a thread other than the
+    # instance's, also while a batch is executed; never twice at a time, and not after ``close``. An instance that does
+    # not answer within 5 s, or raises, is not ready.
+
 
 class Backend(ABC):
     """One loaded model version."""

@@ -70,13 +70,9 @@ REFUSED: Mapping[str, str] = {
     "host-policy": "",
     "http-header-forward-pattern": "",
     "metrics-config": "",
-    "model-config-name": "",
     "model-load-gpu-limit": "",
-    "model-load-retry-count": "0",
-    "model-namespacing": "false",
     "rate-limit": "off",
     "rate-limit-resource": "",
-    "repository-poll-secs": "15",
     "response-cache-byte-size": "0",
     "sagemaker-port": "8080",
     "sagemaker-safe-port-range": "",
@@ -128,8 +124,11 @@ class Options:
         "Models",
         choice("none", "explicit", "poll"),
         "none",
-        "none loads every model at start; explicit loads what --load-model names and obeys the load and unload API",
-        metavar="none|explicit",
+        "none loads every model at start; poll also looks for changes later; explicit loads what --load-model names "
+        "and obeys the load and unload API",
+    )
+    repository_poll_secs: int = flag(
+        "Models", _COUNT, 15, "Seconds between two looks at the repositories in mode poll; 0 looks only at start"
     )
     load_model: tuple[str, ...] = flag(
         "Models",
@@ -139,7 +138,14 @@ class Options:
         metavar="NAME",
         repeatable=True,
     )
+    model_config_name: str = flag(
+        "Models", text, "", "Use configs/NAME.pbtxt of each model that has it, in place of config.pbtxt", metavar="NAME"
+    )
+    model_namespacing: bool = flag(
+        "Models", boolean, False, "Models of one name in several repositories are different models"
+    )
     model_load_thread_count: int = flag("Models", _POSITIVE, 4, "Models that are loaded at the same time")
+    model_load_retry_count: int = flag("Models", _COUNT, 0, "Times that a failed load of a version is tried again")
 
     allow_http: bool = flag("HTTP", boolean, True, "Serve HTTP")
     http_address: str = flag(
@@ -219,12 +225,12 @@ def check(options: Options) -> None:
     """Raise UsageError where options contradict each other."""
     if not options.model_repository and not options.model_files:
         raise UsageError("nothing to serve: give --model-repository=DIR or a model file")
-    if options.model_control_mode == "poll":
-        raise UsageError("--model-control-mode=poll is not supported yet; use none or explicit")
     if options.load_model and options.model_control_mode != "explicit":
         raise UsageError("Use of '--load-model' requires setting '--model-control-mode=explicit' as well.")
     if "*" in options.load_model and len(set(options.load_model)) > 1:
         raise UsageError("Wildcard model name '*' must be the ONLY startup model if specified at all.")
+    if any(sign.isspace() or sign == "/" for sign in options.model_config_name):
+        raise UsageError("--model-config-name names a file in configs/ without .pbtxt: no blanks, no slashes")
     if options.grpc_use_ssl and not (options.grpc_server_cert and options.grpc_server_key):
         raise UsageError("--grpc-use-ssl needs --grpc-server-cert and --grpc-server-key")
     if options.grpc_use_ssl_mutual and not options.grpc_root_cert:

@@ -63,7 +63,7 @@ class _ControlAction(Action):
     __slots__ = ("_arguments", "_endpoint", "_service", "_target")
 
     def __init__(self, service: Service, endpoint: Endpoint, arguments: Arguments, target: bytes) -> None:
-        super().__init__(blocking=endpoint.blocking)
+        super().__init__(blocking=endpoint.blocks(service))
         self._service, self._endpoint, self._arguments, self._target = service, endpoint, arguments, target
 
     def run(self, body: bytes) -> Result:

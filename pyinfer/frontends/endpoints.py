@@ -68,10 +68,16 @@ class Endpoint:
     handle: Callable[[Service, Arguments], dict[str, Any]] = _unreachable
     #: whether it may take long, so that it must not run on the loop thread
     blocking: bool = False
+    #: whether the answer may depend on a model's own code: then the same holds
+    asks_models: bool = False
     grpc_service: str = GRPC_SERVICE
     #: full names of the messages; made from ``rpc`` where empty
     request: str = ""
     response: str = ""
+
+    def blocks(self, service: Service) -> bool:
+        """Whether :attr:`handle` must not run on the loop thread now."""
+        return self.blocking or (self.asks_models and service.asks_models())
 
     @property
     def grpc_path(self) -> str:
@@ -157,7 +163,7 @@ def _control(action: str) -> tuple[str, str]:
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("ModelInfer", "POST", _by_model("/infer"), "inference", Answer.INFER),
     Endpoint("ServerLive", "GET", ("/v2/health/live",), "health", Answer.FLAG, _server_live),
-    Endpoint("ServerReady", "GET", ("/v2/health/ready",), "health", Answer.FLAG, _server_ready),
+    Endpoint("ServerReady", "GET", ("/v2/health/ready",), "health", Answer.FLAG, _server_ready, asks_models=True),
     Endpoint(
         "Check",
         "GET",
@@ -165,11 +171,12 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "health",
         Answer.JSON,
         _health_check,
+        asks_models=True,
         grpc_service="grpc.health.v1.Health",
         request="grpc.health.v1.HealthCheckRequest",
         response="grpc.health.v1.HealthCheckResponse",
     ),
-    Endpoint("ModelReady", "GET", _by_model("/ready"), "health", Answer.FLAG, _model_ready),
+    Endpoint("ModelReady", "GET", _by_model("/ready"), "health", Answer.FLAG, _model_ready, asks_models=True),
     Endpoint("ServerMetadata", "GET", ("/v2",), "metadata", Answer.JSON, _server_metadata),
     # a model of the name "stats" is hidden by the statistics of all models, as it is in Triton
     Endpoint(

@@ -110,7 +110,7 @@ class GrpcProtocol(Connection):
 
     def _serve(self, call: int, endpoint: Endpoint, request: bytes) -> None:
         service = self._listener.service
-        if not endpoint.blocking:
+        if not endpoint.blocks(service):
             self._answer(call, _perform(service, endpoint, request))
             return
         results: list[bytes | _Failure] = []
@@ -121,7 +121,7 @@ class GrpcProtocol(Connection):
         def done() -> None:
             self._answer(call, results[0] if results else _Failure("INTERNAL", "internal error"))
 
-        self.stream.offload(work, done)
+        self.stream.offload_call(work, done)
 
     def _answer(self, call: int, result: bytes | _Failure) -> None:
         if isinstance(result, _Failure):

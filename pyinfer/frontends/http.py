@@ -298,7 +298,7 @@ class HttpProtocol(Connection):
         def done() -> None:
             self._answer(place, results[0] if results else _FAILED, keep_alive)
 
-        self.stream.offload(work, done)
+        self.stream.offload_call(work, done)
 
     def _answer(self, place: int, result: Result, keep_alive: bool) -> None:
         self.core.respond(place, result.status, result.body, headers=result.headers, keep_alive=keep_alive)

@@ -31,6 +31,8 @@ STALL_TICKS = 30
 #: a burst of small requests fits; larger bodies are read into memory of the core
 _READ_BUFFER_BYTES = 65536
 _WORKERS = 2
+#: calls that wait at a time, for models to load or to say whether they are ready; a thread each
+_CALLS = 64
 
 Payload = bytes | list[bytes | memoryview]
 
@@ -73,6 +75,7 @@ class Stream:
         self._deadline_at = 0.0
         self._sweeper: asyncio.TimerHandle | None = None
         self._pool: ThreadPoolExecutor | None = None
+        self._calls: ThreadPoolExecutor | None = None
 
     def start(self) -> None:
         self._loop.add_reader(self.mailbox.fileno(), self._flush)
@@ -87,8 +90,9 @@ class Stream:
                 timer.cancel()
         self._loop.remove_reader(self.mailbox.fileno())
         self.mailbox.close()
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._calls):
+            if pool is not None:
+                pool.shutdown(wait=False, cancel_futures=True)
 
     def has_room(self) -> bool:
         return len(self._connections) < self._max_connections and not self.draining
@@ -116,11 +120,17 @@ class Stream:
         self.touch()
         self._loop.call_soon(callback)
 
-    def offload(self, work: Callable[[], object], done: Callable[[], None] | None = None) -> None:
-        """Run ``work`` on another thread, then ``done`` and a flush on the loop thread."""
+    def offload(self, work: Callable[[], object]) -> None:
+        """Run ``work``, which only computes, on another thread, then flush on the loop thread."""
         if self._pool is None:
             self._pool = ThreadPoolExecutor(_WORKERS, "frontend")
-        self._pool.submit(self._run, work, done)
+        self._pool.submit(self._run, work, None)
+
+    def offload_call(self, work: Callable[[], object], done: Callable[[], None]) -> None:
+        """Run ``work``, which may wait for long, on another thread, then ``done`` and a flush on the loop thread."""
+        if self._calls is None:
+            self._calls = ThreadPoolExecutor(_CALLS, "control")
+        self._calls.submit(self._run, work, done)
 
     def _run(self, work: Callable[[], object], done: Callable[[], None] | None) -> None:
         try:

@@ -11,7 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["LoadedVersion", "ModelLoader", "ModelSource", "Publisher"]
+from pyinfer.readiness import ReadinessProbe
+
+__all__ = ["InstanceChange", "LoadedVersion", "ModelId", "ModelLoader", "ModelSource", "Publisher"]
+
+
+@dataclass(frozen=True, order=True)
+class ModelId:
+    """Which model is meant. Ordered by namespace, then name, as the repository index is."""
+
+    #: the repository that the model comes from, with ``--model-namespacing``; otherwise empty
+    namespace: str
+    name: str
 
 
 @dataclass(frozen=True)
@@ -27,12 +38,31 @@ class ModelSource:
     config_override: str | None = None
 
 
+class InstanceChange(Protocol):
+    """Another set of instances, made but not yet running. Exactly one of the two is to be called, once."""
+
+    def commit(self) -> None:
+        """Exchange the instances. The queue stays, and a batch that is being executed is finished. Does not fail."""
+
+    def discard(self) -> None:
+        """End what was made; the version runs on as before."""
+
+
 class LoadedVersion(Protocol):
     """One model version that is loaded and can execute. Methods may be called from any thread."""
 
     @property
     def core(self) -> Any:
         """What is published: the core's ``Model``."""
+
+    def prepare_instances(self, config: Mapping[str, Any]) -> InstanceChange:
+        """Make the instances that ``config``, which differs in ``instance_group`` only, asks for.
+
+        Raises a :class:`pyinfer.errors.PyinferError` where one fails, and leaves nothing behind then.
+        """
+
+    def probes(self) -> Sequence[ReadinessProbe]:
+        """One for each instance whose own code has a say in whether it is ready."""
 
     def drain(self, timeout_s: float) -> bool:
         """Accept nothing more; wait until what was accepted is answered. False when the time is up."""
@@ -57,6 +87,6 @@ class ModelLoader(Protocol):
 class Publisher(Protocol):
     """Makes model versions reachable by requests; see ``pyinfer._core.Engine``."""
 
-    def publish(self, name: str, models: Sequence[Any], not_ready: Sequence[int] = ()) -> None: ...
+    def publish(self, name: str, models: Sequence[Any], not_ready: Sequence[int] = (), refusal: str = "") -> None: ...
 
     def withdraw(self, name: str) -> None: ...

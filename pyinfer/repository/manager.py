@@ -1,40 +1,60 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Performs what is planned: loads and unloads models, publishes what serves, frees what does not.
+"""Performs what is planned: loads and unloads models, publishes what serves, retires what does not.
 
 A reload builds the new versions first, swaps them in with one ``publish``, and only then drains and closes the old
 ones, so that no request fails in between. Building is all or nothing: where one version fails, the model stays as it
-was and the index tells the reason.
+was and the index tells the reason. A version of which only the instances change is not built anew.
 
 Thread rule: any thread. Operations on the same model wait for each other, those on different models do not.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import threading
 import time
-from collections.abc import Mapping
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from pyinfer.errors import InternalError, InvalidArgument, ModelError, PyinferError, Unavailable
-from pyinfer.repository.contract import ModelLoader, ModelSource, Publisher
+from pyinfer.errors import InvalidArgument, ModelError, PyinferError, Unavailable
+from pyinfer.repository.build import Origin, VersionBuilder
+from pyinfer.repository.contract import ModelId, ModelLoader, ModelSource, Publisher
+from pyinfer.repository.dependencies import ensemble_steps, plan_unload
+from pyinfer.repository.index import index_entries
+from pyinfer.repository.install import Installer, Job
+from pyinfer.repository.locks import NameLocks
 from pyinfer.repository.overrides import Lease, check_model_name, write_override
-from pyinfer.repository.plan import DUPLICATE_REASON, Action, ActionKind, choose_versions, plan, plan_versions
-from pyinfer.repository.scan import ModelEntry, list_models, scan, scan_model
+from pyinfer.repository.plan import (
+    DUPLICATE_REASON,
+    Action,
+    ActionKind,
+    Failure,
+    next_failure,
+    plan,
+    poll_failed_text,
+)
+from pyinfer.repository.poller import Poller
+from pyinfer.repository.retire import Retirement
+from pyinfer.repository.scan import Listing, Snapshot, list_models, scan, scan_model
 from pyinfer.repository.states import Served, State, StateTable
 
-__all__ = ["ManagerOptions", "ModelManager"]
+__all__ = ["ControlMode", "ManagerOptions", "ModelManager"]
 
 _log = logging.getLogger(__name__)
 
-#: how often a version that drains looks whether the server wants to end
-_DRAIN_STEP_S = 0.5
 #: how long an unload waits for requests in flight before it returns with the version still UNLOADING
 _UNLOAD_WAIT_S = 5.0
+
+
+class ControlMode(Enum):
+    """Who decides which models are loaded; the values are those of ``--model-control-mode``."""
+
+    NONE = "none"
+    EXPLICIT = "explicit"
+    POLL = "poll"
 
 
 @dataclass(frozen=True)
@@ -42,21 +62,15 @@ class ManagerOptions:
     """What the command line says about repositories."""
 
     repositories: tuple[Path, ...]
-    #: mode ``explicit``: load only ``startup_models`` at start, and allow load and unload later
-    explicit: bool = False
-    #: ``*`` stands for all
+    mode: ControlMode = ControlMode.NONE
+    #: of mode ``explicit``: what to load at start; ``*`` stands for all
     startup_models: tuple[str, ...] = ()
+    #: of mode ``poll``: from the end of one poll to the next; 0: never
+    poll_seconds: float = 15.0
+    #: models of the same name in several repositories are different models
+    namespacing: bool = False
     load_thread_count: int = 4
     load_retry_count: int = 0
-
-
-@dataclass(frozen=True)
-class _Origin:
-    """A source, its fingerprints, and the hold on its directory if that is a temporary one."""
-
-    source: ModelSource
-    entry: ModelEntry
-    lease: Lease
 
 
 class ModelManager:
@@ -64,74 +78,107 @@ class ModelManager:
 
     def __init__(self, options: ManagerOptions, loader: ModelLoader, publisher: Publisher) -> None:
         self._options = options
-        self._loader = loader
-        self._publisher = publisher
         self._table = StateTable()
-        self._pool = ThreadPoolExecutor(options.load_thread_count, thread_name_prefix="model-load")
-        self._lock = threading.Lock()
-        self._model_locks: dict[str, threading.Lock] = {}
-        #: fingerprint of the files that a model was last loaded from; guarded by the model's lock
-        self._loaded_from: dict[str, str] = {}
-        self._retiring: set[threading.Thread] = set()
-        self._closing = threading.Event()
+        self._retirement = Retirement(self._table)
+        self._builder = VersionBuilder(loader, threads=options.load_thread_count, retries=options.load_retry_count)
+        self._installer = Installer(self._table, self._builder, self._retirement, loader, publisher)
+        self._locks = NameLocks()
+        self._poller = Poller(self.poll, options.poll_seconds)
+        # Of the thread that polls:
+        self._polls = 0
+        self._failures: dict[ModelId, Failure] = {}
+        self._unreadable: frozenset[Path] = frozenset()
 
     # Operations
 
     def start(self) -> list[str]:
-        """Load what the control mode says. Returns one text for each model that failed.
+        """Load what the control mode says, and in mode ``poll`` go on doing so.
 
-        Raises InvalidArgument where a repository can not be read.
+        Returns one text for each model that failed. Raises InvalidArgument where a repository can not be read.
         """
-        snapshot = scan(self._options.repositories)
+        snapshot = self._scan()
         for path, reason in snapshot.unreadable.items():
             raise InvalidArgument(f"can not read the model repository '{path}': {reason}")
-        wanted: tuple[str, ...] | None = self._options.startup_models if self._options.explicit else None
+        explicit = self._options.mode is ControlMode.EXPLICIT
+        wanted: tuple[str, ...] | None = self._options.startup_models if explicit else None
         if wanted is not None and "*" in wanted:
             wanted = None
-        actions = plan(snapshot, (), wanted)
-        with ThreadPoolExecutor(self._options.load_thread_count, thread_name_prefix="model-start") as starters:
-            texts = list(starters.map(lambda action: self._start_model(action, snapshot.models), actions))
-        return [text for text in texts if text]
+        texts = self._perform(plan(snapshot, {}, wanted), snapshot)
+        if self._options.mode is ControlMode.POLL and self._options.poll_seconds > 0:
+            self._poller.start()
+        return texts
+
+    def poll(self) -> None:
+        """Bring what serves in line with what the repositories hold now; what fails is logged and stays as it was."""
+        self._polls += 1
+        snapshot = self._scan()
+        for path in snapshot.unreadable.keys() - self._unreadable:
+            _log.error(
+                "can not read the model repository '%s': %s; its models stay as they are",
+                path,
+                snapshot.unreadable[path],
+            )
+        self._unreadable = frozenset(snapshot.unreadable)
+        texts = self._perform(plan(snapshot, self._installer.directories(), None), snapshot)
+        for text in () if self._builder.closing else texts:
+            _log.error("%s", text)
 
     def load(self, name: str, *, config: str | None = None, files: Mapping[str, bytes] | None = None) -> None:
         """Load ``name``, or reload it where anything changed; returns when it serves.
 
         ``config`` replaces the configuration file, ``files`` (path below the model's directory -> contents) the whole
-        directory. Raises InvalidArgument or ModelError; the model is then served as before.
+        directory. The models that an ensemble needs are loaded with it. Raises InvalidArgument or ModelError; the model
+        is then served as before.
         """
         check_model_name(name)
-        with self._model_lock(name):
-            origin = self._origin(name, config, files or {})
-            try:
-                self._load(origin)
-            finally:
-                origin.lease.release()
+        names = {name}
+        while missing := self._try_load(name, config, files or {}, names):
+            names |= missing
 
-    def unload(self, name: str) -> None:
-        """Serve ``name`` no more. Waits for its requests in flight, but not for ever. Unknown names are no error."""
+    def unload(self, name: str, *, unload_dependents: bool = False) -> None:
+        """Serve ``name`` no more. Waits for its requests in flight, but not for ever. Unknown names are no error.
+
+        Ensembles that need it do not serve until it is loaded again. With ``unload_dependents`` the models go that were
+        loaded only because ``name`` needs them.
+        """
         check_model_name(name)
-        with self._model_lock(name):
-            retired = self._table.commit(name, {})
-            self._publish(name)
-            threads = [self._retire(served) for served in retired]
-        until = time.monotonic() + _UNLOAD_WAIT_S
-        for thread in threads:
-            thread.join(max(0.0, until - time.monotonic()))
+        names = {name}
+        while True:
+            with self._locks.hold(names):
+                steps = plan_unload(
+                    self._table.models(name),
+                    self._installer.graph(),
+                    self._installer.implicit(),
+                    dependents=unload_dependents,
+                )
+                missing = {model.name for model in (*steps.unload, *steps.suspend)} - names
+                if not missing:
+                    threads = self._installer.take_down(steps)
+                    break
+            names |= missing
+        self._retirement.join(time.monotonic() + _UNLOAD_WAIT_S, threads)
 
     def require_explicit(self) -> None:
         """Raise Unavailable unless the control mode lets clients load and unload."""
-        if not self._options.explicit:
+        if self._options.mode is not ControlMode.EXPLICIT:
             raise Unavailable("explicit model load / unload is not allowed if polling is enabled")
 
     def drain(self, timeout_s: float) -> bool:
-        """Wait until all models, accepting nothing more, have answered. False when the time is up."""
+        """Wait until all models, accepting nothing more, have answered: ensembles before the models that they need.
+
+        False when the time is up.
+        """
+        self._poller.stop()
         until = time.monotonic() + timeout_s
-        drained = [served.handle.drain(max(0.0, until - time.monotonic())) for served in self._table.served()]
-        with self._lock:
-            retiring = list(self._retiring)
-        for thread in retiring:
-            thread.join(max(0.0, until - time.monotonic()))
-        return all(drained) and not any(thread.is_alive() for thread in retiring)
+        served: dict[ModelId, list[Served]] = {}
+        for version in self._table.served():
+            served.setdefault(version.model, []).append(version)
+        groups, circular = self._installer.graph().generations(served)
+        order = [*circular, *(model for group in reversed(groups) for model in group)]
+        drained = [
+            version.handle.drain(max(0.0, until - time.monotonic())) for model in order for version in served[model]
+        ]
+        return self._retirement.join(until) and all(drained)
 
     def close(self, timeout_s: float = 30.0) -> bool:
         """Free all models, answering what is still queued with an error. Later loads are refused. Idempotent.
@@ -139,20 +186,20 @@ class ModelManager:
         False where a model was still executing when the time was up: its threads are left to the end of the process.
         """
         until = time.monotonic() + timeout_s
-        self._closing.set()
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        for name in {served.name for served in self._table.served()}:
-            self._withdraw(name)
-        with self._lock:
-            retiring = list(self._retiring)
-        for thread in retiring:
-            thread.join(max(0.0, until - time.monotonic()))
-        return not any(thread.is_alive() for thread in retiring)
+        self._poller.stop()
+        self._builder.close()
+        self._retirement.hurry()
+        for model in {served.model for served in self._table.served()}:
+            self._installer.withdraw(model)
+        return self._retirement.join(until)
 
     # Questions
 
     def find(self, name: str, version: int | None) -> Served:
-        """What serves ``version`` (None: the highest ready one). Raises NotFound, or Unavailable: known, not ready."""
+        """What serves ``version`` (None: the highest ready one).
+
+        Raises NotFound, Unavailable (known, not ready), or InvalidArgument where several models serve by that name.
+        """
         return self._table.find(name, version)
 
     def known(self, name: str) -> bool:
@@ -160,227 +207,175 @@ class ModelManager:
         return self._table.known(name)
 
     def served(self, name: str | None = None) -> list[Served]:
-        """All that is served (of ``name``), by name and version."""
+        """All that is served (by that name), by model and version."""
         return self._table.served(name)
 
-    def ready_versions(self, name: str) -> list[int]:
-        """The versions of ``name`` that are served, ascending."""
-        return sorted(self._table.serving(name))
-
     def healthy(self) -> bool:
-        """Whether every model that should be served is."""
+        """Whether every version is READY or was unloaded on purpose, and every configured model has a version."""
         return self._table.healthy()
 
     def index(self, ready_only: bool = False) -> list[dict[str, Any]]:
-        """The repository index: what is on disk now, and what is or was loaded, by name and version."""
+        """The repository index: what is on disk now, and what is or was loaded of it, by model and version."""
         rows = self._table.rows()
-        on_disk = {} if ready_only else list_models(self._options.repositories)
-        index: list[dict[str, Any]] = []
-        for name in sorted(set(rows) | set(on_disk)):
-            for version, row in rows.get(name, ()):
-                if row.state is State.READY or not ready_only:
-                    index.append(_index_entry(name, version, row.state.value, row.reason))
-            if name not in rows and on_disk[name] > 1:
-                index.append(_index_entry(name, None, State.UNAVAILABLE.value, DUPLICATE_REASON))
-            elif name not in rows:
-                index.append({"name": name})
-        return index
+        if ready_only:
+            ready = {model: [row for row in known if row[1].state is State.READY] for model, known in rows.items()}
+            rows = {model: known for model, known in ready.items() if known}
+            return index_entries(rows, Listing(frozenset(), frozenset()))
+        return index_entries(rows, list_models(self._options.repositories, namespacing=self._options.namespacing))
 
     def table(self) -> list[tuple[str, str, str]]:
         """(model, version, status) of everything that was to be loaded."""
         return [
-            (name, "-" if version is None else str(version), ": ".join(filter(None, (row.state.value, row.reason))))
-            for name, rows in self._table.rows().items()
+            (
+                model.name,
+                "-" if version is None else str(version),
+                ": ".join(filter(None, (row.state.value, row.reason))),
+            )
+            for model, rows in self._table.rows().items()
             for version, row in rows
         ]
 
-    # Loading
+    # Start and poll
 
-    def _start_model(self, action: Action, models: Mapping[str, ModelEntry]) -> str:
-        """Perform one action of the start; the text of what went wrong, or an empty one."""
-        name = action.name
-        if action.kind is not ActionKind.LOAD:
-            self._table.fail_model(name, action.reason)
-            return f"{name}: {action.reason}"
-        entry = models[name]
+    def _scan(self, only: Collection[str] | None = None) -> Snapshot:
+        return scan(self._options.repositories, only, namespacing=self._options.namespacing)
+
+    def _perform(self, actions: Sequence[Action], snapshot: Snapshot) -> list[str]:
+        """Perform all ``actions``. Returns one text for each model that failed."""
+        texts: list[str] = []
+        gone = [action.model for action in actions if action.kind is ActionKind.UNLOAD]
+        if gone:
+            self._forget(gone)
+        for action in actions:
+            if action.kind is ActionKind.REFUSE:
+                self._table.fail_model(action.model, action.reason)
+                texts.append(f"{action.model.name}: {action.reason}")
+        origins = [_origin(action.model, snapshot) for action in actions if action.kind is ActionKind.LOAD]
+        due = [origin for origin in origins if self._is_due(origin)]
+        return texts + self._load_all([origin for origin in due if not self._installer.is_current(origin)])
+
+    def _forget(self, models: Collection[ModelId]) -> None:
+        """Unload models whose files are gone."""
+        steps = plan_unload(models, self._installer.graph(), (), dependents=False)
+        with self._locks.hold({model.name for model in (*steps.unload, *steps.suspend)}):
+            self._installer.take_down(steps)
+            for model in models:
+                self._table.forgive(model)
+                self._failures.pop(model, None)
+
+    def _is_due(self, origin: Origin) -> bool:
+        failure = self._failures.get(origin.model)
+        return failure is None or failure.is_due(origin.entry.fingerprint, self._polls)
+
+    def _load_all(self, origins: Sequence[Origin]) -> list[str]:
+        """Load what changed, several models at a time, ensembles after what they need."""
+        if not origins:
+            return []
+        with ThreadPoolExecutor(self._options.load_thread_count, thread_name_prefix="model-start") as starters:
+            outcomes = dict(zip((each.model for each in origins), starters.map(self._survey, origins), strict=True))
+            jobs = {model: job for model, job in outcomes.items() if isinstance(job, Job)}
+            for job in jobs.values():
+                self._installer.announce(job, explicit=True)
+            jobs |= self._installer.stale_ensembles(jobs)
+            for group in self._installer.order(jobs):
+                outcomes |= dict(zip(group, starters.map(self._install, [jobs[model] for model in group]), strict=True))
+        failed = {model: outcome for model, outcome in outcomes.items() if isinstance(outcome, str) and outcome}
+        for origin in origins:
+            before = self._failures.pop(origin.model, None)
+            if origin.model in failed:
+                self._failures[origin.model] = next_failure(before, origin.entry.fingerprint, self._polls)
+        return [f"{model.name}: {text}" for model, text in sorted(failed.items())]
+
+    def _survey(self, origin: Origin) -> Job | str:
         try:
-            with self._model_lock(name):
-                self._load(_Origin(ModelSource(name, entry.directory, entry.versions), entry, Lease(None)))
+            return self._installer.survey(origin)
         except PyinferError as error:
-            return f"{name}: {str(error).rstrip()}"
-        return ""
+            return str(error).rstrip()
 
-    def _origin(self, name: str, config: str | None, files: Mapping[str, bytes]) -> _Origin:
-        """Where a load request wants ``name`` from."""
+    def _install(self, job: Job) -> str:
+        """Install one model; the text of what went wrong, or an empty one."""
+        with self._locks.hold({job.origin.model.name}):
+            error = self._installed(job)
+        return "" if error is None else str(error).rstrip()
+
+    # Explicit loads
+
+    def _try_load(self, name: str, config: str | None, files: Mapping[str, bytes], names: Collection[str]) -> set[str]:
+        """Load ``name`` while the locks of ``names`` are held; the names whose locks it would need besides, if any."""
+        with self._locks.hold(names):
+            origins = self._named_origins(name, config, files)
+            try:
+                jobs = self._surveyed(origins)
+                needed = {model.name for model in (*jobs, *self._installer.stale_ensembles(jobs))}
+                if not needed <= set(names):
+                    return needed - set(names)
+                for origin in origins:
+                    self._installer.want(origin.model)
+                self._install_explicitly(name, jobs)
+            finally:
+                for origin in origins:
+                    origin.lease.release()
+        return set()
+
+    def _surveyed(self, origins: Sequence[Origin]) -> dict[ModelId, Job]:
+        """The jobs of ``origins`` and of all that they need, where anything changed. Raises for ``origins`` only."""
+        jobs = {
+            origin.model: self._installer.survey(origin) for origin in origins if not self._installer.is_current(origin)
+        }
+        seen = {origin.model.name for origin in origins}
+        todo = list(jobs.values())
+        while todo:
+            for step in ensemble_steps(todo.pop().config):
+                if step.name in seen:
+                    continue
+                seen.add(step.name)
+                snapshot = self._scan({step.name})
+                for origin in [_origin(model, snapshot) for model in snapshot.models]:
+                    job = None if self._installer.is_current(origin) else self._survey(origin)
+                    if isinstance(job, Job):
+                        jobs[origin.model] = job
+                        todo.append(job)
+        return jobs
+
+    def _install_explicitly(self, name: str, jobs: Mapping[ModelId, Job]) -> None:
+        """Install ``jobs`` and the ensembles that need them. Raises the first error of those named ``name``."""
+        everything = {**self._installer.stale_ensembles(jobs), **jobs}
+        for job in jobs.values():
+            self._installer.announce(job, explicit=job.origin.model.name == name)
+        errors = {
+            model: self._installed(everything[model]) for group in self._installer.order(everything) for model in group
+        }
+        for model, error in errors.items():
+            if error is not None and model.name == name:
+                raise error
+            if error is not None:
+                _log.error("%s", str(error).rstrip())
+
+    def _installed(self, job: Job) -> PyinferError | None:
+        try:
+            self._installer.install(job)
+        except PyinferError as error:
+            return error
+        return None
+
+    def _named_origins(self, name: str, config: str | None, files: Mapping[str, bytes]) -> list[Origin]:
+        """Where a load request wants ``name`` from; several places with namespaces."""
         if files:
             if config is None:
                 raise InvalidArgument("Load parameter 'config' must be specified for model file override")
             root = write_override(name, files)
             entry = scan_model(name, root / name)
-            return _Origin(ModelSource(name, entry.directory, entry.versions, config), entry, Lease(root))
-        snapshot = scan(self._options.repositories, only={name})
-        if name not in snapshot.models:
-            reason = f": {DUPLICATE_REASON}" if name in snapshot.duplicates else ""
-            raise ModelError(f"failed to load '{name}', failed to poll from model repository{reason}")
-        entry = snapshot.models[name]
-        return _Origin(ModelSource(name, entry.directory, entry.versions, config), entry, Lease(None))
-
-    def _load(self, origin: _Origin) -> None:
-        """Build what is new, swap, retire what is old. Requires: the model's lock."""
-        name = origin.source.name
-        fingerprint = None if origin.source.config_override is not None else origin.entry.fingerprint
-        loaded_from = self._loaded_from.pop(name, None)
-        serving = self._table.serving(name)
-        if serving and loaded_from is not None and loaded_from == fingerprint:
-            self._loaded_from[name] = loaded_from
-            self._table.commit(name, serving)  # ends the failure of a reload that was taken back
-            return
-        config = self._configure(origin)
-        chosen = choose_versions(config.get("version_policy", {}), origin.source.versions)
-        if not chosen:
-            reason = f"at least one version must be available under the version policy of model '{name}'"
-            self._table.fail_model(name, reason)
-            raise InvalidArgument(f"load failed for model '{name}': {reason}\n")
-        identities = {version: _identity(origin.entry, config, version) for version in chosen}
-        steps = plan_versions(identities, {version: old.identity for version, old in serving.items()})
-        built = self._build_all(origin, config, {version: identities[version] for version in steps.load})
-        kept = {version: serving[version] for version in steps.keep}
-        retired = self._table.commit(name, kept | built)
-        self._publish(name)
-        for served in retired:
-            self._retire(served)
-        if fingerprint is not None:
-            self._loaded_from[name] = fingerprint
-        if self._closing.is_set():
-            self._withdraw(name)  # close() may have looked before the commit
-
-    def _configure(self, origin: _Origin) -> dict[str, Any]:
-        name = origin.source.name
-        if self._closing.is_set():
-            raise Unavailable("Server exiting")
-        try:
-            return self._loader.configure(origin.source)
-        except Exception as error:
-            reason = _reason(error, name)
-            self._table.fail_model(name, reason)
-            if origin.source.config_override is not None and isinstance(error, InvalidArgument):
-                raise
-            raise ModelError(f"failed to load '{name}', failed to poll from model repository: {reason}") from error
-
-    def _build_all(self, origin: _Origin, config: Mapping[str, Any], wanted: Mapping[int, str]) -> dict[int, Served]:
-        """Build all of ``wanted`` (version -> identity), or none of it and raise InvalidArgument."""
-        name = origin.source.name
-        self._table.begin_load(name, wanted)
-        self._publish(name)
-        built: dict[int, Served] = {}
-        reasons: dict[int, str] = {}
-        try:
-            futures = {
-                version: self._pool.submit(self._build, origin, config, version, identity)
-                for version, identity in wanted.items()
-            }
-        except RuntimeError:  # the pool is shut down
-            futures, reasons = {}, dict.fromkeys(wanted, "Server exiting")
-        for version, future in futures.items():
-            try:
-                error = future.exception()
-            except CancelledError:
-                error = Unavailable("Server exiting")
-            if error is None:
-                built[version] = future.result()
-            else:
-                reasons[version] = _reason(error, name)
-        if self._closing.is_set():
-            reasons = reasons or dict.fromkeys(wanted, "Server exiting")
-        if not reasons:
-            return built
-        for served in built.values():
-            served.handle.close()
-            served.lease.release()
-        self._table.fail_versions(name, wanted, reasons)
-        self._publish(name)
-        lines = [f"version {version} is at UNAVAILABLE state: {reason};\n" for version, reason in reasons.items()]
-        raise InvalidArgument(f"load failed for model '{name}': {''.join(lines)}")
-
-    def _build(self, origin: _Origin, config: Mapping[str, Any], version: int, identity: str) -> Served:
-        name = origin.source.name
-        for attempts_left in range(self._options.load_retry_count, -1, -1):
-            started = time.monotonic()
-            try:
-                handle = self._loader.load(origin.source, config, version)
-                break
-            except Exception as error:
-                if attempts_left == 0:
-                    raise
-                _log.warning("loading version %d of '%s' failed, trying again: %s", version, name, error)
-        seconds = time.monotonic() - started
-        return Served(name, version, config, handle, identity, seconds, origin.lease.hold())
-
-    # Serving
-
-    def _publish(self, name: str) -> None:
-        """Tell the publisher what the table says. Requires: the model's lock."""
-        serving, not_ready = self._table.serving(name), self._table.not_ready(name)
-        if serving or not_ready:
-            self._publisher.publish(name, [serving[version].core for version in sorted(serving)], not_ready)
-        else:
-            self._publisher.withdraw(name)
-
-    def _withdraw(self, name: str) -> None:
-        """Serve ``name`` no more because the server ends. Needs no lock: a load in progress does not hold it up."""
-        retired = self._table.commit(name, {})
-        self._publisher.withdraw(name)
-        for served in retired:
-            self._retire(served)
-
-    def _retire(self, served: Served) -> threading.Thread:
-        """Drain and close a version that is not published any more, on a thread of its own."""
-        thread = threading.Thread(
-            target=self._drain_and_close, args=(served,), name=f"retire-{served.name}-{served.version}", daemon=True
-        )
-        with self._lock:
-            self._retiring.add(thread)
-        thread.start()
-        return thread
-
-    def _drain_and_close(self, served: Served) -> None:
-        try:
-            while not served.handle.drain(_DRAIN_STEP_S) and not self._closing.is_set():
-                pass
-            served.handle.close()
-        except Exception:
-            _log.exception("unloading version %d of '%s' failed", served.version, served.name)
-        finally:
-            served.lease.release()
-            self._table.unloaded(served.name, served.version)
-            with self._lock:
-                self._retiring.discard(threading.current_thread())
-
-    def _model_lock(self, name: str) -> threading.Lock:
-        with self._lock:
-            return self._model_locks.setdefault(name, threading.Lock())
+            source = ModelSource(name, entry.directory, entry.versions, config)
+            known = self._table.models(name)
+            return [Origin(known[0] if len(known) == 1 else ModelId("", name), source, entry, Lease(root))]
+        snapshot = self._scan({name})
+        origins = [_origin(model, snapshot, config) for model in snapshot.models]
+        if not origins:
+            reason = f": {DUPLICATE_REASON}" if snapshot.duplicates else ""
+            raise ModelError(f"{poll_failed_text(name)}{reason}")
+        return origins
 
 
-def _identity(entry: ModelEntry, config: Mapping[str, Any], version: int) -> str:
-    """What a version is made of: its files, and the configuration but for the choice of versions."""
-    own = {key: value for key, value in config.items() if key != "version_policy"}
-    files = f"{entry.directory}|{entry.common_fingerprint}|{entry.version_fingerprints.get(version, '')}"
-    return f"{files}|{json.dumps(own, sort_keys=True, default=str)}"
-
-
-def _index_entry(name: str, version: int | None, state: str, reason: str) -> dict[str, Any]:
-    entry: dict[str, Any] = {"name": name}
-    if version is not None:
-        entry["version"] = str(version)
-    entry["state"] = state
-    if reason:
-        entry["reason"] = reason
-    return entry
-
-
-def _reason(error: BaseException, name: str) -> str:
-    """A text for the index: our own errors speak for themselves, any other is told in the log only."""
-    if isinstance(error, PyinferError):
-        return str(error)
-    _log.error("loading '%s' failed unexpectedly", name, exc_info=error)
-    return str(InternalError(f"loading failed unexpectedly with {type(error).__name__}; the server's log tells more"))
+def _origin(model: ModelId, snapshot: Snapshot, config: str | None = None) -> Origin:
+    entry = snapshot.models[model]
+    return Origin(model, ModelSource(model.name, entry.directory, entry.versions, config), entry, Lease(None))

@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["ModelEntry", "Snapshot", "list_models", "parse_version_directory", "scan", "scan_model"]
+from pyinfer.repository.contract import ModelId
+
+__all__ = ["Listing", "ModelEntry", "Snapshot", "list_models", "parse_version_directory", "scan", "scan_model"]
 
 _MAX_VERSION = 2**63 - 1
 _CONFIG_NAMES = ("config.pbtxt", "configs")
+#: what Python writes beside a ``model.py`` while it is loaded is no change of the model
+_WRITTEN_BY_LOADING = ("__pycache__",)
 
 
 @dataclass(frozen=True)
@@ -45,44 +50,69 @@ class ModelEntry:
 class Snapshot:
     """What the repositories held at one moment."""
 
-    models: Mapping[str, ModelEntry] = field(default_factory=dict)
-    #: names found in two or more repositories; they are not in ``models``
-    duplicates: frozenset[str] = frozenset()
+    models: Mapping[ModelId, ModelEntry] = field(default_factory=dict)
+    #: found in two or more repositories, where names are not told apart by them; they are not in ``models``
+    duplicates: frozenset[ModelId] = frozenset()
+    #: there, but it can not be told what: a link that leads nowhere or round in a circle; they are not in ``models``
+    blocked: frozenset[ModelId] = frozenset()
     #: repositories that could not be read at all, with the reason
     unreadable: Mapping[Path, str] = field(default_factory=dict)
 
 
-def scan(repositories: Iterable[Path], only: Collection[str] | None = None) -> Snapshot:
-    """The snapshot of ``repositories``, of the models named in ``only`` where it is given."""
-    found: dict[str, list[Path]] = {}
+@dataclass(frozen=True)
+class Listing:
+    """The models that the repositories hold, by their directories' names alone."""
+
+    models: frozenset[ModelId]
+    #: those of ``models`` that are in two or more repositories, where names are not told apart by them
+    duplicates: frozenset[ModelId]
+
+
+def scan(repositories: Iterable[Path], only: Collection[str] | None = None, *, namespacing: bool = False) -> Snapshot:
+    """The snapshot of ``repositories``, of the models named in ``only`` where it is given.
+
+    With ``namespacing`` the path of a repository, as it was given, is the namespace of its models.
+    """
+    found: dict[ModelId, list[Path]] = {}
+    blocked: set[ModelId] = set()
     unreadable: dict[Path, str] = {}
     for repository in _distinct(repositories):
+        namespace = str(repository) if namespacing else ""
         try:
             names = _directories(repository)
         except OSError as error:
             unreadable[repository] = error.strerror or type(error).__name__
             continue
-        for name in names:
-            if only is None or name in only:
-                found.setdefault(name, []).append(repository / name)
+        for name, readable in names.items():
+            if only is not None and name not in only:
+                continue
+            if readable:
+                found.setdefault(ModelId(namespace, name), []).append(repository / name)
+            else:
+                blocked.add(ModelId(namespace, name))
     return Snapshot(
-        models={name: scan_model(name, places[0]) for name, places in sorted(found.items()) if len(places) == 1},
-        duplicates=frozenset(name for name, places in found.items() if len(places) > 1),
+        models={
+            model: scan_model(model.name, places[0]) for model, places in sorted(found.items()) if len(places) == 1
+        },
+        duplicates=frozenset(model for model, places in found.items() if len(places) > 1),
+        blocked=frozenset(blocked - set(found)),
         unreadable=unreadable,
     )
 
 
-def list_models(repositories: Iterable[Path]) -> dict[str, int]:
-    """Name -> number of repositories that hold it. Reads the repositories' top level only."""
-    counts: dict[str, int] = {}
+def list_models(repositories: Iterable[Path], *, namespacing: bool = False) -> Listing:
+    """The names of the model directories. Reads the repositories' top level only."""
+    models: set[ModelId] = set()
+    duplicates: set[ModelId] = set()
     for repository in _distinct(repositories):
         try:
             names = _directories(repository)
         except OSError:
             continue
-        for name in names:
-            counts[name] = counts.get(name, 0) + 1
-    return counts
+        here = {ModelId(str(repository) if namespacing else "", name) for name, readable in names.items() if readable}
+        duplicates |= models & here
+        models |= here
+    return Listing(frozenset(models), frozenset(duplicates))
 
 
 def scan_model(name: str, directory: Path) -> ModelEntry:
@@ -90,6 +120,8 @@ def scan_model(name: str, directory: Path) -> ModelEntry:
     versions: dict[int, str] = {}
     config, common = _new_mark(), _new_mark()
     for child in _entries(directory):
+        if child.name in _WRITTEN_BY_LOADING:
+            continue
         version = parse_version_directory(child.name)
         if version is not None and _is_directory(child):
             mark = _new_mark()
@@ -120,10 +152,24 @@ def _distinct(repositories: Iterable[Path]) -> list[Path]:
     return list(seen.values())
 
 
-def _directories(path: Path) -> list[str]:
-    """Names of the directories in ``path``, hidden ones (``.git``) left out, sorted. Raises OSError."""
+def _directories(path: Path) -> dict[str, bool]:
+    """Name -> True of the directories in ``path``, sorted, and name -> False of what may be one but can not be asked.
+
+    Hidden ones (``.git``) are left out. Raises OSError where ``path`` itself can not be read.
+    """
+    found: dict[str, bool] = {}
     with os.scandir(path) as entries:
-        return sorted(entry.name for entry in entries if not entry.name.startswith(".") and _is_directory(entry))
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            try:
+                mode = entry.stat().st_mode
+            except OSError:
+                found[entry.name] = False
+                continue
+            if stat.S_ISDIR(mode):
+                found[entry.name] = True
+    return dict(sorted(found.items()))
 
 
 def _entries(path: Path) -> list[os.DirEntry[str]]:
@@ -154,7 +200,8 @@ def _digest(directory: Path, prefix: str, mark: hashlib.blake2b, above: frozense
     if key in above:
         return
     for child in _entries(directory):
-        _digest_entry(child, prefix, mark, above | {key})
+        if child.name not in _WRITTEN_BY_LOADING:
+            _digest_entry(child, prefix, mark, above | {key})
 
 
 def _digest_entry(

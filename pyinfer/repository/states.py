@@ -7,16 +7,17 @@ Only keeps the books; who loads, publishes and frees is the manager. All methods
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from pyinfer.errors import NotFound, Unavailable
-from pyinfer.repository.contract import LoadedVersion
+from pyinfer.errors import InvalidArgument, NotFound, Unavailable
+from pyinfer.repository.contract import LoadedVersion, ModelId
 from pyinfer.repository.overrides import Lease
+from pyinfer.repository.plan import Identity
 
-__all__ = ["UNLOADED", "Served", "State", "StateTable", "VersionState"]
+__all__ = ["UNLOADED", "Served", "State", "StateTable", "VersionState", "ambiguity_text"]
 
 #: the reason of a version that is absent because somebody wished so
 UNLOADED = "unloaded"
@@ -44,15 +45,24 @@ class VersionState:
 class Served:
     """A version that answers requests."""
 
-    name: str
+    model: ModelId
     version: int
     config: Mapping[str, Any]
     handle: LoadedVersion
-    #: what it was made of; equal identities need no reload
-    identity: str
+    #: equal identities need no reload
+    identity: Identity
     #: how long loading took, in seconds
     load_seconds: float = 0.0
     lease: Lease = field(default_factory=lambda: Lease(None))
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    @property
+    def namespace(self) -> str:
+        """The repository that the model comes from, with ``--model-namespacing``; otherwise empty."""
+        return self.model.namespace
 
     @property
     def core(self) -> Any:
@@ -66,6 +76,16 @@ class _Record:
     serving: dict[int, Served] = field(default_factory=dict)
     #: why the model as a whole could not be (re)loaded; empty where it could
     failure: str = ""
+    #: its configuration was good, and chose none of its versions
+    is_versionless: bool = False
+
+
+def ambiguity_text(name: str, count: int) -> str:
+    """Triton's text on a name that stands for ``count`` models in different namespaces."""
+    return (
+        f"There are {count} identifiers of model '{name}' in global map, model namespace must be provided to resolve "
+        "ambiguity."
+    )
 
 
 class StateTable:
@@ -73,92 +93,124 @@ class StateTable:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._records: dict[str, _Record] = {}
+        #: name -> namespace -> record
+        self._records: dict[str, dict[str, _Record]] = {}
 
     # Transitions
 
-    def begin_load(self, name: str, versions: Collection[int]) -> None:
+    def begin_load(self, model: ModelId, versions: Collection[int]) -> None:
         """Mark as LOADING those of ``versions`` that do not serve; a serving one stays READY until it is replaced."""
         with self._lock:
-            record = self._records.setdefault(name, _Record())
+            record = self._make(model)
             for version in versions:
                 if version not in record.serving:
                     record.states[version] = VersionState(State.LOADING)
 
-    def commit(self, name: str, serving: Mapping[int, Served]) -> list[Served]:
-        """Let ``serving`` be all that is served of ``name``. Returns what served before and does not any more.
+    def commit(self, model: ModelId, serving: Mapping[int, Served]) -> list[Served]:
+        """Let ``serving`` be all that is served of ``model``. Returns what served before and does not any more.
 
-        A version that goes without a successor is UNLOADING until :meth:`unloaded`.
+        A version that goes without a successor is UNLOADING until :meth:`unloaded`. Earlier failures are forgotten:
+        what was tried before and is not wanted now is no fault any more.
         """
         with self._lock:
-            record = self._records.setdefault(name, _Record())
-            retired = [old for version, old in record.serving.items() if serving.get(version) is not old]
-            # Old failures end here: what was tried before and is not wanted now is no fault any more.
-            record.states = {
-                version: row
-                for version, row in record.states.items()
-                if row.state is State.UNLOADING or row.reason == UNLOADED
-            }
-            record.states |= {old.version: VersionState(State.UNLOADING) for old in retired}
+            record = self._make(model)
+            handles = [served.handle for served in serving.values()]
+            retired = [old for old in record.serving.values() if old.handle not in handles]
+            record.states = _deliberate(record) | {old.version: VersionState(State.UNLOADING) for old in retired}
             record.states |= {version: VersionState(State.READY) for version in serving}
             record.serving = dict(serving)
-            record.failure = ""
-            if not record.states:
-                del self._records[name]
+            record.failure, record.is_versionless = "", False
             return retired
 
-    def unloaded(self, name: str, version: int) -> None:
+    def retire(self, model: ModelId) -> list[Served]:
+        """Serve nothing of ``model``. Returns what did; those are UNLOADING until :meth:`unloaded`.
+
+        Versions that could not be loaded keep their reason, as in Triton.
+        """
+        with self._lock:
+            record = self._find(model)
+            if record is None:
+                return []
+            retired = list(record.serving.values())
+            record.serving = {}
+            record.states |= {old.version: VersionState(State.UNLOADING) for old in retired}
+            record.failure, record.is_versionless = "", False
+            self._drop_empty(model)
+            return retired
+
+    def unloaded(self, model: ModelId, version: int) -> None:
         """The UNLOADING version is gone; nothing changes where it is being loaded or served again."""
         with self._lock:
-            record = self._records.get(name)
+            record = self._find(model)
             if record is not None and record.states.get(version, VersionState()).state is State.UNLOADING:
                 record.states[version] = VersionState(State.UNAVAILABLE, UNLOADED)
 
-    def fail_versions(self, name: str, attempted: Collection[int], reasons: Mapping[int, str]) -> None:
+    def forgive(self, model: ModelId) -> None:
+        """The files of ``model`` are gone, and with them the fault of those that could not be loaded."""
+        with self._lock:
+            record = self._find(model)
+            if record is not None:
+                record.states = {v: row for v, row in record.states.items() if v in record.serving} | _deliberate(
+                    record
+                )
+                record.failure, record.is_versionless = "", False
+                self._drop_empty(model)
+
+    def fail_versions(self, model: ModelId, attempted: Collection[int], reasons: Mapping[int, str]) -> None:
         """Loading ``attempted`` failed as a whole because of ``reasons``; what serves goes on serving."""
         with self._lock:
-            record = self._records.setdefault(name, _Record())
+            record = self._make(model)
             record.failure = "; ".join(f"version {version}: {reason}" for version, reason in sorted(reasons.items()))
             for version in attempted:
                 if version not in record.serving:
                     record.states[version] = VersionState(State.UNAVAILABLE, reasons.get(version, UNLOADED))
 
-    def fail_model(self, name: str, reason: str) -> None:
-        """The model could not be (re)loaded at all; what serves goes on serving."""
+    def fail_model(self, model: ModelId, reason: str, *, is_versionless: bool = False) -> None:
+        """The model could not be (re)loaded at all; its versions stay as they are.
+
+        ``is_versionless`` tells that none of its versions is chosen; only this counts against the server's readiness.
+        """
         with self._lock:
-            record = self._records.setdefault(name, _Record())
-            record.failure = reason
-            for version, row in record.states.items():
-                if version not in record.serving and row.state is not State.UNLOADING:
-                    record.states[version] = VersionState(State.UNAVAILABLE, reason)
+            record = self._make(model)
+            record.failure, record.is_versionless = reason, is_versionless
 
     # Questions
 
-    def serving(self, name: str) -> dict[int, Served]:
-        """Version -> what is served of ``name``."""
+    def serving(self, model: ModelId) -> dict[int, Served]:
+        """Version -> what is served of ``model``."""
         with self._lock:
-            record = self._records.get(name)
+            record = self._find(model)
             return {} if record is None else dict(record.serving)
 
-    def not_ready(self, name: str) -> list[int]:
-        """The known versions of ``name`` that do not serve, ascending."""
+    def not_ready(self, model: ModelId) -> list[int]:
+        """The known versions of ``model`` that do not serve, ascending."""
         with self._lock:
-            record = self._records.get(name)
+            record = self._find(model)
             return [] if record is None else sorted(set(record.states) - set(record.serving))
 
-    def served(self, name: str | None = None) -> list[Served]:
-        """All that is served (of ``name``), by name and version."""
+    def failure(self, model: ModelId) -> str:
+        """Why the last (re)load of ``model`` failed; empty where it did not."""
         with self._lock:
-            records = self._records.values() if name is None else filter(None, [self._records.get(name)])
-            everything = [served for record in records for served in record.serving.values()]
-        return sorted(everything, key=lambda served: (served.name, served.version))
+            record = self._find(model)
+            return "" if record is None else record.failure
+
+    def models(self, name: str | None = None) -> list[ModelId]:
+        """All models (of that name) that are known, sorted."""
+        with self._lock:
+            return [model for model, _ in self._sorted(name)]
+
+    def served(self, name: str | None = None) -> list[Served]:
+        """All that is served (of that name), by model and version."""
+        with self._lock:
+            return [served for _, record in self._sorted(name) for _, served in sorted(record.serving.items())]
 
     def find(self, name: str, version: int | None) -> Served:
-        """What serves ``version`` (None: the highest ready one) of ``name``. Raises NotFound or Unavailable."""
+        """What serves ``version`` (None: the highest ready one) of ``name``.
+
+        Raises NotFound, Unavailable (known, not ready), or InvalidArgument where several models serve by that name.
+        """
         with self._lock:
-            record = self._records.get(name)
-            if record is None or not record.states:
-                raise NotFound(f"Request for unknown model: '{name}' is not found")
+            record = self._resolve(name)
             if version is None:
                 if not record.serving:
                     raise NotFound(f"Request for unknown model: '{name}' has no available versions")
@@ -175,21 +227,58 @@ class StateTable:
             return name in self._records
 
     def healthy(self) -> bool:
-        """Whether every model has a version, and every version is READY or was unloaded on purpose."""
+        """Whether every version is READY or was unloaded on purpose, and every configured model has a version."""
         with self._lock:
             return all(
-                record.states
-                and all(row.state is State.READY or row.reason == UNLOADED for row in record.states.values())
-                for record in self._records.values()
+                all(row.state is State.READY or row.reason == UNLOADED for row in record.states.values())
+                and not (record.is_versionless and not record.states)
+                for _, record in self._sorted(None)
             )
 
-    def rows(self) -> dict[str, list[tuple[int | None, VersionState]]]:
-        """Name -> (version, state) ascending; one row without a version for a model that failed before it had any.
+    def rows(self) -> dict[ModelId, list[tuple[int | None, VersionState]]]:
+        """Model -> (version, state) ascending; one row without a version for a model that failed before it had any.
 
         A serving version whose reload failed is READY with the reason of that failure.
         """
         with self._lock:
-            return {name: _rows(record) for name, record in sorted(self._records.items())}
+            return {model: _rows(record) for model, record in self._sorted(None)}
+
+    # Requires: the lock.
+
+    def _find(self, model: ModelId) -> _Record | None:
+        return self._records.get(model.name, {}).get(model.namespace)
+
+    def _make(self, model: ModelId) -> _Record:
+        return self._records.setdefault(model.name, {}).setdefault(model.namespace, _Record())
+
+    def _drop_empty(self, model: ModelId) -> None:
+        record = self._find(model)
+        if record is not None and not record.states:
+            del self._records[model.name][model.namespace]
+            if not self._records[model.name]:
+                del self._records[model.name]
+
+    def _sorted(self, name: str | None) -> Iterator[tuple[ModelId, _Record]]:
+        names = self._records if name is None else [name] if name in self._records else []
+        models = [ModelId(namespace, each) for each in names for namespace in self._records[each]]
+        return ((model, self._records[model.name][model.namespace]) for model in sorted(models))
+
+    def _resolve(self, name: str) -> _Record:
+        """The record that ``name`` means: the serving one, else any."""
+        records = [record for _, record in self._sorted(name) if record.states]
+        serving = [record for record in records if record.serving]
+        if len(serving) > 1:
+            raise InvalidArgument(ambiguity_text(name, len(serving)))
+        if not records:
+            raise NotFound(f"Request for unknown model: '{name}' is not found")
+        return (serving or records)[0]
+
+
+def _deliberate(record: _Record) -> dict[int, VersionState]:
+    """The versions that do not serve because somebody wished so."""
+    return {
+        version: row for version, row in record.states.items() if row.state is State.UNLOADING or row.reason == UNLOADED
+    }
 
 
 def _rows(record: _Record) -> list[tuple[int | None, VersionState]]:

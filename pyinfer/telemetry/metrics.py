@@ -84,10 +84,14 @@ class MetricModel:
     core: CoreModel
     #: how long loading took, in seconds
     load_seconds: float = 0.0
+    #: the repository that it comes from, with ``--model-namespacing``; otherwise empty, and no label
+    namespace: str = ""
 
     def labels(self) -> dict[str, str]:
         """The labels of all samples of this version. Characters that a label name can not have become ``_``."""
         labels = {"model": self.name, "version": str(self.version)}
+        if self.namespace:
+            labels["namespace"] = self.namespace
         for tag, value in sorted(self.tags.items()):
             labels.setdefault("_" + _NOT_LABEL.sub("_", tag), value)
         return labels

@@ -307,10 +307,12 @@ TEST(Model, LeavingInstanceWakesAnother) {
     house.engine.Dispatch();
     model->RemoveInstance(first);
     leaver.join();
-    CHECK(model->Drain(seconds(60)));
-    CHECK_EQ(sink->answers.load(), 1);
+    const bool drained = model->Drain(seconds(60));
     model->Stop();
     stayer.join();
+    CHECK(drained);
+    CHECK_EQ(sink->answers.load(), 1);
+    CHECK_EQ(sink->message(), "by hand");
   }
 }
 

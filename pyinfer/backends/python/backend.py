@@ -7,11 +7,13 @@ and ``async def execute``, which are refused when the model is loaded.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +109,8 @@ class _PythonInstance:
         self._model_name = model.name
         self._directory = model.directory
         self._decoupled = decoupled
+        #: the model's own hook, where it has one; see ``pyinfer.backends.base.Instance``
+        self.is_ready = partial(_is_ready, made) if hasattr(made, "is_ready") else None
 
     def execute(self, batch: Batch) -> None:
         requests = requests_of(batch)
@@ -132,6 +136,19 @@ class _PythonInstance:
             except BaseException as error:  # as above; and there is nobody left to tell
                 _log.error("model instance '%s' failed to finalize", self._name, exc_info=error)
         del self._model, self._execute
+
+
+def _is_ready(made: Any) -> bool:
+    answer = made.is_ready()
+    if inspect.isawaitable(answer):
+        answer = asyncio.run(_awaited(answer))
+    if not isinstance(answer, bool):
+        raise TypeError(f"is_ready must return a bool, found type '{type(answer).__name__}'")
+    return answer
+
+
+async def _awaited(answer: Awaitable[Any]) -> Any:
+    return await answer
 
 
 def _load_class(imports: ModelImports, file: Path, model: str, directory: Path) -> type[Any]:

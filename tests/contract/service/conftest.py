@@ -13,7 +13,7 @@ import pytest
 
 from pyinfer._core import Engine, HttpConnection, InferHead, Mailbox
 from pyinfer.loader import Loader, LoaderOptions
-from pyinfer.repository.manager import ManagerOptions, ModelManager
+from pyinfer.repository.manager import ControlMode, ManagerOptions, ModelManager
 from pyinfer.service import Service
 
 IDENTITY = (
@@ -47,6 +47,7 @@ class Bench:
     def write(self, name: str, config: str | None = IDENTITY, versions: tuple[int, ...] = (1,), **files: str) -> Path:
         """A model; ``files`` (name without suffix -> text) are written as ``<name>.py`` into every version."""
         directory = self.repository / name
+        directory.mkdir(exist_ok=True)
         for version in versions:
             (directory / str(version)).mkdir(parents=True, exist_ok=True)
             for stem, text in files.items():
@@ -55,19 +56,18 @@ class Bench:
             (directory / "config.pbtxt").write_text(config)
         return directory
 
-    def make(self, *, explicit: bool = True, **options: Any) -> Service:
-        """A service that is not started."""
+    def make(self, mode: str = "explicit", **options: Any) -> Service:
+        """A service that is not started. ``managing`` and ``loading`` are options of the manager and the loader."""
         loading = LoaderOptions(**options.pop("loading", {}))
-        names = options.pop("startup_models", ("*",))
-        repositories = options.pop("repositories", (self.repository,))
-        settings = ManagerOptions(repositories=repositories, explicit=explicit, startup_models=names)
+        given = {"repositories": (self.repository,), "startup_models": ("*",), **options.pop("managing", {})}
+        settings = ManagerOptions(mode=ControlMode(mode), **given)
         service = Service(self.engine, ModelManager(settings, Loader(self.engine, loading), self.engine), **options)
         self.services.append(service)
         return service
 
-    def start(self, **options: Any) -> Service:
+    def start(self, mode: str = "explicit", **options: Any) -> Service:
         """A service whose models have all loaded."""
-        service = self.make(**options)
+        service = self.make(mode, **options)
         assert service.start() == []
         return service
 

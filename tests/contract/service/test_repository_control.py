@@ -32,7 +32,7 @@ def _python(initialize: str = "pass") -> str:
 def test_index(bench: Bench) -> None:
     bench.write("a")
     bench.write("b")
-    service = bench.start(startup_models=("a",))
+    service = bench.start(managing={"startup_models": ("a",)})
     assert service.repository_index() == [{"name": "a", "version": "1", "state": "READY"}, {"name": "b"}]
     assert service.repository_index(ready_only=True) == [{"name": "a", "version": "1", "state": "READY"}]
     service.unload_model("a")
@@ -44,7 +44,7 @@ def test_index(bench: Bench) -> None:
 
 def test_mode_none_refuses_control(bench: Bench) -> None:
     bench.write("m")
-    service = bench.start(explicit=False)
+    service = bench.start("none")
     for call in (service.load_model, service.unload_model):
         text = _text(lambda call=call: call("m"), Unavailable)  # type: ignore[misc]
         assert text == "explicit model load / unload is not allowed if polling is enabled"
@@ -207,7 +207,7 @@ def test_only_a_model_file(bench: Bench, client: Client) -> None:
     shutil.copy(bench.repository / "double" / "1" / "model.onnx", bare)
     root = bare_repository(bare)
     try:
-        alone = bench.start(explicit=False, repositories=(root,))
+        alone = bench.start("none", managing={"repositories": (root,)})
         assert alone.model_metadata("net")["platform"] == "onnxruntime_onnx"
         assert client.infer("net", [1.5, 2.0])[1]["outputs"][0]["data"] == [3.0, 4.0]
     finally:

@@ -9,7 +9,7 @@ import pytest
 
 from contract.service.conftest import IDENTITY, Bench, Client
 from pyinfer import __version__
-from pyinfer.errors import InvalidArgument, NotFound, Unavailable
+from pyinfer.errors import InvalidArgument, ModelError, NotFound, Unavailable
 from pyinfer.service import Service, parse_version
 
 
@@ -61,7 +61,7 @@ def test_a_life(bench: Bench) -> None:
 @pytest.mark.parametrize(("strict", "ready"), [(True, False), (False, True)])
 def test_strict_readiness(bench: Bench, strict: bool, ready: bool) -> None:
     bench.write("good")
-    bench.write("bad", "nonsense")
+    bench.write("bad", IDENTITY.replace('"identity"', '"python"'))
     service = bench.make(strict_readiness=strict)
     assert len(service.start()) == 1
     assert service.ready() is ready
@@ -71,6 +71,14 @@ def test_strict_readiness(bench: Bench, strict: bool, ready: bool) -> None:
     assert service.ready()
     service.unload_model("bad")
     assert service.ready(), "an unloaded model is no reason not to be ready"
+    bench.write("unreadable", "nonsense")
+    with pytest.raises(ModelError):
+        service.load_model("unreadable")
+    assert service.ready(), "nor is one whose configuration was never read"
+    bench.write("empty", versions=())
+    with pytest.raises(InvalidArgument, match="at least one version must be available"):
+        service.load_model("empty")
+    assert service.ready() is not strict, "but one that has no version is"
 
 
 def test_model_readiness(bench: Bench) -> None:

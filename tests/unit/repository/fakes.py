@@ -1,30 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
 """A loader and a publisher without a core: what a version is made of is written in its files.
 
-``config.pbtxt`` holds JSON here. A file ``<version>/fail`` makes loading that version fail with the file's text.
+``config.pbtxt`` holds JSON here. A file ``<version>/fail`` makes loading that version, or other instances of it, fail
+with the file's text.
 """
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pyinfer.errors import ConfigError, ModelError
 from pyinfer.repository.contract import ModelSource
 
-__all__ = ["FakeLoader", "FakePublisher", "FakeVersion", "write_model"]
+__all__ = ["FakeLoader", "FakePublisher", "FakeVersion", "ensemble", "write_model"]
 
 
 class FakeVersion:
     """A loaded version that records how it ends. Draining waits for ``idle``."""
 
-    def __init__(self, source: ModelSource, version: int) -> None:
+    def __init__(self, source: ModelSource, config: Mapping[str, Any], version: int) -> None:
         self.name = source.name
         self.version = version
         self.directory = source.directory
+        #: the ``instance_group`` that runs, and how many were prepared and neither committed nor discarded
+        self.instances: Any = config.get("instance_group")
+        self.prepared = 0
         self.idle = threading.Event()
         self.idle.set()
         self.drained = False
@@ -34,6 +38,15 @@ class FakeVersion:
     def core(self) -> FakeVersion:
         return self
 
+    def prepare_instances(self, config: Mapping[str, Any]) -> FakeChange:
+        failure = self.directory / str(self.version) / "fail"
+        if failure.exists():
+            raise ModelError(failure.read_text())
+        return FakeChange(self, config.get("instance_group"))
+
+    def probes(self) -> list[Any]:
+        return []
+
     def drain(self, timeout_s: float) -> bool:
         self.drained = self.idle.wait(timeout_s)
         return self.drained
@@ -41,6 +54,26 @@ class FakeVersion:
     def close(self) -> None:
         assert not self.closed.is_set(), "closed twice"
         self.closed.set()
+
+
+class FakeChange:
+    """Other instances of a version, to be committed or discarded once."""
+
+    def __init__(self, version: FakeVersion, instances: object) -> None:
+        self._version = version
+        self._instances = instances
+        version.prepared += 1
+
+    def commit(self) -> None:
+        self._end(lambda: setattr(self._version, "instances", self._instances))
+
+    def discard(self) -> None:
+        self._end(lambda: None)
+
+    def _end(self, act: Callable[[], None]) -> None:
+        assert self._version.prepared > 0
+        self._version.prepared -= 1
+        act()
 
 
 class FakeLoader:
@@ -79,7 +112,7 @@ class FakeLoader:
             failure = source.directory / str(version) / "fail"
             if failure.exists():
                 raise ModelError(failure.read_text())
-            built = FakeVersion(source, version)
+            built = FakeVersion(source, config, version)
             with self._lock:
                 self.built.append(built)
             return built
@@ -98,19 +131,27 @@ class FakePublisher:
     def __init__(self) -> None:
         self.reachable: dict[str, dict[int, FakeVersion]] = {}
         self.not_ready: dict[str, list[int]] = {}
+        self.refusals: dict[str, str] = {}
         #: names with the versions that served after each change
         self.history: list[tuple[str, tuple[int, ...]]] = []
 
-    def publish(self, name: str, models: Sequence[Any], not_ready: Sequence[int] = ()) -> None:
+    def publish(self, name: str, models: Sequence[Any], not_ready: Sequence[int] = (), refusal: str = "") -> None:
         assert not any(model.closed.is_set() for model in models), "a closed version was published"
         self.reachable[name] = {model.version: model for model in models}
         self.not_ready[name] = list(not_ready)
+        self.refusals[name] = refusal
         self.history.append((name, tuple(model.version for model in models)))
 
     def withdraw(self, name: str) -> None:
         self.reachable.pop(name, None)
         self.not_ready.pop(name, None)
+        self.refusals.pop(name, None)
         self.history.append((name, ()))
+
+
+def ensemble(*steps: str, version: int = -1) -> dict[str, Any]:
+    """The configuration of an ensemble with these models as steps."""
+    return {"ensemble_scheduling": {"step": [{"model_name": name, "model_version": version} for name in steps]}}
 
 
 def write_model(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pyinfer.repository.manager import ManagerOptions, ModelManager
+from pyinfer.repository.manager import ControlMode, ManagerOptions, ModelManager
 from unit.repository.fakes import FakeLoader, FakePublisher, write_model
 
 __all__ = ["House", "error_text"]
@@ -28,13 +28,17 @@ class House:
         self.workers = ThreadPoolExecutor(8)
         self.manager = self.make()
 
-    def make(self, **options: Any) -> ModelManager:
-        settings = {"repositories": (self.repository,), "explicit": True, **options}
-        self.manager = ModelManager(ManagerOptions(**settings), self.loader, self.publisher)
+    def make(self, mode: str = "explicit", **options: Any) -> ModelManager:
+        settings = {"repositories": (self.repository,), **options}
+        self.manager = ModelManager(ManagerOptions(mode=ControlMode(mode), **settings), self.loader, self.publisher)
         return self.manager
 
     def write(self, name: str, *versions: int, **config: Any) -> Path:
         return write_model(self.repository, name, versions or (1,), config or None)
+
+    def configure(self, name: str, **config: Any) -> None:
+        """Write the configuration alone."""
+        write_model(self.repository, name, (), config)
 
     def rows(self, name: str) -> list[tuple[str | None, str, str | None]]:
         return [
@@ -42,6 +46,9 @@ class House:
             for entry in self.manager.index()
             if entry["name"] == name
         ]
+
+    def ready(self, name: str) -> list[int]:
+        return [served.version for served in self.manager.served(name)]
 
     def hold(self, name: str) -> Future[None]:
         """Start loading ``name`` on a worker; returns once it is inside the loader."""

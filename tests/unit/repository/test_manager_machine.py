@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pyinfer.errors import PyinferError
-from pyinfer.repository.manager import ManagerOptions, ModelManager
+from pyinfer.repository.manager import ControlMode, ManagerOptions, ModelManager
 from unit.repository.fakes import FakeLoader, FakePublisher, write_model
 
 NAMES = st.sampled_from(["a", "b"])
@@ -32,7 +32,7 @@ class ManagerMachine(RuleBasedStateMachine):
         self.repository = self.root / "repository"
         self.repository.mkdir()
         self.loader, self.publisher = FakeLoader(), FakePublisher()
-        options = ManagerOptions(repositories=(self.repository,), explicit=True)
+        options = ManagerOptions(repositories=(self.repository,), mode=ControlMode.EXPLICIT)
         self.manager = ModelManager(options, self.loader, self.publisher)
         self.expected: dict[str, set[int]] = {}
         self.size = 0
@@ -76,12 +76,12 @@ class ManagerMachine(RuleBasedStateMachine):
     def load(self, name: str) -> None:
         wanted = self._wanted(name)
         # What serves already and has not changed is kept, whatever a file says about failing: compare by what is built.
-        before = self.manager.ready_versions(name)
+        before = [served.version for served in self.manager.served(name)]
         try:
             self.manager.load(name)
         except PyinferError:
             assert wanted is None or any((self.repository / name / str(v) / "fail").exists() for v in wanted)
-            assert self.manager.ready_versions(name) == before
+            assert [served.version for served in self.manager.served(name)] == before
         else:
             assert wanted is not None
             self.expected[name] = wanted
@@ -114,7 +114,7 @@ class ManagerMachine(RuleBasedStateMachine):
     @invariant()
     def requests_reach_what_serves(self) -> None:
         for name, versions in self.expected.items():
-            assert self.manager.ready_versions(name) == sorted(versions)
+            assert [served.version for served in self.manager.served(name)] == sorted(versions)
             assert set(self.publisher.reachable.get(name, {})) == versions
             for core in self.publisher.reachable.get(name, {}).values():
                 assert not core.closed.is_set()

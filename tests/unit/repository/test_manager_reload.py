@@ -65,13 +65,15 @@ def test_loading_is_seen_while_it_lasts(house: House) -> None:
 def test_nothing_changed_nothing_done(house: House) -> None:
     directory = house.write("a", x=1)
     house.manager.load("a")
-    served = house.manager.find("a", 1)
+    served = house.manager.find("a", 1).core
     house.manager.load("a")
-    assert house.manager.find("a", 1) is served
-    # another wording of the same configuration changes nothing either
+    assert house.manager.find("a", 1).core is served
+    # neither another wording of the same configuration nor what Python leaves behind changes anything
     (directory / "config.pbtxt").write_text('{ "x" : 1 }')
+    (directory / "1" / "__pycache__").mkdir()
+    (directory / "1" / "__pycache__" / "helper.pyc").write_bytes(b"x")
     house.manager.load("a")
-    assert house.manager.find("a", 1) is served
+    assert house.manager.find("a", 1).core is served
     assert house.loader.attempts == 1
 
 
@@ -81,11 +83,11 @@ def test_only_what_changed_is_built_anew(house: House) -> None:
     first = house.manager.find("a", 1)
     directory = house.write("a", 2, version_policy={"latest": {"num_versions": 2}})
     house.manager.load("a")
-    assert house.manager.find("a", 1) is first
-    assert house.manager.ready_versions("a") == [1, 2]
+    assert house.manager.find("a", 1).handle is first.handle
+    assert house.ready("a") == [1, 2]
     house.write("a", 2, version_policy={"latest": {"num_versions": 1}})
     house.manager.load("a")
-    assert house.manager.ready_versions("a") == [2]
+    assert house.ready("a") == [2]
     assert first.core.closed.wait(60)
     (directory / "labels.txt").write_text("cat")
     second = house.manager.find("a", 2)
@@ -140,7 +142,7 @@ def test_file_overrides(house: House) -> None:
     assert not directory.is_relative_to(house.repository)
     house.manager.load("a")
     assert served.core.closed.wait(60)
-    assert house.manager.ready_versions("a") == [1]
+    assert house.ready("a") == [1]
     assert house.manager.drain(60)  # what is retired has then freed everything
     assert not directory.exists()
 

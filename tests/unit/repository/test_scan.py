@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyinfer.repository.contract import ModelId
 from pyinfer.repository.scan import list_models, parse_version_directory, scan, scan_model
 from unit.repository.fakes import write_model
 
@@ -56,23 +57,41 @@ def test_models_of_several_repositories(tmp_path: Path) -> None:
     (one / "alpha" / "02").mkdir()
     (one / "alpha" / "7").write_text("a file, not a version")
     snapshot = scan([one, two])
-    assert {name: entry.versions for name, entry in snapshot.models.items()} == {"alpha": (1, 3, 10), "beta": (2,)}
-    assert snapshot.duplicates == {"both"}
+    assert {model: entry.versions for model, entry in snapshot.models.items()} == {
+        ModelId("", "alpha"): (1, 3, 10),
+        ModelId("", "beta"): (2,),
+    }
+    assert snapshot.duplicates == {ModelId("", "both")}
     assert not snapshot.unreadable
-    assert list_models([one, two]) == {"alpha": 1, "beta": 1, "both": 2}
+    listing = list_models([one, two])
+    assert {model.name for model in listing.models} == {"alpha", "beta", "both"}
+    assert listing.duplicates == snapshot.duplicates
+
+
+def test_with_namespaces_no_name_is_there_twice(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for repository in (one, two):
+        write_model(repository, "both")
+    snapshot = scan([one, two], namespacing=True)
+    assert [(model.namespace, model.name) for model in snapshot.models] == [(str(one), "both"), (str(two), "both")]
+    assert [entry.directory for entry in snapshot.models.values()] == [one / "both", two / "both"]
+    assert not snapshot.duplicates
+    listing = list_models([one, two], namespacing=True)
+    assert listing.models == set(snapshot.models)
+    assert not listing.duplicates
 
 
 def test_only_the_wanted_models_are_read(tmp_path: Path) -> None:
     write_model(tmp_path, "alpha")
     write_model(tmp_path, "beta")
-    assert list(scan([tmp_path], only={"beta", "gamma"}).models) == ["beta"]
+    assert [model.name for model in scan([tmp_path], only={"beta", "gamma"}).models] == ["beta"]
 
 
 def test_a_repository_that_is_named_twice_is_one(tmp_path: Path) -> None:
     write_model(tmp_path / "real", "alpha")
     (tmp_path / "link").symlink_to(tmp_path / "real")
     snapshot = scan([tmp_path / "real", tmp_path / "link", tmp_path / "real"])
-    assert list(snapshot.models) == ["alpha"]
+    assert list(snapshot.models) == [ModelId("", "alpha")]
     assert not snapshot.duplicates
 
 
@@ -83,7 +102,7 @@ def test_unreadable_repositories_are_named(tmp_path: Path) -> None:
         tmp_path / "absent": "No such file or directory",
         tmp_path / "file": "Not a directory",
     }
-    assert list_models([tmp_path / "absent"]) == {}
+    assert not list_models([tmp_path / "absent"]).models
 
 
 def test_symbolic_links_and_loops(tmp_path: Path) -> None:
@@ -97,9 +116,12 @@ def test_symbolic_links_and_loops(tmp_path: Path) -> None:
     (directory / "1" / "up").symlink_to(directory)
     (directory / "1" / "here").symlink_to(".")
     (repository / "loop").symlink_to("loop")
-    entry = scan([repository]).models["alpha"]
-    assert entry.versions == (1, 2)
-    assert list(scan([repository]).models) == ["alpha"]
+    (repository / "gone").symlink_to(tmp_path / "gone")
+    (repository / "file").symlink_to(tmp_path / "elsewhere" / "model.bin")
+    snapshot = scan([repository])
+    assert {model.name: entry.versions for model, entry in snapshot.models.items()} == {"alpha": (1, 2)}
+    assert {model.name for model in snapshot.blocked} == {"loop", "gone"}
+    assert {model.name for model in list_models([repository]).models} == {"alpha"}
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
@@ -107,9 +129,9 @@ def test_permission_errors(tmp_path: Path) -> None:
     directory = write_model(tmp_path, "alpha")
     (directory / "1").chmod(0)
     try:
-        assert scan([tmp_path]).models["alpha"].versions == (1,)
+        assert scan([tmp_path]).models[ModelId("", "alpha")].versions == (1,)
         directory.chmod(0)
-        assert scan([tmp_path]).models["alpha"].versions == ()
+        assert scan([tmp_path]).models[ModelId("", "alpha")].versions == ()
     finally:
         directory.chmod(0o755)
         (directory / "1").chmod(0o755)

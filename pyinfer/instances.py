@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The instances of one loaded model version: made, run and ended here, and exchanged while requests are served.
+
+A change has two steps: what is new is prepared while the old instances serve on, and may fail; a commit lets it run and
+retires what is not wanted any more, and can not fail. The queue stays where it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from pyinfer.backends.base import Backend, InstanceContext, NativeExecutor
+from pyinfer.errors import ModelError
+from pyinfer.readiness import ReadinessProbe
+
+if TYPE_CHECKING:
+    from pyinfer._core import Instance, Model
+
+__all__ = [
+    "InstanceChange",
+    "InstancePlan",
+    "Instances",
+    "NativeInstances",
+    "PythonInstances",
+    "Wanted",
+    "plan_instances",
+]
+
+_log = logging.getLogger(__name__)
+
+#: an instance that is asked for: name, kind (``CPU``, ``GPU`` or ``MODEL``), device id
+Wanted = tuple[str, str, int]
+
+
+class InstancePlan(NamedTuple):
+    """Indices of the running instances to keep and to retire, and what is to be made."""
+
+    keep: list[int]
+    retire: list[int]
+    make: list[Wanted]
+
+
+def plan_instances(running: Sequence[Wanted], wanted: Sequence[Wanted]) -> InstancePlan:
+    """How to get from ``running`` to ``wanted`` with the fewest changes. Pure.
+
+    An instance serves for any that is wanted of the same kind and device, for one of its name first: as in Triton, it
+    keeps its name where only that changed.
+    """
+    free = list(range(len(running)))
+    left = list(wanted)
+    keep: list[int] = []
+    for compared in (0, 1):  # from which field on
+        for want in list(left):
+            match = next((index for index in free if running[index][compared:] == want[compared:]), None)
+            if match is not None:
+                free.remove(match)
+                left.remove(want)
+                keep.append(match)
+    return InstancePlan(sorted(keep), free, left)
+
+
+class InstanceChange(Protocol):
+    """A change that is prepared. Exactly one of the two is to be called, once."""
+
+    def commit(self) -> None:
+        """Let the new instances run, and retire the others after the batches that they execute."""
+
+    def discard(self) -> None:
+        """End what was prepared; nothing has changed."""
+
+
+class Instances(Protocol):
+    """All instances of a model version. Any thread."""
+
+    def prepare(self, wanted: Sequence[Wanted]) -> InstanceChange:
+        """Make what ``wanted`` needs and is not there yet. Raises what the first instance that fails raised."""
+
+    def probes(self) -> list[ReadinessProbe]:
+        """How to ask the instances that run whether they are ready; empty where none has an opinion."""
+
+    def join(self) -> None:
+        """Wait until all instances are closed. Requires: the core's model is stopped."""
+
+
+class NativeInstances:
+    """Instances that run in the core: the core keeps them, here is only their number."""
+
+    def __init__(self, core: Model, executor: NativeExecutor) -> None:
+        self._core = core
+        self._executor = executor
+        self._started = False
+
+    def prepare(self, wanted: Sequence[Wanted]) -> InstanceChange:
+        change = _NativeChange(self._core, self._executor, [name for name, _, _ in wanted])
+        if not self._started:
+            change.start()  # the first time kind and parameters may be refused
+            self._started = True
+        return change
+
+    def probes(self) -> list[ReadinessProbe]:
+        return []
+
+    def join(self) -> None:
+        return  # the core joins its threads when it stops the model
+
+
+@dataclass(frozen=True)
+class _NativeChange:
+    core: Model
+    executor: NativeExecutor
+    names: list[str]
+
+    def start(self) -> None:
+        self.core.start_native(self.executor.kind, self.executor.parameters, self.names)
+
+    def commit(self) -> None:
+        with contextlib.suppress(ValueError):  # the model was stopped meanwhile
+            self.start()
+
+    def discard(self) -> None:
+        return
+
+
+class PythonInstances:
+    """Instances that are run by Python threads, one each."""
+
+    def __init__(self, core: Model, backend: Backend) -> None:
+        self._core = core
+        self._backend = backend
+        self._lock = threading.Lock()
+        self._running: list[_InstanceThread] = []
+        #: every thread that was started and may not have ended yet
+        self._threads: set[_InstanceThread] = set()
+
+    def prepare(self, wanted: Sequence[Wanted]) -> InstanceChange:
+        with self._lock:
+            running = list(self._running)
+        plan = plan_instances([thread.wanted for thread in running], wanted)
+        made = [_InstanceThread(self._backend, want) for want in plan.make]
+        with self._lock:
+            self._threads = {thread for thread in self._threads if thread.is_alive()} | set(made)
+        change = _PythonChange(self, [running[index] for index in plan.keep], made)
+        for thread in made:
+            thread.start()
+        try:
+            for thread in made:
+                thread.wait_made()
+        except BaseException:
+            change.discard()
+            raise
+        return change
+
+    def exchange(self, running: list[_InstanceThread]) -> None:
+        """Let exactly ``running`` run."""
+        with self._lock:
+            retired = [thread for thread in self._running if thread not in running]
+            self._running = running
+        for thread in running:
+            thread.go(self._core)
+        for thread in retired:
+            thread.retire()
+
+    def probes(self) -> list[ReadinessProbe]:
+        with self._lock:
+            return [thread.probe for thread in self._running if thread.probe is not None]
+
+    def join(self) -> None:
+        with self._lock:
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join()
+
+
+@dataclass(frozen=True)
+class _PythonChange:
+    instances: PythonInstances
+    keep: list[_InstanceThread]
+    made: list[_InstanceThread]
+
+    def commit(self) -> None:
+        self.instances.exchange([*self.keep, *self.made])
+
+    def discard(self) -> None:
+        for thread in self.made:
+            thread.abandon()
+        for thread in self.made:
+            thread.join()
+
+
+class _InstanceThread(threading.Thread):
+    """The thread that makes one instance, runs it until it is retired or the model is stopped, and closes it.
+
+    A daemon: a model that never returns from a batch must not keep the process from ending.
+    """
+
+    def __init__(self, backend: Backend, wanted: Wanted) -> None:
+        super().__init__(name=wanted[0], daemon=True)
+        self.wanted = wanted
+        self.probe: ReadinessProbe | None = None
+        self._backend = backend
+        #: from :meth:`go` on; before, the core must not give it anything to keep
+        self._core: Instance | None = None
+        self._made = threading.Event()
+        self._decided = threading.Event()
+        self._error: BaseException | None = None
+
+    def wait_made(self) -> None:
+        """Block until the instance is made; raise what making it raised."""
+        self._made.wait()
+        if isinstance(self._error, Exception):
+            raise self._error
+        if self._error is not None:  # SystemExit of a model must not end the server
+            raise ModelError(f"instance '{self.name}' raised {type(self._error).__name__}") from self._error
+
+    def go(self, model: Model) -> None:
+        """Let the instance take batches of ``model``. Idempotent."""
+        if self._core is None:
+            self._core = model.add_instance(self.name)
+            self._decided.set()
+
+    def abandon(self) -> None:
+        """Let the thread end without having run. Requires: :meth:`go` was not called."""
+        self._decided.set()
+
+    def retire(self) -> None:
+        """Let the thread end once it is done with what it has begun. Requires: :meth:`go` was called."""
+        assert self._core is not None
+        self._core.retire()
+
+    def run(self) -> None:
+        try:
+            instance = self._backend.make_instance(InstanceContext(*self.wanted))
+            hook = getattr(instance, "is_ready", None)
+            self.probe = None if hook is None else ReadinessProbe(hook, self.name)
+        except BaseException as error:
+            self._error = error
+            return
+        finally:
+            self._made.set()
+        self._decided.wait()
+        try:
+            if self._core is not None:
+                self._core.run(instance.execute)
+        finally:
+            if self.probe is not None:
+                self.probe.close()
+            try:
+                instance.close()
+            except BaseException:
+                _log.exception("closing the instance '%s' failed", self.name)

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drains and frees versions that are not published any more, each on a thread of its own. Any thread."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable
+
+from pyinfer.repository.states import Served, StateTable
+
+__all__ = ["Retirement"]
+
+_log = logging.getLogger(__name__)
+
+#: how often a version that drains looks whether the server wants to end
+_DRAIN_STEP_S = 0.5
+
+
+class Retirement:
+    """The versions that are on their way out."""
+
+    def __init__(self, table: StateTable) -> None:
+        """``table`` is told of each version that is gone."""
+        self._table = table
+        self._lock = threading.Lock()
+        self._threads: set[threading.Thread] = set()
+        self._hurry = threading.Event()
+
+    def add(self, served: Served) -> threading.Thread:
+        """Drain and free ``served``; the thread that does it, to be waited for."""
+        thread = threading.Thread(
+            target=self._drain_and_close, args=(served,), name=f"retire-{served.name}-{served.version}", daemon=True
+        )
+        with self._lock:
+            self._threads.add(thread)
+        thread.start()
+        return thread
+
+    def hurry(self) -> None:
+        """From now on what is not drained is answered with an error."""
+        self._hurry.set()
+
+    def join(self, until: float, threads: Iterable[threading.Thread] | None = None) -> bool:
+        """Wait for ``threads`` (all by default) until that moment of ``time.monotonic``. False where one lives on."""
+        with self._lock:
+            waited = list(self._threads if threads is None else threads)
+        for thread in waited:
+            thread.join(max(0.0, until - time.monotonic()))
+        return not any(thread.is_alive() for thread in waited)
+
+    def _drain_and_close(self, served: Served) -> None:
+        try:
+            while not served.handle.drain(_DRAIN_STEP_S) and not self._hurry.is_set():
+                pass
+            served.handle.close()
+        except Exception:
+            _log.exception("unloading version %d of '%s' failed", served.version, served.name)
+        finally:
+            served.lease.release()
+            self._table.unloaded(served.model, served.version)
+            with self._lock:
+                self._threads.discard(threading.current_thread())
