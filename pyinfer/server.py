@@ -10,13 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import shutil
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 import uvloop
@@ -33,7 +30,8 @@ from pyinfer.frontends.sockets import BACKLOG, bind
 from pyinfer.frontends.stream import Connection, Stream
 from pyinfer.loader import Loader, LoaderOptions
 from pyinfer.repository.manager import ControlMode, ManagerOptions, ModelManager
-from pyinfer.repository.overrides import bare_repository
+from pyinfer.repository.open import open_repositories
+from pyinfer.repository.scan import Repository
 from pyinfer.service import Service
 from pyinfer.telemetry.log_format import log_table
 from pyinfer.telemetry.logging import LogOptions, LogSettings
@@ -69,8 +67,13 @@ class Server:
         self._loop = uvloop.new_event_loop()
         asyncio.set_event_loop(self._loop)
         try:
-            with _bare_repositories(self.options.model_files) as extra:
-                return self._loop.run_until_complete(self._run(extra))
+            with open_repositories(
+                self.options.model_repository,
+                self.options.model_files,
+                cache_directory=self.options.repository_cache_directory,
+                cache_bytes=self.options.repository_cache_byte_size,
+            ) as repositories:
+                return self._loop.run_until_complete(self._run(repositories))
         finally:
             asyncio.set_event_loop(None)
             self._loop.close()
@@ -83,7 +86,7 @@ class Server:
     def _on_stop(self) -> None:
         (self._stop_now if self._stop.is_set() else self._stop).set()
 
-    async def _run(self, extra_repositories: tuple[Path, ...]) -> int:
+    async def _run(self, repositories: tuple[Repository, ...]) -> int:
         loop = asyncio.get_running_loop()
         _handle_signals(loop, self._on_stop)
         tls = self._tls()
@@ -91,7 +94,7 @@ class Server:
         engine = Engine()
         service = Service(
             engine,
-            _manager(self.options, engine, extra_repositories),
+            _manager(self.options, engine, repositories),
             server_id=self.options.id,
             strict_readiness=self.options.strict_readiness,
             cpu_metrics=self.options.allow_cpu_metrics,
@@ -257,7 +260,7 @@ def _handle_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -
         signal.signal(number, signal.SIG_IGN)
 
 
-def _manager(options: Options, engine: Engine, extra_repositories: tuple[Path, ...]) -> ModelManager:
+def _manager(options: Options, engine: Engine, repositories: tuple[Repository, ...]) -> ModelManager:
     settings: dict[str, dict[str, str]] = {}
     for scope, key, value in options.backend_config:
         settings.setdefault(scope, {})[key] = value
@@ -271,7 +274,7 @@ def _manager(options: Options, engine: Engine, extra_repositories: tuple[Path, .
     )
     return ModelManager(
         ManagerOptions(
-            repositories=(*map(Path, options.model_repository), *extra_repositories),
+            repositories=repositories,
             mode=ControlMode(options.model_control_mode),
             startup_models=options.load_model,
             poll_seconds=options.repository_poll_secs,
@@ -282,18 +285,6 @@ def _manager(options: Options, engine: Engine, extra_repositories: tuple[Path, .
         loader,
         engine,
     )
-
-
-@contextmanager
-def _bare_repositories(files: tuple[str, ...]) -> Iterator[tuple[Path, ...]]:
-    """A temporary repository for each model file of the command line."""
-    made: list[Path] = []
-    try:
-        made.extend(bare_repository(Path(file)) for file in files)
-        yield tuple(made)
-    finally:
-        for directory in made:
-            shutil.rmtree(directory, ignore_errors=True)
 
 
 def serve(options: Options) -> int:

@@ -113,7 +113,23 @@ class Options:
     )
 
     model_repository: tuple[str, ...] = flag(
-        "Models", text, (), "Directory of models", metavar="DIR", repeatable=True, alias="model-store"
+        "Models",
+        text,
+        (),
+        "Directory of models, or the URL of one on an object store: s3://, gs://, as://",
+        metavar="DIR",
+        repeatable=True,
+        alias="model-store",
+    )
+    repository_cache_directory: str = flag(
+        "Models",
+        text,
+        "",
+        "Where what is fetched from object stores is kept; $XDG_CACHE_HOME/pyinfer or ~/.cache/pyinfer if not given",
+        metavar="DIR",
+    )
+    repository_cache_byte_size: int = flag(
+        "Models", integer(), 10 << 30, "Most bytes to keep of what is fetched from object stores; 0 keeps nothing"
     )
     exit_on_error: bool = flag("Models", boolean, True, "Exit if a model can not be loaded at start")
     disable_auto_complete_config: bool = flag(

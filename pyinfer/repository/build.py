@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyinfer.errors import InternalError, PyinferError, Unavailable
@@ -41,6 +41,13 @@ class Origin:
     def fingerprint(self) -> str | None:
         """That of the files; None where they are not all that the model is made of."""
         return None if self.source.config_override is not None else self.entry.fingerprint
+
+    def localized(self) -> Origin:
+        """The same with its files at hand, and a hold on them for the caller to release. Raises ModelError."""
+        directory, lease = self.entry.localize()
+        if directory == self.source.directory:
+            return replace(self, lease=self.lease.hold())
+        return replace(self, source=replace(self.source, directory=directory), lease=lease)
 
 
 class BuildFailed(Exception):

@@ -33,10 +33,17 @@ _ADJUSTABLE = ("instance_group", "version_policy")
 
 @dataclass(frozen=True)
 class Job:
-    """A model that is ready to be installed: where from, and its complete configuration."""
+    """A model that is ready to be installed: where from, and its complete configuration.
+
+    It holds the directory of its origin; whoever had it made releases it.
+    """
 
     origin: Origin
     config: Mapping[str, Any]
+
+    def release(self) -> None:
+        """Let go of the directory. To be called once."""
+        self.origin.lease.release()
 
 
 @dataclass(frozen=True)
@@ -131,12 +138,15 @@ class Installer:
         self._settle(job, None, explicit=explicit)
 
     def survey(self, origin: Origin) -> Job:
-        """Read the configuration. Raises ModelError, or InvalidArgument where the client's own is at fault."""
+        """Bring the files here and read the configuration; the caller releases the job.
+
+        Raises ModelError, or InvalidArgument where the client's own configuration is at fault.
+        """
         model = origin.model
         if self._builder.closing:
             raise Unavailable(EXITING)
         try:
-            return Job(origin, self._loader.configure(origin.source))
+            return self._configured(origin.localized())
         except Exception as error:
             reason = told_reason(error, model.name)
             self._table.fail_model(model, reason)
@@ -218,6 +228,13 @@ class Installer:
             self._retirement.add(served)
 
     # Inside
+
+    def _configured(self, local: Origin) -> Job:
+        try:
+            return Job(local, self._loader.configure(local.source))
+        except BaseException:
+            local.lease.release()
+            raise
 
     def _refuse_broken_ensemble(self, job: Job) -> None:
         steps = ensemble_steps(job.config)

@@ -38,7 +38,7 @@ from pyinfer.repository.plan import (
 )
 from pyinfer.repository.poller import Poller
 from pyinfer.repository.retire import Retirement
-from pyinfer.repository.scan import Listing, Snapshot, list_models, scan, scan_model
+from pyinfer.repository.scan import Listing, Repository, Snapshot, list_models, scan, scan_model
 from pyinfer.repository.states import Served, State, StateTable
 
 __all__ = ["ControlMode", "ManagerOptions", "ModelManager"]
@@ -61,7 +61,7 @@ class ControlMode(Enum):
 class ManagerOptions:
     """What the command line says about repositories."""
 
-    repositories: tuple[Path, ...]
+    repositories: tuple[Repository, ...]
     mode: ControlMode = ControlMode.NONE
     #: of mode ``explicit``: what to load at start; ``*`` stands for all
     startup_models: tuple[str, ...] = ()
@@ -97,8 +97,8 @@ class ModelManager:
         Returns one text for each model that failed. Raises InvalidArgument where a repository can not be read.
         """
         snapshot = self._scan()
-        for path, reason in snapshot.unreadable.items():
-            raise InvalidArgument(f"can not read the model repository '{path}': {reason}")
+        for text in snapshot.unreadable.values():
+            raise InvalidArgument(text)
         explicit = self._options.mode is ControlMode.EXPLICIT
         wanted: tuple[str, ...] | None = self._options.startup_models if explicit else None
         if wanted is not None and "*" in wanted:
@@ -112,12 +112,8 @@ class ModelManager:
         """Bring what serves in line with what the repositories hold now; what fails is logged and stays as it was."""
         self._polls += 1
         snapshot = self._scan()
-        for path in snapshot.unreadable.keys() - self._unreadable:
-            _log.error(
-                "can not read the model repository '%s': %s; its models stay as they are",
-                path,
-                snapshot.unreadable[path],
-            )
+        for directory in snapshot.unreadable.keys() - self._unreadable:
+            _log.error("%s; its models stay as they are", snapshot.unreadable[directory])
         self._unreadable = frozenset(snapshot.unreadable)
         texts = self._perform(plan(snapshot, self._installer.directories(), None), snapshot)
         for text in () if self._builder.closing else texts:
@@ -276,9 +272,12 @@ class ModelManager:
             jobs = {model: job for model, job in outcomes.items() if isinstance(job, Job)}
             for job in jobs.values():
                 self._installer.announce(job, explicit=True)
-            jobs |= self._installer.stale_ensembles(jobs)
-            for group in self._installer.order(jobs):
-                outcomes |= dict(zip(group, starters.map(self._install, [jobs[model] for model in group]), strict=True))
+            everything = {**jobs, **self._installer.stale_ensembles(jobs)}
+            for group in self._installer.order(everything):
+                done = starters.map(self._install, [everything[model] for model in group])
+                outcomes |= dict(zip(group, done, strict=True))
+        for job in jobs.values():
+            job.release()
         failed = {model: outcome for model, outcome in outcomes.items() if isinstance(outcome, str) and outcome}
         for origin in origins:
             before = self._failures.pop(origin.model, None)
@@ -304,8 +303,9 @@ class ModelManager:
         """Load ``name`` while the locks of ``names`` are held; the names whose locks it would need besides, if any."""
         with self._locks.hold(names):
             origins = self._named_origins(name, config, files)
+            jobs: dict[ModelId, Job] = {}
             try:
-                jobs = self._surveyed(origins)
+                self._survey_all(origins, jobs)
                 needed = {model.name for model in (*jobs, *self._installer.stale_ensembles(jobs))}
                 if not needed <= set(names):
                     return needed - set(names)
@@ -315,13 +315,18 @@ class ModelManager:
             finally:
                 for origin in origins:
                     origin.lease.release()
+                for job in jobs.values():
+                    job.release()
         return set()
 
-    def _surveyed(self, origins: Sequence[Origin]) -> dict[ModelId, Job]:
-        """The jobs of ``origins`` and of all that they need, where anything changed. Raises for ``origins`` only."""
-        jobs = {
-            origin.model: self._installer.survey(origin) for origin in origins if not self._installer.is_current(origin)
-        }
+    def _survey_all(self, origins: Sequence[Origin], jobs: dict[ModelId, Job]) -> None:
+        """Add to ``jobs`` those of ``origins`` and of all that they need, where anything changed.
+
+        Raises for ``origins`` only.
+        """
+        for origin in origins:
+            if not self._installer.is_current(origin):
+                jobs[origin.model] = self._installer.survey(origin)
         seen = {origin.model.name for origin in origins}
         todo = list(jobs.values())
         while todo:
@@ -335,7 +340,6 @@ class ModelManager:
                     if isinstance(job, Job):
                         jobs[origin.model] = job
                         todo.append(job)
-        return jobs
 
     def _install_explicitly(self, name: str, jobs: Mapping[ModelId, Job]) -> None:
         """Install ``jobs`` and the ensembles that need them. Raises the first error of those named ``name``."""

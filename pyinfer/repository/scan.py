@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Disk -> immutable snapshot: which models and versions the repositories hold, and whether their files have changed.
+"""Repositories -> immutable snapshot: which models and versions they hold, and whether their files have changed.
 
-Reads names, sizes and modification times, never contents, and decides nothing. A repository is shared with people and
+:class:`LocalRepository` is one on disk; :mod:`pyinfer.repository.storage` has those on object stores. Reads names,
+sizes and modification times, never contents, and decides nothing. A repository is shared with people and
 tools that change it at any moment: whatever vanishes, loops or can not be read is left out, never an exception.
 """
 
@@ -13,13 +14,28 @@ import stat
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from pyinfer.repository.contract import ModelId
+from pyinfer.repository.overrides import Lease
 
-__all__ = ["Listing", "ModelEntry", "Snapshot", "list_models", "parse_version_directory", "scan", "scan_model"]
+__all__ = [
+    "CONFIG_NAMES",
+    "Listing",
+    "LocalRepository",
+    "ModelEntry",
+    "Repository",
+    "RepositoryUnreadable",
+    "Snapshot",
+    "list_models",
+    "parse_version_directory",
+    "scan",
+    "scan_model",
+]
 
 _MAX_VERSION = 2**63 - 1
-_CONFIG_NAMES = ("config.pbtxt", "configs")
+#: what a model is configured by
+CONFIG_NAMES = ("config.pbtxt", "configs")
 #: what Python writes beside a ``model.py`` while it is loaded is no change of the model
 _WRITTEN_BY_LOADING = ("__pycache__",)
 
@@ -45,6 +61,69 @@ class ModelEntry:
         versions = ",".join(f"{version}={mark}" for version, mark in sorted(self.version_fingerprints.items()))
         return f"{self.directory}|{self.config_fingerprint}|{self.common_fingerprint}|{versions}"
 
+    def localize(self) -> tuple[Path, Lease]:
+        """The directory that the model's files can be read from, and the hold on it.
+
+        Raises ModelError where they can not be brought there.
+        """
+        return self.directory, Lease(None)
+
+
+class RepositoryUnreadable(Exception):
+    """A whole repository can not be looked at. The text says why."""
+
+
+class Repository(Protocol):
+    """Where models are found. Any thread."""
+
+    @property
+    def label(self) -> str:
+        """The repository as the operator named it; the namespace of its models."""
+
+    @property
+    def directory(self) -> Path:
+        """The entries' directories are directly below it; no other repository has the same."""
+
+    def names(self) -> Mapping[str, bool]:
+        """Name -> True of the models, and name -> False of what may be one but can not be looked at.
+
+        Raises RepositoryUnreadable.
+        """
+
+    def entries(self, only: Collection[str] | None = None) -> Mapping[str, ModelEntry | None]:
+        """The models (named in ``only``) by name; None stands for what can not be looked at.
+
+        Raises RepositoryUnreadable.
+        """
+
+
+class LocalRepository:
+    """A directory of model directories."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    @property
+    def label(self) -> str:
+        return str(self._directory)
+
+    @property
+    def directory(self) -> Path:
+        return self._directory
+
+    def names(self) -> Mapping[str, bool]:
+        try:
+            return _directories(self._directory)
+        except OSError as error:
+            raise RepositoryUnreadable(error.strerror or type(error).__name__) from error
+
+    def entries(self, only: Collection[str] | None = None) -> Mapping[str, ModelEntry | None]:
+        return {
+            name: scan_model(name, self._directory / name) if readable else None
+            for name, readable in self.names().items()
+            if only is None or name in only
+        }
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -55,7 +134,7 @@ class Snapshot:
     duplicates: frozenset[ModelId] = frozenset()
     #: there, but it can not be told what: a link that leads nowhere or round in a circle; they are not in ``models``
     blocked: frozenset[ModelId] = frozenset()
-    #: repositories that could not be read at all, with the reason
+    #: directories of the repositories that could not be looked at at all, and a text that says so
     unreadable: Mapping[Path, str] = field(default_factory=dict)
 
 
@@ -68,48 +147,46 @@ class Listing:
     duplicates: frozenset[ModelId]
 
 
-def scan(repositories: Iterable[Path], only: Collection[str] | None = None, *, namespacing: bool = False) -> Snapshot:
+def scan(
+    repositories: Iterable[Repository], only: Collection[str] | None = None, *, namespacing: bool = False
+) -> Snapshot:
     """The snapshot of ``repositories``, of the models named in ``only`` where it is given.
 
-    With ``namespacing`` the path of a repository, as it was given, is the namespace of its models.
+    With ``namespacing`` the label of a repository is the namespace of its models.
     """
-    found: dict[ModelId, list[Path]] = {}
+    found: dict[ModelId, list[ModelEntry]] = {}
     blocked: set[ModelId] = set()
     unreadable: dict[Path, str] = {}
     for repository in _distinct(repositories):
-        namespace = str(repository) if namespacing else ""
         try:
-            names = _directories(repository)
-        except OSError as error:
-            unreadable[repository] = error.strerror or type(error).__name__
+            entries = repository.entries(only)
+        except RepositoryUnreadable as error:
+            unreadable[repository.directory] = f"can not read the model repository '{repository.label}': {error}"
             continue
-        for name, readable in names.items():
-            if only is not None and name not in only:
-                continue
-            if readable:
-                found.setdefault(ModelId(namespace, name), []).append(repository / name)
+        for name, entry in entries.items():
+            model = ModelId(repository.label if namespacing else "", name)
+            if entry is None:
+                blocked.add(model)
             else:
-                blocked.add(ModelId(namespace, name))
+                found.setdefault(model, []).append(entry)
     return Snapshot(
-        models={
-            model: scan_model(model.name, places[0]) for model, places in sorted(found.items()) if len(places) == 1
-        },
+        models={model: places[0] for model, places in sorted(found.items()) if len(places) == 1},
         duplicates=frozenset(model for model, places in found.items() if len(places) > 1),
         blocked=frozenset(blocked - set(found)),
         unreadable=unreadable,
     )
 
 
-def list_models(repositories: Iterable[Path], *, namespacing: bool = False) -> Listing:
-    """The names of the model directories. Reads the repositories' top level only."""
+def list_models(repositories: Iterable[Repository], *, namespacing: bool = False) -> Listing:
+    """The names of the models. Repositories that can not be read count as empty."""
     models: set[ModelId] = set()
     duplicates: set[ModelId] = set()
     for repository in _distinct(repositories):
         try:
-            names = _directories(repository)
-        except OSError:
+            names = repository.names()
+        except RepositoryUnreadable:
             continue
-        here = {ModelId(str(repository) if namespacing else "", name) for name, readable in names.items() if readable}
+        here = {ModelId(repository.label if namespacing else "", name) for name, readable in names.items() if readable}
         duplicates |= models & here
         models |= here
     return Listing(frozenset(models), frozenset(duplicates))
@@ -128,7 +205,7 @@ def scan_model(name: str, directory: Path) -> ModelEntry:
             _digest(Path(child.path), "", mark, frozenset())
             versions[version] = mark.hexdigest()
         else:
-            _digest_entry(child, "", config if child.name in _CONFIG_NAMES else common, frozenset())
+            _digest_entry(child, "", config if child.name in CONFIG_NAMES else common, frozenset())
     return ModelEntry(name, directory, tuple(sorted(versions)), config.hexdigest(), common.hexdigest(), versions)
 
 
@@ -144,11 +221,11 @@ def _new_mark() -> hashlib.blake2b:
     return hashlib.blake2b(digest_size=16)
 
 
-def _distinct(repositories: Iterable[Path]) -> list[Path]:
-    """One path for each directory, so that a repository named twice does not duplicate its models."""
-    seen: dict[str, Path] = {}
+def _distinct(repositories: Iterable[Repository]) -> list[Repository]:
+    """One of each, so that a repository named twice does not duplicate its models."""
+    seen: dict[str, Repository] = {}
     for repository in repositories:
-        seen.setdefault(os.path.realpath(repository), repository)
+        seen.setdefault(os.path.realpath(repository.directory), repository)
     return list(seen.values())
 
 

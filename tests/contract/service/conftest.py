@@ -14,6 +14,7 @@ import pytest
 from pyinfer._core import Engine, HttpConnection, InferHead, Mailbox
 from pyinfer.loader import Loader, LoaderOptions
 from pyinfer.repository.manager import ControlMode, ManagerOptions, ModelManager
+from pyinfer.repository.scan import LocalRepository
 from pyinfer.service import Service
 
 IDENTITY = (
@@ -60,6 +61,7 @@ class Bench:
         """A service that is not started. ``managing`` and ``loading`` are options of the manager and the loader."""
         loading = LoaderOptions(**options.pop("loading", {}))
         given = {"repositories": (self.repository,), "startup_models": ("*",), **options.pop("managing", {})}
+        given["repositories"] = tuple(map(LocalRepository, given["repositories"]))
         settings = ManagerOptions(mode=ControlMode(mode), **given)
         service = Service(self.engine, ModelManager(settings, Loader(self.engine, loading), self.engine), **options)
         self.services.append(service)

@@ -23,6 +23,8 @@ DEFAULTS = {
     "log_format": "default",
     "log_file": "",
     "model_repository": (),
+    "repository_cache_directory": "",
+    "repository_cache_byte_size": 10737418240,
     "exit_on_error": True,
     "disable_auto_complete_config": False,
     "strict_readiness": True,

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pyinfer.repository.manager import ControlMode, ManagerOptions, ModelManager
+from pyinfer.repository.scan import LocalRepository
 from unit.repository.fakes import FakeLoader, FakePublisher, write_model
 
 __all__ = ["House", "error_text"]
@@ -30,6 +31,7 @@ class House:
 
     def make(self, mode: str = "explicit", **options: Any) -> ModelManager:
         settings = {"repositories": (self.repository,), **options}
+        settings["repositories"] = tuple(map(LocalRepository, settings["repositories"]))
         self.manager = ModelManager(ManagerOptions(mode=ControlMode(mode), **settings), self.loader, self.publisher)
         return self.manager
 

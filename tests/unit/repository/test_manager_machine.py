@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pyinfer.errors import PyinferError
 from pyinfer.repository.manager import ControlMode, ManagerOptions, ModelManager
+from pyinfer.repository.scan import LocalRepository
 from unit.repository.fakes import FakeLoader, FakePublisher, write_model
 
 NAMES = st.sampled_from(["a", "b"])
@@ -32,7 +33,7 @@ class ManagerMachine(RuleBasedStateMachine):
         self.repository = self.root / "repository"
         self.repository.mkdir()
         self.loader, self.publisher = FakeLoader(), FakePublisher()
-        options = ManagerOptions(repositories=(self.repository,), mode=ControlMode.EXPLICIT)
+        options = ManagerOptions(repositories=(LocalRepository(self.repository),), mode=ControlMode.EXPLICIT)
         self.manager = ModelManager(options, self.loader, self.publisher)
         self.expected: dict[str, set[int]] = {}
         self.size = 0

@@ -11,8 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyinfer.repository.contract import ModelId
-from pyinfer.repository.scan import list_models, parse_version_directory, scan, scan_model
+from pyinfer.repository.scan import LocalRepository, list_models, parse_version_directory, scan, scan_model
 from unit.repository.fakes import write_model
+
+
+def local(*directories: Path) -> list[LocalRepository]:
+    return [LocalRepository(directory) for directory in directories]
 
 
 @pytest.mark.parametrize(
@@ -56,14 +60,14 @@ def test_models_of_several_repositories(tmp_path: Path) -> None:
     (one / ".git").mkdir()
     (one / "alpha" / "02").mkdir()
     (one / "alpha" / "7").write_text("a file, not a version")
-    snapshot = scan([one, two])
+    snapshot = scan(local(one, two))
     assert {model: entry.versions for model, entry in snapshot.models.items()} == {
         ModelId("", "alpha"): (1, 3, 10),
         ModelId("", "beta"): (2,),
     }
     assert snapshot.duplicates == {ModelId("", "both")}
     assert not snapshot.unreadable
-    listing = list_models([one, two])
+    listing = list_models(local(one, two))
     assert {model.name for model in listing.models} == {"alpha", "beta", "both"}
     assert listing.duplicates == snapshot.duplicates
 
@@ -72,11 +76,11 @@ def test_with_namespaces_no_name_is_there_twice(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     for repository in (one, two):
         write_model(repository, "both")
-    snapshot = scan([one, two], namespacing=True)
+    snapshot = scan(local(one, two), namespacing=True)
     assert [(model.namespace, model.name) for model in snapshot.models] == [(str(one), "both"), (str(two), "both")]
     assert [entry.directory for entry in snapshot.models.values()] == [one / "both", two / "both"]
     assert not snapshot.duplicates
-    listing = list_models([one, two], namespacing=True)
+    listing = list_models(local(one, two), namespacing=True)
     assert listing.models == set(snapshot.models)
     assert not listing.duplicates
 
@@ -84,25 +88,25 @@ def test_with_namespaces_no_name_is_there_twice(tmp_path: Path) -> None:
 def test_only_the_wanted_models_are_read(tmp_path: Path) -> None:
     write_model(tmp_path, "alpha")
     write_model(tmp_path, "beta")
-    assert [model.name for model in scan([tmp_path], only={"beta", "gamma"}).models] == ["beta"]
+    assert [model.name for model in scan(local(tmp_path), only={"beta", "gamma"}).models] == ["beta"]
 
 
 def test_a_repository_that_is_named_twice_is_one(tmp_path: Path) -> None:
     write_model(tmp_path / "real", "alpha")
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    snapshot = scan([tmp_path / "real", tmp_path / "link", tmp_path / "real"])
+    snapshot = scan(local(tmp_path / "real", tmp_path / "link", tmp_path / "real"))
     assert list(snapshot.models) == [ModelId("", "alpha")]
     assert not snapshot.duplicates
 
 
 def test_unreadable_repositories_are_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    snapshot = scan([tmp_path / "absent", tmp_path / "file"])
+    snapshot = scan(local(tmp_path / "absent", tmp_path / "file"))
     assert snapshot.unreadable == {
-        tmp_path / "absent": "No such file or directory",
-        tmp_path / "file": "Not a directory",
+        tmp_path / "absent": f"can not read the model repository '{tmp_path}/absent': No such file or directory",
+        tmp_path / "file": f"can not read the model repository '{tmp_path}/file': Not a directory",
     }
-    assert not list_models([tmp_path / "absent"]).models
+    assert not list_models(local(tmp_path / "absent")).models
 
 
 def test_symbolic_links_and_loops(tmp_path: Path) -> None:
@@ -118,10 +122,10 @@ def test_symbolic_links_and_loops(tmp_path: Path) -> None:
     (repository / "loop").symlink_to("loop")
     (repository / "gone").symlink_to(tmp_path / "gone")
     (repository / "file").symlink_to(tmp_path / "elsewhere" / "model.bin")
-    snapshot = scan([repository])
+    snapshot = scan(local(repository))
     assert {model.name: entry.versions for model, entry in snapshot.models.items()} == {"alpha": (1, 2)}
     assert {model.name for model in snapshot.blocked} == {"loop", "gone"}
-    assert {model.name for model in list_models([repository]).models} == {"alpha"}
+    assert {model.name for model in list_models(local(repository)).models} == {"alpha"}
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
@@ -129,9 +133,9 @@ def test_permission_errors(tmp_path: Path) -> None:
     directory = write_model(tmp_path, "alpha")
     (directory / "1").chmod(0)
     try:
-        assert scan([tmp_path]).models[ModelId("", "alpha")].versions == (1,)
+        assert scan(local(tmp_path)).models[ModelId("", "alpha")].versions == (1,)
         directory.chmod(0)
-        assert scan([tmp_path]).models[ModelId("", "alpha")].versions == ()
+        assert scan(local(tmp_path)).models[ModelId("", "alpha")].versions == ()
     finally:
         directory.chmod(0o755)
         (directory / "1").chmod(0o755)
