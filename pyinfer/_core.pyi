@@ -30,6 +30,7 @@ __all__ = [
     "QueuePolicy",
     "Responder",
     "SequenceOptions",
+    "SharedMemoryRegistry",
     "TensorSpec",
     "build_info",
     "deserialize_bytes",
@@ -170,6 +171,9 @@ class Engine:
         """
     def withdraw(self, name: str) -> None:
         """Forget ``name``: requests for it are answered "is not found". GIL: held."""
+    @property
+    def shared_memory(self) -> SharedMemoryRegistry:
+        """The regions that requests may name."""
     def stop_accepting(self) -> None:
         """From now on every new request is answered UNAVAILABLE (server is stopping). GIL: held."""
     def in_flight(self) -> int:
@@ -240,6 +244,22 @@ class Instance:
         """
 
 @final
+class SharedMemoryRegistry:
+    """Shared memory of clients, by region name; ``kind`` is ``system`` or ``cuda``. Any thread.
+
+    Methods return a fault as (code, text), or None. GIL: released while memory is mapped, opened or unmapped.
+    """
+
+    def set_allowed(self, allowed: bool) -> None:
+        """Whether clients may register anything; at first they may not."""
+    def register_system(self, name: str, key: str, offset: int, byte_size: int) -> tuple[str, str] | None: ...
+    def register_cuda(self, name: str, handle: bytes, device_id: int, byte_size: int) -> tuple[str, str] | None: ...
+    def unregister(self, kind: str, name: str | None = None) -> tuple[str, str] | None:
+        """One region, or all of ``kind``. Requests that use it keep it until they are answered."""
+    def list(self, kind: str, name: str | None = None) -> tuple[list[dict[str, Any]], tuple[str, str] | None]:
+        """One region, or all of ``kind``, by name; and the fault where it is not there."""
+
+@final
 class Batch:
     """Requests that are executed together. Valid until it is finished. One thread at a time. GIL: held.
 
@@ -256,7 +276,8 @@ class Batch:
     def packed(self) -> dict[str, NDArray[Any]]:
         """All inputs of the batch by name, concatenated along the batch dimension.
 
-        One copy into a pooled buffer (GIL released for it); none where the batch holds one request.
+        One copy into a pooled buffer (GIL released for it); none where the batch holds one request. An input in a
+        client's shared memory is then a view that can not be written to, and that the client may change.
         """
     def input_names(self, index: int) -> list[str]: ...
     def input(self, index: int, name: str) -> tuple[str, NDArray[Any]] | None:

@@ -35,6 +35,7 @@ __all__ = [
     "RequestError",
     "Unavailable",
     "Unsupported",
+    "error_of",
 ]
 
 
@@ -114,3 +115,9 @@ class ModelError(PyinferError):
 
 class InternalError(PyinferError):
     """A promise inside pyinfer was broken. Please report it."""
+
+
+def error_of(code: str, message: str) -> PyinferError:
+    """The error that a code of the core stands for; an InternalError for one that has none of its own."""
+    kinds = (InvalidArgument, NotFound, AlreadyExists, Unsupported, Unavailable)
+    return next((kind(message) for kind in kinds if kind.code == code), InternalError(message))

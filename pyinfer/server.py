@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import uvloop
 
+from pyinfer import shared_memory
 from pyinfer._core import Engine
 from pyinfer.config.options import Options
 from pyinfer.config.restrictions import parse_restrictions
@@ -32,7 +33,7 @@ from pyinfer.loader import Loader, LoaderOptions
 from pyinfer.repository.manager import ControlMode, ManagerOptions, ModelManager
 from pyinfer.repository.open import open_repositories
 from pyinfer.repository.scan import Repository
-from pyinfer.service import Service
+from pyinfer.service import EXTENSIONS, Service
 from pyinfer.telemetry.log_format import log_table
 from pyinfer.telemetry.logging import LogOptions, LogSettings
 
@@ -92,6 +93,7 @@ class Server:
         tls = self._tls()
         sockets = self._bind()
         engine = Engine()
+        engine.shared_memory.set_allowed(self.options.allow_client_shm)
         service = Service(
             engine,
             _manager(self.options, engine, repositories),
@@ -99,6 +101,7 @@ class Server:
             strict_readiness=self.options.strict_readiness,
             cpu_metrics=self.options.allow_cpu_metrics,
             log=self._log_settings,
+            extensions=_extensions(self.options),
         )
         stream = Stream(loop, engine, max_connections=self.options.max_connections)
         try:
@@ -258,6 +261,13 @@ def _handle_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -
     # A closed terminal or a vanished reader of a pipe is no reason to stop serving.
     for number in (signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
+
+
+def _extensions(options: Options) -> tuple[str, ...]:
+    """In Triton's order."""
+    shared = shared_memory.EXTENSIONS if options.allow_client_shm else ()
+    after = EXTENSIONS.index("model_configuration") + 1
+    return (*EXTENSIONS[:after], *shared, *EXTENSIONS[after:])
 
 
 def _manager(options: Options, engine: Engine, repositories: tuple[Repository, ...]) -> ModelManager:

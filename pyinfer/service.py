@@ -21,6 +21,7 @@ from pyinfer.errors import InvalidArgument, NotFound, Unavailable
 from pyinfer.readiness import all_ready
 from pyinfer.repository.manager import ModelManager
 from pyinfer.repository.states import Served
+from pyinfer.shared_memory import SharedMemory
 from pyinfer.telemetry.logging import LogSettings
 from pyinfer.telemetry.metrics import MetricModel, Metrics
 
@@ -100,6 +101,8 @@ class Service:
         self._server_id = server_id
         self._strict_readiness = strict_readiness
         self._extensions = extensions
+        #: regions that clients have registered
+        self.shared_memory = SharedMemory(engine.shared_memory)
         self._phase = _Phase.STARTING
         self._lock = threading.Lock()
         self._metrics = Metrics(self._metric_models, cpu=cpu_metrics)

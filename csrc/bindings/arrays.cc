@@ -107,18 +107,21 @@ DType DTypeOfArray(const py::array& array) {
   return DType::kInvalid;
 }
 
-py::array ToArray(const Tensor& tensor) {
+py::array ToArray(const Tensor& tensor, Foreign foreign) {
   if (tensor.dtype == DType::kBytes) {
     const auto count = static_cast<py::ssize_t>(ElementCount(tensor.shape).value_or(0));
     return DeserializeBytes(tensor.data.view(), count).reshape(tensor.shape);
   }
   // Not owned by a pybind11 object of a registered type: a capsule is half the cost.
   const bool aligned = reinterpret_cast<uintptr_t>(tensor.data.data()) % DTypeSize(tensor.dtype) == 0;
-  const Slice data = aligned ? tensor.data : Slice::Copy(tensor.data.data(), tensor.data.size());
+  const bool copy = !aligned || (tensor.data.foreign() && foreign == Foreign::kCopy);
+  const Slice data = copy ? Slice::Copy(tensor.data.data(), tensor.data.size()) : tensor.data;
   auto owner = std::make_unique<SliceOwner>(SliceOwner{data});
   py::capsule base(owner.get(), kSliceCapsule, [](void* held) { delete static_cast<SliceOwner*>(held); });
   owner.release();
-  return py::array(NumpyDType(tensor.dtype), tensor.shape, data.data(), base);
+  py::array array(NumpyDType(tensor.dtype), tensor.shape, data.data(), base);
+  if (data.foreign()) py::detail::array_proxy(array.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
+  return array;
 }
 
 StatusOr<Tensor> FromArray(std::string name, DType dtype, const py::array& array) {

@@ -14,7 +14,9 @@ namespace pyinfer {
 
 // A writable view of the tensor's bytes that keeps them alive (a copy where they are not aligned for their type); BYTES
 // tensors become an object array of bytes, BF16 tensors the uint16 of their bits.
-pybind11::array ToArray(const Tensor& tensor);
+// `foreign`: what becomes of memory that a client shares, which nobody here may write to.
+enum class Foreign { kCopy, kView };
+pybind11::array ToArray(const Tensor& tensor, Foreign foreign = Foreign::kCopy);
 
 // The array as a tensor of `dtype`. A large array is kept alive, a small one copied; one that is not C-contiguous is
 // made so. Arrays of objects or text become BYTES. An Internal status tells why it can not be a `dtype`.

@@ -45,7 +45,7 @@ py::dict Packed(BatchHandle& handle) {
     tensors = Pack(handle.batch);
   }
   py::dict packed;
-  for (const Tensor& tensor : tensors) packed[py::str(tensor.name)] = ToArray(tensor);
+  for (const Tensor& tensor : tensors) packed[py::str(tensor.name)] = ToArray(tensor, Foreign::kView);
   handle.batch.MarkPacked();
   return packed;
 }

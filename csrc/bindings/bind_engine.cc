@@ -235,6 +235,9 @@ void BindEngine(py::module_& module) {
             engine.Withdraw(name);
           },
           py::arg("name"))
+      .def_property_readonly(
+          "shared_memory", [](Engine& engine) -> SharedMemoryRegistry& { return engine.shared_memory(); },
+          py::return_value_policy::reference_internal)
       .def("stop_accepting", &Engine::StopAccepting)
       .def("in_flight", &Engine::in_flight);
 }

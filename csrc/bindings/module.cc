@@ -9,6 +9,7 @@ PYBIND11_MODULE(_core, module) {
   pyinfer::BindArrays(module);
   pyinfer::BindValues(module);
   pyinfer::BindBatch(module);
+  pyinfer::BindSharedMemory(module);
   pyinfer::BindEngine(module);
   pyinfer::BindConnections(module);
 }

@@ -37,6 +37,7 @@ void BindArrays(pybind11::module_& module);
 void BindValues(pybind11::module_& module);
 void BindEngine(pybind11::module_& module);
 void BindBatch(pybind11::module_& module);
+void BindSharedMemory(pybind11::module_& module);
 void BindConnections(pybind11::module_& module);
 
 }  // namespace pyinfer

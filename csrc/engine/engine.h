@@ -37,6 +37,8 @@ class Engine final : public RequestAcceptor {
   const Clock& clock() const { return *clock_; }
 
   TimeNs Now() const override { return clock_->Now(); }
+  const SharedMemoryRegistry& shared_memory() const override { return shared_memory_; }
+  SharedMemoryRegistry& shared_memory() { return shared_memory_; }
   Status Resolve(Request& request) override;
   void Submit(RequestPtr request) override;
   void Dispatch() override;
@@ -58,6 +60,7 @@ class Engine final : public RequestAcceptor {
   void ExpectExpiry(TimeNs deadline);
 
   const std::shared_ptr<const Clock> clock_;
+  SharedMemoryRegistry shared_memory_;
   std::atomic<bool> accepting_{true};
   std::atomic<bool> cancellations_{false};
   // No request's time in a queue is over before this; 0 for never.

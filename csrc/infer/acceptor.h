@@ -3,6 +3,7 @@
 #pragma once
 
 #include "infer/request.h"
+#include "memory/shm_registry.h"
 
 namespace pyinfer {
 
@@ -16,6 +17,9 @@ class RequestAcceptor {
   // The model that request.model_name and model_version mean now; sets request.model. Lets a protocol refuse an unknown
   // model before it reads the tensors, and tells it the model's tensors where the message alone does not. Any thread.
   virtual Status Resolve(Request& request) = 0;
+
+  // The shared memory that requests may name. Any thread.
+  virtual const SharedMemoryRegistry& shared_memory() const = 0;
 
   // Validates and queues. Takes ownership in every case: a refused request is answered through its own sink before this
   // returns. The request is dispatched by the next Dispatch() at the latest. Any thread.

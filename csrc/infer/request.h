@@ -18,6 +18,7 @@
 #include "infer/parameters.h"
 #include "infer/tensor.h"
 #include "infer/timeline.h"
+#include "memory/shm_registry.h"
 
 namespace pyinfer {
 
@@ -60,7 +61,8 @@ inline constexpr uint32_t kSequenceEnd = 2;
 
 struct RequestedOutput {
   std::string name;
-  uint64_t classification = 0;  // not 0: the client wants the top classes, so many, instead of the tensor
+  uint64_t classification = 0;        // not 0: the client wants the top classes, so many, instead of the tensor
+  SharedMemoryPart destination = {};  // where the tensor is to be put instead of the answer
 };
 
 class Request {
@@ -85,6 +87,12 @@ class Request {
   uint64_t timeout_us = 0;                  // in the queue; 0: the model's default
   bool wants_empty_final_response = false;  // of a decoupled model, over a stream
 
+  // Shared memory that the request reads or writes; held until it is answered. `regions` is where names are looked up;
+  // set by the protocol before it reads the rest, and not owned.
+  const SharedMemoryRegistry* regions = nullptr;
+  bool uses_shared_memory = false;
+  std::vector<SharedMemoryRegionPtr> input_regions;
+
   // Found out on the way; written by the engine and the scheduler.
   std::shared_ptr<const ModelSpec> model;         // set before validation
   std::shared_ptr<RequestObserver> observer;      // set on acceptance
@@ -97,14 +105,9 @@ class Request {
   bool cancelled() const noexcept { return sink_ && sink_->cancelled(); }
 
   // One response of several. Requires: not answered(), and the model is decoupled.
-  void Send(Response response) noexcept { sink_->Send(*this, std::move(response), /*final=*/false); }
+  void Send(Response response) noexcept;
   // The only or last response. Requires: not answered().
-  void Answer(Response response) noexcept {
-    if (observer) observer->OnAnswer(*this, response.status);
-    std::shared_ptr<CompletionSink> sink = std::move(sink_);
-    sink_ = nullptr;
-    sink->Send(*this, std::move(response), /*final=*/true);
-  }
+  void Answer(Response response) noexcept;
   void Fail(FailureReason reason, Status status) noexcept {
     failure = reason;
     Answer(Response::Error(std::move(status)));

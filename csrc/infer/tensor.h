@@ -22,6 +22,7 @@ struct Tensor {
   DType dtype = DType::kInvalid;
   Shape shape;
   Slice data;
+  bool placed = false;  // an output whose bytes were put into shared memory, and are not in `data`
 };
 
 // Product of the dimensions (1 for a scalar); nothing where a dimension is negative or the product does not fit uint64.

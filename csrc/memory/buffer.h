@@ -37,6 +37,8 @@ class Buffer {
   // False where somebody may still write to the bytes: they must be copied before they are handed on. What it takes to
   // ask is told by those who make such buffers.
   virtual bool settled() const { return true; }
+  // True where the bytes belong to a client, which may write to them at any time: nobody here may.
+  virtual bool foreign() const { return false; }
 
  protected:
   Buffer(uint8_t* data, size_t size) : data_(data), size_(size) {}
@@ -70,6 +72,7 @@ class Slice {
   size_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
   bool settled() const { return !owner_ || owner_->settled(); }
+  bool foreign() const { return owner_ && owner_->foreign(); }
   std::string_view view() const { return {reinterpret_cast<const char*>(data_), size_}; }
 
  private:

@@ -236,6 +236,7 @@ void GrpcConnection::Infer(int32_t stream, Call& call, Slice message) {
   call.infer = std::make_shared<InferCall>(std::move(self), stream);
   auto request = std::make_unique<Request>(call.infer);
   request->timeline.received = call.received;
+  request->regions = &mailbox_->acceptor().shared_memory();
   Status status = v2_grpc::ReadRequest(message, *request);
   if (status.ok()) status = mailbox_->acceptor().Resolve(*request);
   if (status.ok() && request->model->decoupled) {

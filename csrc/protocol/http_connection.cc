@@ -145,6 +145,7 @@ std::unique_ptr<HttpConnection::ParseJob> HttpConnection::Infer(const InferHead&
   auto exchange = std::make_shared<Exchange>(std::move(self), place, keep_alive);
   auto request = std::make_unique<Request>(exchange);
   request->timeline.received = mailbox_->acceptor().Now();
+  request->regions = &mailbox_->acceptor().shared_memory();
   request->model_name = head.model_;
   Status status = head.version_.status();
   if (head.version_.ok()) {

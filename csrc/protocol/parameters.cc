@@ -72,10 +72,6 @@ Status AddParameter(std::string name, ParameterValue value, Request& request) {
 }
 
 Status CheckTensorParameter(std::string_view name, std::string_view tensor) {
-  if (name.rfind("shared_memory_", 0) == 0) {
-    return Status::InvalidArg("shared memory is not supported by this version: send the data of '" +
-                              std::string(tensor) + "' in the request, or ask for it in the response");
-  }
   if (name == "classification") {
     return Status::InvalidArg("the classification extension is not supported by this version: ask for output '" +
                               std::string(tensor) + "' without it");

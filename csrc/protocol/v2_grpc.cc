@@ -9,6 +9,7 @@
 
 #include "protocol/parameters.h"
 #include "protocol/request_rules.h"
+#include "protocol/shm_parameters.h"
 #include "protocol/v2_grpc_contents.h"
 #include "wire/utf8.h"
 
@@ -118,6 +119,7 @@ struct InputMessage {
   Tensor tensor;
   std::string datatype;
   std::optional<pbf_reader> contents;
+  GrpcShmParameters shared_memory;
 };
 
 Status ReadInput(pbf_reader message, InputMessage& input) {
@@ -135,7 +137,8 @@ Status ReadInput(pbf_reader message, InputMessage& input) {
         break;
       case tag_and_type(input_tensor::kParameters, pbf_wire_type::length_delimited): {
         const MapEntry entry = ReadMapEntry(message.get_message());
-        if (Status status = CheckTensorParameter(entry.key, input.tensor.name); !status.ok()) return status;
+        StatusOr<bool> shared = input.shared_memory.Add(entry.key, entry.value, input.tensor.name);
+        if (!shared.ok()) return shared.status();
         break;
       }
       case tag_and_type(input_tensor::kContents, pbf_wire_type::length_delimited):
@@ -151,6 +154,7 @@ Status ReadInput(pbf_reader message, InputMessage& input) {
 
 Status ReadOutput(pbf_reader message, Request& request) {
   RequestedOutput output;
+  GrpcShmParameters shared_memory;
   while (message.next()) {
     switch (message.tag_and_type()) {
       case tag_and_type(1, pbf_wire_type::length_delimited):
@@ -158,12 +162,19 @@ Status ReadOutput(pbf_reader message, Request& request) {
         break;
       case tag_and_type(2, pbf_wire_type::length_delimited): {
         const MapEntry entry = ReadMapEntry(message.get_message());
+        StatusOr<bool> shared = shared_memory.Add(entry.key, entry.value, output.name);
+        if (!shared.ok()) return shared.status();
+        if (shared.value()) break;
         if (Status status = CheckTensorParameter(entry.key, output.name); !status.ok()) return status;
         break;
       }
       default:
         message.skip();
     }
+  }
+  if (Status status = shared_memory.Check(output.name); !status.ok()) return status;
+  if (shared_memory.parameters.region) {
+    if (Status status = shared_memory.parameters.SetDestination(output, request); !status.ok()) return status;
   }
   request.requested_outputs.push_back(std::move(output));
   return Status();
@@ -222,19 +233,27 @@ Status ReadFields(const Slice& message, Request& request, RequestMessage& parts)
 // Gives each input its data, from the raw contents or from typed ones.
 Status AttachData(RequestMessage& parts, Request& request) {
   const std::string& model = request.model_name;
-  for (size_t i = 0; i < parts.inputs.size(); ++i) {
-    InputMessage& input = parts.inputs[i];
+  size_t next_raw = 0;  // inputs in shared memory have no entry among the raw contents
+  for (InputMessage& input : parts.inputs) {
     const auto where = [&] { return "input tensor '" + input.tensor.name + "' for model '" + model + "'"; };
     if (input.tensor.dtype == DType::kInvalid) {
       return Status::InvalidArg("invalid datatype '" + input.datatype.substr(0, 64) + "' of " + where());
     }
-    if (!parts.raw.empty()) {
+    if (Status status = input.shared_memory.Check(input.tensor.name); !status.ok()) return status;
+    if (input.shared_memory.parameters.region) {
+      if (input.contents && input.contents->length() != 0) {
+        return Status::InvalidArg("unexpected 'content' provided when using shared memory for " + where());
+      }
+      if (Status status = input.shared_memory.parameters.ReadInput(input.tensor, request); !status.ok()) return status;
+    } else if (!parts.raw.empty()) {
       if (input.contents && input.contents->length() != 0) {
         return Status::InvalidArg("contents field must not be specified when using raw_input_contents for '" +
                                   input.tensor.name + "' for model '" + model + "'");
       }
-      if (i >= parts.raw.size()) return Status::InvalidArg("unable to find data for " + where() + " in request.");
-      input.tensor.data = std::move(parts.raw[i]);
+      if (next_raw >= parts.raw.size()) {
+        return Status::InvalidArg("unable to find data for " + where() + " in request.");
+      }
+      input.tensor.data = std::move(parts.raw[next_raw++]);
     } else {
       const bool empty = ElementCount(input.tensor.shape) == uint64_t{0};
       if (!input.contents && !empty) return Status::InvalidArg("unable to find data for " + where() + " in request.");
@@ -245,9 +264,9 @@ Status AttachData(RequestMessage& parts, Request& request) {
     }
     request.inputs.push_back(std::move(input.tensor));
   }
-  if (parts.raw.size() > parts.inputs.size()) {
+  if (parts.raw.size() > next_raw) {
     return Status::InvalidArg("raw_input_contents has " + std::to_string(parts.raw.size()) + " entries for " +
-                              std::to_string(parts.inputs.size()) + " inputs of model '" + model + "'");
+                              std::to_string(next_raw) + " inputs of model '" + model + "'");
   }
   return Status();
 }

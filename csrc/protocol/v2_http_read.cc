@@ -9,6 +9,7 @@
 #include "infer/validate.h"
 #include "protocol/parameters.h"
 #include "protocol/request_rules.h"
+#include "protocol/shm_parameters.h"
 #include "protocol/v2_http.h"
 #include "protocol/v2_http_data.h"
 #include "protocol/v2_http_members.h"
@@ -38,9 +39,26 @@ Status ReadRequestParameters(const JsonValue& value, Request& request, OutputFor
   return Status();
 }
 
+// True where `field` is one of the parameters that name shared memory.
+template <typename Field>
+StatusOr<bool> ReadShmParameter(const Field& field, ShmParameters& parameters) {
+  Status status;
+  if (field.key == kShmRegion) {
+    status = ReadString(field.value, field.key, parameters.region.emplace());
+  } else if (field.key == kShmOffset) {
+    status = ReadUnsigned(field.value, field.key, parameters.offset);
+  } else if (field.key == kShmByteSize) {
+    status = ReadUnsigned(field.value, field.key, parameters.byte_size);
+  } else {
+    return false;
+  }
+  if (!status.ok()) return status;
+  return true;
+}
+
 struct InputParameters {
   std::optional<uint64_t> binary_size;
-  bool shared_memory = false;
+  ShmParameters shared_memory;
   Status unsupported;  // the refusal of what this version does not offer
 };
 
@@ -49,6 +67,9 @@ Status ReadInputParameters(const Member& value, std::string_view input, InputPar
   StatusOr<JsonObject> members = ReadObject(*value, "parameters");
   if (!members.ok()) return members.status();
   for (const auto field : members.value()) {
+    StatusOr<bool> shared = ReadShmParameter(field, parameters.shared_memory);
+    if (!shared.ok()) return shared.status();
+    if (shared.value()) continue;
     if (field.key == "binary_data_size") {
       uint64_t size = 0;
       if (Status status = ReadUnsigned(field.value, field.key, size); !status.ok()) return status;
@@ -56,13 +77,13 @@ Status ReadInputParameters(const Member& value, std::string_view input, InputPar
     } else if (parameters.unsupported.ok()) {
       parameters.unsupported = CheckTensorParameter(field.key, input);
     }
-    if (field.key == "shared_memory_region") parameters.shared_memory = true;
   }
   return Status();
 }
 
 Status CheckOneSource(bool data, const InputParameters& parameters) {
-  const int given = int{data} + int{parameters.binary_size.has_value()} + int{parameters.shared_memory};
+  const int given =
+      int{data} + int{parameters.binary_size.has_value()} + int{parameters.shared_memory.region.has_value()};
   if (given == 1) return Status();
   std::string text =
       "Input must set only one of the following fields: 'data', 'binary_data_size' in 'parameters', "
@@ -71,7 +92,7 @@ Status CheckOneSource(bool data, const InputParameters& parameters) {
   text += " set";
   if (data) text += " 'data'";
   if (parameters.binary_size) text += " 'binary_data_size'";
-  if (parameters.shared_memory) text += " 'shared_memory_region'";
+  if (parameters.shared_memory.region) text += " 'shared_memory_region'";
   return Status::InvalidArg(text);
 }
 
@@ -97,7 +118,8 @@ class BinaryPart {
   size_t at_;
 };
 
-Status ReadInput(const JsonValue& value, const ModelSpec& model, size_t max_size, BinaryPart& binary, Tensor& input) {
+Status ReadInput(const JsonValue& value, size_t max_size, BinaryPart& binary, Tensor& input, Request& request) {
+  const ModelSpec& model = *request.model;
   StatusOr<JsonObject> members = ReadObject(value, "inputs");
   if (!members.ok()) return members.status();
   Member name, datatype, shape, data, parameters;
@@ -121,6 +143,7 @@ Status ReadInput(const JsonValue& value, const ModelSpec& model, size_t max_size
   if (Status status = ReadInputParameters(parameters, input.name, source); !status.ok()) return status;
   if (Status status = CheckOneSource(data.has_value(), source); !status.ok()) return status;
   if (!source.unsupported.ok()) return source.unsupported;
+  if (source.shared_memory.region) return source.shared_memory.ReadInput(input, request);
   if (source.binary_size) return binary.Take(input.name, *source.binary_size, model, input.data);
   StatusOr<Slice> bytes = ReadJsonData(*data, input, max_size);
   if (!bytes.ok()) return bytes.status();
@@ -140,12 +163,12 @@ Status ReadInputs(const Member& value, size_t max_size, BinaryPart& binary, Requ
   request.inputs.reserve(inputs->size());
   for (const JsonValue item : inputs.value()) {
     Tensor& input = request.inputs.emplace_back();
-    if (Status status = ReadInput(item, model, max_size, binary, input); !status.ok()) return status;
+    if (Status status = ReadInput(item, max_size, binary, input, request); !status.ok()) return status;
   }
   return Status();
 }
 
-Status ReadOutput(const JsonValue& value, RequestedOutput& output, bool& binary) {
+Status ReadOutput(const JsonValue& value, RequestedOutput& output, bool& binary, Request& request) {
   StatusOr<JsonObject> members = ReadObject(value, "outputs");
   if (!members.ok()) return members.status();
   Member name_value, parameters;
@@ -157,14 +180,20 @@ Status ReadOutput(const JsonValue& value, RequestedOutput& output, bool& binary)
   if (!parameters) return Status();
   StatusOr<JsonObject> wishes = ReadObject(*parameters, "parameters");
   if (!wishes.ok()) return wishes.status();
+  ShmParameters shared_memory;
   for (const auto field : wishes.value()) {
+    StatusOr<bool> shared = ReadShmParameter(field, shared_memory);
+    if (!shared.ok()) return shared.status();
+    if (shared.value()) continue;
     if (field.key == "binary_data") {
       if (Status status = ReadBool(field.value, field.key, binary); !status.ok()) return status;
     } else if (Status status = CheckTensorParameter(field.key, output.name); !status.ok()) {
       return status;
     }
   }
-  return Status();
+  if (!shared_memory.region) return Status();
+  if (binary) return Status::InvalidArg("Output can't set both 'shared_memory_region' and 'binary_data'");
+  return shared_memory.SetDestination(output, request);
 }
 
 Status ReadOutputs(const JsonValue& value, Request& request, OutputFormat& outputs) {
@@ -174,7 +203,8 @@ Status ReadOutputs(const JsonValue& value, Request& request, OutputFormat& outpu
     // One more than the model has: validation will find an unknown or a repeated name among them.
     if (request.requested_outputs.size() > request.model->outputs.size()) break;
     bool binary = false;
-    if (Status status = ReadOutput(item, request.requested_outputs.emplace_back(), binary); !status.ok()) return status;
+    RequestedOutput& output = request.requested_outputs.emplace_back();
+    if (Status status = ReadOutput(item, output, binary, request); !status.ok()) return status;
     outputs.binary.push_back(binary);
   }
   return Status();

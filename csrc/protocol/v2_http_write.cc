@@ -67,7 +67,9 @@ Status AppendTensor(std::string& json, const Tensor& output, bool binary) {
   json += "\",\"shape\":";
   AppendShape(json, output.shape);
   Status status;
-  if (binary) {
+  if (output.placed) {
+    // its bytes are where the client wanted them
+  } else if (binary) {
     json += ",\"parameters\":{\"binary_data_size\":";
     AppendJsonNumber(json, static_cast<uint64_t>(output.data.size()));
     json += '}';

@@ -52,7 +52,6 @@ IGNORED: Mapping[str, str] = {
 
 #: Flags of tritonserver that this version refuses, but for the default written here ("" accepts nothing).
 REFUSED: Mapping[str, str] = {
-    "allow-client-shm": "false",
     "allow-sagemaker": "false",
     "allow-vertex-ai": "false",
     "cache-config": "",
@@ -209,6 +208,10 @@ class Options:
         "Metrics", text, "", "Address to serve metrics on; that of --http-address if not given", metavar="ADDRESS"
     )
     metrics_port: int = flag("Metrics", _PORT, 8002, "Port to serve metrics on; 0 lets the system choose")
+
+    allow_client_shm: bool = flag(
+        "Shared memory", boolean, False, "Let clients register shared memory for inputs and outputs"
+    )
 
     backend_config: tuple[tuple[str, str, str], ...] = flag(
         "Backends", setting, (), "Setting of one backend, or of all where none is named", repeatable=True

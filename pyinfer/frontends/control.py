@@ -94,7 +94,7 @@ def _with_body(endpoint: Endpoint, arguments: Arguments, body: bytes) -> Argumen
     parameters = document.get("parameters", {})
     if not isinstance(parameters, dict):
         raise InvalidArgument("Invalid value for 'parameters': expected an object")
-    return replace(arguments, ready=ready, parameters=parameters)
+    return replace(arguments, ready=ready, parameters=parameters, members=document)
 
 
 def _refuse_constant(name: str) -> Any:
@@ -130,6 +130,8 @@ def _result(endpoint: Endpoint, value: dict[str, Any]) -> Result:
     shown: Any = value
     if endpoint.answer is Answer.INNER:
         shown = next(iter(value.values()))
+    elif endpoint.answer is Answer.VALUES:
+        shown = list(next(iter(value.values())).values())
     elif endpoint.answer is Answer.SETTINGS:
         shown = {name: next(iter(typed.values())) for name, typed in value["settings"].items()}
     return Result(200, json.dumps(shown, separators=(",", ":"), ensure_ascii=False).encode(), JSON_HEADERS)

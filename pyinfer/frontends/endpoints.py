@@ -31,6 +31,7 @@ class Answer(Enum):
     EMPTY = "empty"  # 200 with an empty body
     INNER = "inner"  # the value of the response message's one field
     INFER = "infer"  # not a handler: the core does it
+    VALUES = "values"  # the values of the response message's one map
     SETTINGS = "settings"  # the values of the response message's settings, without the names of their types
 
 
@@ -41,7 +42,11 @@ class Arguments:
     model: str = ""
     version: str = ""
     repository: str = ""
+    #: of shared memory
+    region: str = ""
     ready: bool = False
+    #: what else a registration says, by the names of its message's fields
+    members: Mapping[str, Any] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
     #: of the trace and logging extensions, by name: over HTTP what the JSON says, over gRPC the value, or a list of
     #: values where the message has that; empty where none is set
@@ -152,6 +157,36 @@ def _log_settings(service: Service, arguments: Arguments) -> dict[str, Any]:
     return {"settings": {name: {types[type(value)]: value} for name, value in service.log_settings().items()}}
 
 
+def _memory_status(kind: str) -> Callable[[Service, Arguments], dict[str, Any]]:
+    return lambda service, arguments: {"regions": service.shared_memory.status(kind, arguments.region)}
+
+
+def _register_system(service: Service, arguments: Arguments) -> dict[str, Any]:
+    service.shared_memory.register_system(arguments.region, arguments.members)
+    return {}
+
+
+def _register_cuda(service: Service, arguments: Arguments) -> dict[str, Any]:
+    service.shared_memory.register_cuda(arguments.region, arguments.members)
+    return {}
+
+
+def _unregister(kind: str) -> Callable[[Service, Arguments], dict[str, Any]]:
+    def handle(service: Service, arguments: Arguments) -> dict[str, Any]:
+        service.shared_memory.unregister(kind, arguments.region)
+        return {}
+
+    return handle
+
+
+def _memory(kind: str, action: str, *, all_too: bool = True) -> tuple[str, ...]:
+    one = f"/v2/{kind}sharedmemory/region/{{region}}/{action}"
+    return (one, f"/v2/{kind}sharedmemory/{action}") if all_too else (one,)
+
+
+_SHM = "shared-memory"
+
+
 def _by_model(tail: str) -> tuple[str, str]:
     return f"/v2/models/{{model}}{tail}", f"/v2/models/{{model}}/versions/{{version}}{tail}"
 
@@ -196,6 +231,46 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("RepositoryModelLoad", "POST", _control("load"), "model-repository", Answer.EMPTY, _load, blocking=True),
     Endpoint(
         "RepositoryModelUnload", "POST", _control("unload"), "model-repository", Answer.EMPTY, _unload, blocking=True
+    ),
+    Endpoint(
+        "SystemSharedMemoryStatus", "GET", _memory("system", "status"), _SHM, Answer.VALUES, _memory_status("system")
+    ),
+    Endpoint("CudaSharedMemoryStatus", "GET", _memory("cuda", "status"), _SHM, Answer.VALUES, _memory_status("cuda")),
+    Endpoint(
+        "SystemSharedMemoryRegister",
+        "POST",
+        _memory("system", "register", all_too=False),
+        _SHM,
+        Answer.EMPTY,
+        _register_system,
+        blocking=True,
+    ),
+    Endpoint(
+        "CudaSharedMemoryRegister",
+        "POST",
+        _memory("cuda", "register", all_too=False),
+        _SHM,
+        Answer.EMPTY,
+        _register_cuda,
+        blocking=True,
+    ),
+    Endpoint(
+        "SystemSharedMemoryUnregister",
+        "POST",
+        _memory("system", "unregister"),
+        _SHM,
+        Answer.EMPTY,
+        _unregister("system"),
+        blocking=True,
+    ),
+    Endpoint(
+        "CudaSharedMemoryUnregister",
+        "POST",
+        _memory("cuda", "unregister"),
+        _SHM,
+        Answer.EMPTY,
+        _unregister("cuda"),
+        blocking=True,
     ),
     # GET can not bring settings to change; over gRPC both are one
     Endpoint("LogSettings", "GET", ("/v2/logging",), "logging", Answer.SETTINGS, _log_settings),
@@ -283,7 +358,12 @@ class Router:
             return Match(found, Arguments(), str(error))
         return Match(
             found,
-            Arguments(decoded.get("model", ""), decoded.get("version", ""), decoded.get("repository", "")),
+            Arguments(
+                decoded.get("model", ""),
+                decoded.get("version", ""),
+                decoded.get("repository", ""),
+                decoded.get("region", ""),
+            ),
         )
 
 

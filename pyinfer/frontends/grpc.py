@@ -147,6 +147,9 @@ def _perform(service: Service, endpoint: Endpoint, request: bytes) -> bytes | _F
         return _Failure("INTERNAL", "internal error")
 
 
+_REGION_MEMBERS = ("key", "offset", "byte_size", "raw_handle", "device_id")
+
+
 def _arguments(endpoint: Endpoint, request: bytes) -> Arguments:
     from google.protobuf.message import DecodeError
 
@@ -160,7 +163,9 @@ def _arguments(endpoint: Endpoint, request: bytes) -> Arguments:
         model=parsed.model_name if "model_name" in names else parsed.name if "name" in names else "",
         version=parsed.version if "version" in names else "",
         repository=parsed.repository_name if "repository_name" in names else "",
+        region=parsed.name if "name" in names else "",
         ready=parsed.ready if "ready" in names else False,
+        members={name: getattr(parsed, name) for name in _REGION_MEMBERS if name in names},
         parameters={key: _parameter(key, value) for key, value in parsed.parameters.items()}
         if "parameters" in names
         else {},

@@ -31,6 +31,7 @@ class IdentityAcceptor final : public RequestAcceptor {
     spec_ = std::move(spec);
   }
   TimeNs Now() const override { return now; }
+  const SharedMemoryRegistry& shared_memory() const override { return regions; }
   Status Resolve(Request& request) override {
     if (request.model_name != "m") return Status::NotFound("Request for unknown model: 'é%' is not found");
     request.model = spec_;
@@ -61,6 +62,7 @@ class IdentityAcceptor final : public RequestAcceptor {
   int cancellations = 0;
 
  private:
+  SharedMemoryRegistry regions;
   std::shared_ptr<const ModelSpec> spec_;
 };
 

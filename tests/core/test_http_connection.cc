@@ -19,6 +19,7 @@ class Identity final : public RequestAcceptor {
     spec_ = std::move(spec);
   }
   TimeNs Now() const override { return 1; }
+  const SharedMemoryRegistry& shared_memory() const override { return regions; }
   Status Resolve(Request& request) override {
     if (request.model_name != "m")
       return Status::NotFound("Request for unknown model: '" + request.model_name + "' is not found");
@@ -53,6 +54,7 @@ class Identity final : public RequestAcceptor {
   int cancellations = 0;
 
  private:
+  SharedMemoryRegistry regions;
   std::shared_ptr<const ModelSpec> spec_;
 };
 

@@ -179,9 +179,11 @@ TEST(V2Grpc, ParametersThatAreRefused) {
       .CheckRefused(
           "parameter keys starting with 'triton_' are reserved for Triton usage and should not be specified, got "
           "'triton_x'");
-  CHECK(Read(InputField("A", "INT8", {1}, Parameter("shared_memory_region", Field(3, "r"))) + Field(7, "a"))
-            .status.message()
-            .rfind("shared memory is not supported", 0) == 0);
+  CHECK_EQ(Read(InputField("A", "INT8", {1},
+                           Parameter("shared_memory_region", Field(3, "r")) +
+                               Parameter("shared_memory_byte_size", Number(2, 1))))
+               .status.message(),
+           "Unable to find shared memory region: 'r'");
   CHECK(Read(Field(6, Field(1, "X") + Field(2, Field(1, "classification") + Field(2, Number(2, 3)))))
             .status.message()
             .rfind("the classification extension is not supported", 0) == 0);

@@ -121,8 +121,6 @@ def test_row_14_wishes_of_wrong_type(server: RunningServer) -> None:
     refused(server, "pair", asking({"name": "OUTPUT0", "parameters": {"binary_data": 1}}), text="binary_data")
     refused(server, "pair", asking({"name": 7}), text="Unable to parse 'name'")
     refused(server, "pair", asking(7), text="Unable to parse 'outputs'")
-    shared = {"name": "OUTPUT0", "parameters": {"shared_memory_region": "r"}}
-    refused(server, "pair", asking(shared), text="shared memory is not supported by this version")
 
 
 GOOD = document(tensor((1, 2), [1.5, -2]))

@@ -35,7 +35,6 @@ ROW_6_HTTP = {
     "binary and shared memory": (tensor((1, 2), parameters={**SHARED, "binary_data_size": 8}), ONE_SOURCE),
     "none": (tensor((1, 2)), "But no field is set"),
     "none, with parameters": (tensor((1, 2), parameters={}), "But no field is set"),
-    "shared memory": (tensor((1, 2), parameters=SHARED), "shared memory is not supported by this version"),
 }
 
 
@@ -54,7 +53,9 @@ def test_row_06_sources_of_data_grpc(rpc: Grpc) -> None:
     rpc.refused(two, "INVALID_ARGUMENT", "unexpected explicit tensor data for input tensor 'INPUT0'")
     shared = one("fp32")
     shared.inputs[0].parameters["shared_memory_region"].string_param = "r"
-    rpc.refused(shared, "INVALID_ARGUMENT", "shared memory is not supported by this version")
+    rpc.refused(shared, "INVALID_ARGUMENT", "'shared_memory_byte_size' must be specified along with")
+    shared.inputs[0].parameters["shared_memory_byte_size"].int64_param = 8
+    rpc.refused(shared, "NOT_FOUND", "Unable to find shared memory region: 'r'")
 
 
 @pytest.mark.parametrize("datatype", ["", "FP31", "fp32", "TYPE_FP32", "FP32 ", "FP32\0", "BYTES\n", "x" * 100_000])

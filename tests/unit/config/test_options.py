@@ -59,6 +59,7 @@ DEFAULTS = {
     "allow_cpu_metrics": True,
     "metrics_address": "127.0.0.1",
     "metrics_port": 8002,
+    "allow_client_shm": False,
     "backend_config": (),
     "model_files": ("m.onnx",),
     "ignored": (),
