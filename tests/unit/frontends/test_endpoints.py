@@ -11,7 +11,16 @@ from pyinfer.config.messages import message
 from pyinfer.frontends.bounded import BoundedCache
 from pyinfer.frontends.endpoints import ENDPOINTS, Answer, Router
 
-CATEGORIES = {"health", "logging", "metadata", "inference", "model-config", "model-repository", "statistics"}
+CATEGORIES = {
+    "health",
+    "shared-memory",
+    "logging",
+    "metadata",
+    "inference",
+    "model-config",
+    "model-repository",
+    "statistics",
+}
 
 
 def test_every_endpoint_has_its_messages_and_a_category() -> None:
