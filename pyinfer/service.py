@@ -317,7 +317,7 @@ def _load_parameters(parameters: Mapping[str, Any]) -> tuple[str | None, dict[st
         elif key.startswith(_FILE_PREFIX):
             files[key[len(_FILE_PREFIX) :]] = _file_bytes(key, value)
         else:
-            raise InvalidArgument(f"unrecognized load parameter '{key}'.")
+            raise InvalidArgument(f"unrecognized load parameter '{key[:_ECHO_LIMIT]}'.")
     return config, files
 
 
@@ -325,8 +325,8 @@ def _file_bytes(key: str, value: object) -> bytes:
     if isinstance(value, bytes):
         return value
     if not isinstance(value, str):
-        raise InvalidArgument(f"invalid value type for load parameter '{key}', expected bytes_param.")
+        raise InvalidArgument(f"invalid value type for load parameter '{key[:_ECHO_LIMIT]}', expected bytes_param.")
     try:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise InvalidArgument(f"load parameter '{key}' is not valid base64: {error}") from error
+        raise InvalidArgument(f"load parameter '{key[:_ECHO_LIMIT]}' is not valid base64: {error}") from error

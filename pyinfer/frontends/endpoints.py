@@ -311,7 +311,7 @@ def _decode_name(raw: bytes) -> str:
         raise InvalidArgument("the URL is not UTF-8") from None
     if _FORBIDDEN.search(name) or name in (".", ".."):
         raise InvalidArgument(
-            f"invalid model name '{name}', model name must not contain path traversal or control characters"
+            f"invalid model name '{name[:256]}', model name must not contain path traversal or control characters"
         )
     return name
 

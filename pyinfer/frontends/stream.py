@@ -13,9 +13,12 @@ import logging
 import socket
 import sys
 import termios
+import threading
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Protocol, cast
 
 from pyinfer._core import Engine, GrpcConnection, HttpConnection, Mailbox
@@ -75,7 +78,8 @@ class Stream:
         self._deadline_at = 0.0
         self._sweeper: asyncio.TimerHandle | None = None
         self._pool: ThreadPoolExecutor | None = None
-        self._calls: ThreadPoolExecutor | None = None
+        self._calls = 0
+        self._waiting_calls: deque[tuple[Callable[[], object], Callable[[], None]]] = deque()
 
     def start(self) -> None:
         self._loop.add_reader(self.mailbox.fileno(), self._flush)
@@ -90,9 +94,9 @@ class Stream:
                 timer.cancel()
         self._loop.remove_reader(self.mailbox.fileno())
         self.mailbox.close()
-        for pool in (self._pool, self._calls):
-            if pool is not None:
-                pool.shutdown(wait=False, cancel_futures=True)
+        self._waiting_calls.clear()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
 
     def has_room(self) -> bool:
         return len(self._connections) < self._max_connections and not self.draining
@@ -127,10 +131,23 @@ class Stream:
         self._pool.submit(self._run, work, None)
 
     def offload_call(self, work: Callable[[], object], done: Callable[[], None]) -> None:
-        """Run ``work``, which may wait for long, on another thread, then ``done`` and a flush on the loop thread."""
-        if self._calls is None:
-            self._calls = ThreadPoolExecutor(_CALLS, "control")
-        self._calls.submit(self._run, work, done)
+        """Run ``work``, which may wait for long, on a thread of its own, then ``done`` and a flush on the loop thread.
+
+        The thread is a daemon: a model that never finishes loading must not keep the process from ending.
+        """
+        if self._calls == _CALLS:
+            self._waiting_calls.append((work, done))
+            return
+        self._calls += 1
+        threading.Thread(
+            target=self._run, args=(work, partial(self._call_done, done)), name="control", daemon=True
+        ).start()
+
+    def _call_done(self, done: Callable[[], None]) -> None:
+        self._calls -= 1
+        if self._waiting_calls:
+            self.offload_call(*self._waiting_calls.popleft())
+        done()
 
     def _run(self, work: Callable[[], object], done: Callable[[], None] | None) -> None:
         try:

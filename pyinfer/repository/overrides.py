@@ -18,6 +18,10 @@ __all__ = ["Lease", "bare_repository", "check_model_name", "write_override"]
 
 #: file name suffix of a bare model file -> the name that its backend looks for in a version directory
 _BARE_NAMES = {".onnx": "model.onnx", ".py": "model.py"}
+#: what file systems allow for one name, in bytes, and how deep a path may go; both together keep within PATH_MAX
+_MAX_NAME, _MAX_PARTS = 255, 12
+#: how much of a name that a client gave is repeated to it
+_SHOWN = 256
 
 
 class Lease:
@@ -48,10 +52,13 @@ def check_model_name(name: str) -> None:
     """Raise InvalidArgument unless ``name`` can be the name of a directory directly in a repository."""
     if not name or name.isspace():
         raise InvalidArgument("Model name cannot be empty. Please provide the name of a model in the repository.")
+    shown = name[:_SHOWN]
     if "/" in name or "\\" in name or "\0" in name or name in (".", ".."):
-        raise InvalidArgument(f"invalid model name '{name}', model name must not contain path traversal characters")
-    if not name.isprintable():  # such a name would forge lines of the log
-        raise InvalidArgument(f"invalid model name {name!a}, model name must not contain control characters")
+        raise InvalidArgument(f"invalid model name '{shown}', model name must not contain path traversal characters")
+    if not name.isprintable():  # such a name would forge lines of the log, or is no text at all
+        raise InvalidArgument(f"invalid model name {shown!a}, model name must not contain control characters")
+    if len(name.encode()) > _MAX_NAME:
+        raise InvalidArgument(f"invalid model name '{shown}', model name must not be longer than {_MAX_NAME} bytes")
 
 
 def write_override(name: str, files: Mapping[str, bytes]) -> Path:
@@ -63,7 +70,8 @@ def write_override(name: str, files: Mapping[str, bytes]) -> Path:
     paths = {_inner_path(key): contents for key, contents in files.items()}
     for path in paths:
         if any(parent in paths for parent in path.parents):
-            raise InvalidArgument(f"Invalid file parameter 'file:{path}', directory has been created as a file")
+            shown = str(path)[:_SHOWN]
+            raise InvalidArgument(f"Invalid file parameter 'file:{shown}', directory has been created as a file")
     root = Path(tempfile.mkdtemp(prefix="pyinfer-"))
     try:
         for path, contents in paths.items():
@@ -99,5 +107,9 @@ def _inner_path(key: str) -> PurePosixPath:
     path = PurePosixPath(key)
     # A lone surrogate has no file name; str.isprintable is false for it and for control characters.
     if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in key or not key.isprintable():
-        raise InvalidArgument(f"Invalid file parameter 'file:{key}' must stay within model directory.")
+        raise InvalidArgument(f"Invalid file parameter 'file:{key[:_SHOWN]}' must stay within model directory.")
+    if len(path.parts) > _MAX_PARTS or any(len(part.encode()) > _MAX_NAME for part in path.parts):
+        raise InvalidArgument(
+            f"Invalid file parameter 'file:{key[:_SHOWN]}', a path may have {_MAX_PARTS} parts of {_MAX_NAME} bytes"
+        )
     return path

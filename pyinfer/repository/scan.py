@@ -36,6 +36,8 @@ __all__ = [
 _MAX_VERSION = 2**63 - 1
 #: what a model is configured by
 CONFIG_NAMES = ("config.pbtxt", "configs")
+#: directories below one another that are looked at; a chain of links can pretend to be deeper than any file system
+_MAX_DEPTH = 64
 #: what Python writes beside a ``model.py`` while it is loaded is no change of the model
 _WRITTEN_BY_LOADING = ("__pycache__",)
 
@@ -274,7 +276,7 @@ def _digest(directory: Path, prefix: str, mark: hashlib.blake2b, above: frozense
     except OSError:
         return
     key = (status.st_dev, status.st_ino)
-    if key in above:
+    if key in above or len(above) > _MAX_DEPTH:
         return
     for child in _entries(directory):
         if child.name not in _WRITTEN_BY_LOADING:

@@ -166,13 +166,15 @@ class StateTable:
                     record.states[version] = VersionState(State.UNAVAILABLE, reasons.get(version, UNLOADED))
 
     def fail_model(self, model: ModelId, reason: str, *, is_versionless: bool = False) -> None:
-        """The model could not be (re)loaded at all; its versions stay as they are.
+        """The model could not be (re)loaded at all; its versions stay as they are, for the new reason if one failed.
 
         ``is_versionless`` tells that none of its versions is chosen; only this counts against the server's readiness.
         """
         with self._lock:
             record = self._make(model)
             record.failure, record.is_versionless = reason, is_versionless
+            for version in record.states.keys() - record.serving.keys() - _deliberate(record).keys():
+                record.states[version] = VersionState(State.UNAVAILABLE, reason)
 
     # Questions
 

@@ -128,7 +128,7 @@ def test_port_that_is_shared(models: Path, service: str) -> None:
 
 def test_model_that_does_not_load(tmp_path: Path) -> None:
     add_model(tmp_path, "good", identity("TYPE_FP32", "4"))
-    add_model(tmp_path, "bad", "no configuration")
+    add_model(tmp_path, "bad", gate_config())
     ports = ("--http-port=0", "--grpc-port=0", "--metrics-port=0")
     done = serve("serve", f"--model-repository={tmp_path}", *ports)
     assert done.returncode == 1

@@ -10,7 +10,7 @@ import pytest
 from contract.service.conftest import IDENTITY, Bench, Client
 from pyinfer import __version__
 from pyinfer.errors import InvalidArgument, ModelError, NotFound, Unavailable
-from pyinfer.service import Service, parse_version
+from pyinfer.service import EXTENSIONS, Service, parse_version
 
 
 def _text(call: Callable[[], object], kind: type[Exception]) -> str:
@@ -24,14 +24,7 @@ def test_server_metadata(bench: Bench) -> None:
     assert bench.make(server_id="mine").server_metadata() == {
         "name": "mine",
         "version": __version__,
-        "extensions": [
-            "model_repository",
-            "model_repository(unload_dependents)",
-            "model_configuration",
-            "binary_tensor_data",
-            "parameters",
-            "statistics",
-        ],
+        "extensions": list(EXTENSIONS),
     }
     assert bench.make().server_metadata()["name"] == "triton"
 

@@ -102,6 +102,29 @@ def test_a_bad_configuration_leaves_its_reason(house: House) -> None:
     assert house.manager.healthy()
 
 
+def test_the_newest_reason_is_told(house: House) -> None:
+    directory = house.write("a", 1, 2, version_policy={"all": {}})
+    (directory / "2" / "fail").write_text("no weights")
+    with pytest.raises(InvalidArgument):
+        house.manager.load("a")
+    (directory / "config.pbtxt").write_text("{")
+    with pytest.raises(ModelError):
+        house.manager.load("a")
+    assert house.rows("a") == [("1", "UNAVAILABLE", "unloaded"), ("2", "UNAVAILABLE", "bad configuration")]
+
+
+def test_an_unloaded_failure_keeps_its_reason(house: House) -> None:
+    (house.write("a") / "1" / "fail").write_text("no weights")
+    with pytest.raises(InvalidArgument):
+        house.manager.load("a")
+    house.manager.unload("a")
+    assert house.rows("a") == [("1", "UNAVAILABLE", "no weights")]
+    assert not house.manager.healthy(), "as in Triton"
+    (house.repository / "a" / "1" / "fail").unlink()
+    house.manager.load("a")
+    assert house.manager.healthy()
+
+
 def test_no_version_fits_the_policy(house: House) -> None:
     house.write("a", 1, version_policy={"specific": {"versions": [4]}})
     text = error_text(lambda: house.manager.load("a"), InvalidArgument)

@@ -33,6 +33,14 @@ def test_traversal_in_a_model_name(name: str) -> None:
     assert str(caught.value) == (f"invalid model name '{name}', model name must not contain path traversal characters")
 
 
+@pytest.mark.parametrize("name", ["n" * 256, "é" * 128, "n" * 1_000_000])
+def test_model_names_that_no_directory_can_have(name: str) -> None:
+    with pytest.raises(InvalidArgument, match=r"must not be longer than 255 bytes$") as caught:
+        check_model_name(name)
+    assert len(str(caught.value)) < 500
+    check_model_name("n" * 255)
+
+
 @pytest.mark.parametrize("name", ["", " ", "\n\t"])
 def test_empty_model_names(name: str) -> None:
     with pytest.raises(InvalidArgument, match=r"^Model name cannot be empty"):
@@ -55,6 +63,20 @@ def test_paths_that_leave_the_directory(path: str, tmp_path: Path) -> None:
         write_override("m", {"1/good": b"x", path: b"x"})
     assert str(caught.value) == f"Invalid file parameter 'file:{path}' must stay within model directory."
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["1/" + "n" * 256, "1/" + "é" * 128, "d/" * 12 + "x", "d/" * 100_000 + "x"])
+def test_paths_that_no_file_system_takes(path: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match=r"a path may have 12 parts of 255 bytes$"):
+        write_override("m", {path: b"x"})
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["1/" + "n" * 255, "1/" + "é" * 127, ("n" * 255 + "/") * 11 + "x"])
+def test_paths_that_are_just_short_enough(path: str) -> None:
+    root = write_override("m", {path: b"x"})
+    assert (root / "m" / path).read_bytes() == b"x"
+    shutil.rmtree(root)
 
 
 def test_a_file_that_is_also_a_directory(tmp_path: Path) -> None:

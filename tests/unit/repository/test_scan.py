@@ -149,6 +149,17 @@ def _touch(path: Path, ns: int) -> None:
     os.utime(path, ns=(ns, ns))
 
 
+def test_directories_without_end(tmp_path: Path) -> None:
+    deep = write_model(tmp_path, "alpha") / "1"
+    for _ in range(1500):
+        deep = deep / "d"
+        try:
+            deep.mkdir()
+        except OSError:  # that deep is as deep as it gets
+            break
+    assert scan([tmp_path]).models[ModelId("", "alpha")].versions == (1,)
+
+
 def test_fingerprints_tell_which_part_changed(tmp_path: Path) -> None:
     directory = write_model(tmp_path, "alpha", (1, 2), {"x": 1})
     (directory / "labels.txt").write_text("cat")
