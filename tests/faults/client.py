@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import urllib.parse
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,7 +16,19 @@ from tritonclient.grpc import service_pb2 as pb
 from contract.http.raw import HOST, Raw, Response, post
 from pyinfer.testing import RunningServer
 
-__all__ = ["LIVE", "Grpc", "bytes_tensor", "check_text", "document", "http", "is_live", "message", "refused", "tensor"]
+__all__ = [
+    "LIVE",
+    "Grpc",
+    "bytes_tensor",
+    "check_text",
+    "control",
+    "document",
+    "http",
+    "is_live",
+    "message",
+    "refused",
+    "tensor",
+]
 
 LIVE = b"GET /v2/health/live HTTP/1.1\r\n" + HOST + b"\r\n"
 _SERVICE = "/inference.GRPCInferenceService/"
@@ -66,6 +79,13 @@ def refused(server: RunningServer, model: str, body: bytes, *headers: str, statu
     response = http(server, path, body, *headers)
     assert response.status == status, (response.status, response.body[:500])
     assert text in response.document["error"], response.document["error"]
+
+
+def control(server: RunningServer, model: str, action: str, parameters: object = None) -> int:
+    """The status of a load or unload over HTTP."""
+    path = f"/v2/repository/models/{urllib.parse.quote(model, safe='')}/{action}"
+    body = b"" if parameters is None else json.dumps({"parameters": parameters}).encode()
+    return http(server, path, body).status
 
 
 def is_live(server: RunningServer) -> bool:

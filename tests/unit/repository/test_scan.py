@@ -157,7 +157,7 @@ def test_directories_without_end(tmp_path: Path) -> None:
             deep.mkdir()
         except OSError:  # that deep is as deep as it gets
             break
-    assert scan([tmp_path]).models[ModelId("", "alpha")].versions == (1,)
+    assert scan([LocalRepository(tmp_path)]).models[ModelId("", "alpha")].versions == (1,)
 
 
 def test_fingerprints_tell_which_part_changed(tmp_path: Path) -> None:
