@@ -207,7 +207,7 @@ class ModelManager:
         return self._table.served(name)
 
     def healthy(self) -> bool:
-        """Whether every version is READY or was unloaded on purpose, and every configured model has a version."""
+        """Whether every version serves or goes on purpose, and every configured model has a version."""
         return self._table.healthy()
 
     def index(self, ready_only: bool = False) -> list[dict[str, Any]]:

@@ -229,10 +229,10 @@ class StateTable:
             return name in self._records
 
     def healthy(self) -> bool:
-        """Whether every version is READY or was unloaded on purpose, and every configured model has a version."""
+        """Whether every version serves or goes on purpose, and every configured model has a version."""
         with self._lock:
             return all(
-                all(row.state is State.READY or row.reason == UNLOADED for row in record.states.values())
+                len(record.serving.keys() | _deliberate(record).keys()) == len(record.states)
                 and not (record.is_versionless and not record.states)
                 for _, record in self._sorted(None)
             )

@@ -45,6 +45,7 @@ def test_an_unload_waits_for_requests_in_flight(house: House) -> None:
     while house.publisher.reachable["a"]:
         threading.Event().wait(0.001)
     assert house.rows("a") == [("1", "UNLOADING", None)]
+    assert house.manager.healthy()
     assert not served.closed.is_set()
     served.idle.set()
     unloading.result(60)
