@@ -116,9 +116,10 @@ def _attacks() -> list[str]:
 ATTACKS = _attacks()
 
 
-def tree(folder: Path) -> set[tuple[str, int]]:
-    """What is in a directory, however deep; sizes tell of changes."""
-    return {(str(path), path.lstat().st_size if path.is_file() else 0) for path in folder.rglob("*")}
+def tree(root: Path) -> set[tuple[str, int]]:
+    """What is below ``root``, however deep, and directly in the directories above; sizes tell of changes."""
+    paths = [*root.rglob("*"), *root.parent.iterdir(), *root.parent.parent.iterdir()]
+    return {(str(path), path.lstat().st_size if path.is_file() else 0) for path in paths}
 
 
 def test_row_52_there_are_two_hundred() -> None:
@@ -126,7 +127,7 @@ def test_row_52_there_are_two_hundred() -> None:
 
 
 def test_row_52_files_of_a_load(server: RunningServer, root: Path) -> None:
-    before = tree(root.parent)
+    before = tree(root)
     content = base64.b64encode(b"planted").decode()
     with contextlib.closing(Grpc(server)) as rpc:
         for name in ATTACKS:
@@ -142,12 +143,12 @@ def test_row_52_files_of_a_load(server: RunningServer, root: Path) -> None:
             request.parameters[f"file:{name}"].bytes_param = b"planted"
             request.parameters["file:1/x"].bytes_param = b"planted"
             rpc.refused(request.SerializeToString(), "INVALID_ARGUMENT", name="RepositoryModelLoad")
-    assert tree(root.parent) == before
+    assert tree(root) == before
     assert not [entry for entry in http(server, "/v2/repository/index", b"").document if entry["name"] == "planted"]
 
 
 def test_row_52_names_of_models(server: RunningServer, root: Path) -> None:
-    before = tree(root.parent)
+    before = tree(root)
     with contextlib.closing(Grpc(server)) as rpc:
         for name in ATTACKS:
             if "\ud800" in name:
@@ -162,16 +163,16 @@ def test_row_52_names_of_models(server: RunningServer, root: Path) -> None:
                     answer = raw.send(post(path, b"{}")).receive()
                 assert answer.status in (400, 404, 414), (name, answer)
                 check_text(answer.document["error"])
-    assert tree(root.parent) == before
+    assert tree(root) == before
 
 
 @pytest.mark.parametrize("field", ["default_model_filename", "name", "backend", "platform"])
 def test_row_52_fields_of_a_configuration(server: RunningServer, root: Path, field: str) -> None:
-    before = tree(root.parent)
+    before = tree(root)
     for name in ATTACKS[:60]:
         config = json.dumps({**CONFIG, "backend": "python", field: name})
         assert control(server, "good", "load", {"config": config}) in (400, 500), name
-    assert tree(root.parent) == before
+    assert tree(root) == before
     assert http(server, "/v2/models/good/infer", document(tensor((1, 4), [1, 2, 3, 4]))).status == 200
 
 

@@ -150,14 +150,17 @@ def _touch(path: Path, ns: int) -> None:
 
 
 def test_directories_without_end(tmp_path: Path) -> None:
-    deep = write_model(tmp_path, "alpha") / "1"
+    top = write_model(tmp_path, "alpha") / "1"
+    deep = top
     for _ in range(1500):
         deep = deep / "d"
-        try:
-            deep.mkdir()
-        except OSError:  # that deep is as deep as it gets
-            break
-    assert scan([LocalRepository(tmp_path)]).models[ModelId("", "alpha")].versions == (1,)
+        deep.mkdir()
+    try:
+        assert scan([LocalRepository(tmp_path)]).models[ModelId("", "alpha")].versions == (1,)
+    finally:
+        while deep != top:  # deeper than what removes the directories of tests can go
+            deep.rmdir()
+            deep = deep.parent
 
 
 def test_fingerprints_tell_which_part_changed(tmp_path: Path) -> None:
