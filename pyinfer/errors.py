@@ -39,6 +39,9 @@ __all__ = [
 ]
 
 
+_LONGEST_REASON = 2000
+
+
 class PyinferError(Exception):
     """Base of all errors that pyinfer raises on purpose."""
 
@@ -73,6 +76,8 @@ class ConfigError(InvalidArgument):
         column: int | None = None,
         field: str | None = None,
     ) -> None:
+        if len(message) > _LONGEST_REASON:  # it repeats what a file or a client says
+            message = f"{message[:_LONGEST_REASON]}..."
         self.reason = message
         self.file, self.line, self.column, self.field = file, line, column, field
         place = ":".join(str(part) for part in (file, line, column) if part is not None)

@@ -28,21 +28,30 @@ class NamedFile(NamedTuple):
 
     name: str
     folder: Folder
+    #: the nearest field that has a place: entries of maps have none
     path: FieldPath
+    field: str
 
 
 def named_files(config: Mapping[str, Any]) -> Iterator[NamedFile]:
     """The files that a normalized configuration names, empty names left out."""
     states = config.get("sequence_batching", {}).get("state", ())
     found = (
-        NamedFile(config["default_model_filename"], Folder.VERSION, ("default_model_filename",)),
-        *(NamedFile(file, Folder.VERSION, ("cc_model_filenames",)) for file in config["cc_model_filenames"].values()),
+        NamedFile(
+            config["default_model_filename"], Folder.VERSION, ("default_model_filename",), "default_model_filename"
+        ),
         *(
-            NamedFile(io["label_filename"], Folder.MODEL, ("output", index, "label_filename"))
+            NamedFile(name, Folder.VERSION, ("cc_model_filenames",), "cc_model_filenames")
+            for name in config["cc_model_filenames"].values()
+        ),
+        *(
+            NamedFile(io["label_filename"], Folder.MODEL, ("output", index, "label_filename"), "label_filename")
             for index, io in enumerate(config["output"])
         ),
         *(
-            NamedFile(tensor.get("input_data_file", ""), Folder.WARMUP, ("model_warmup", index, "inputs"))
+            NamedFile(
+                tensor.get("input_data_file", ""), Folder.WARMUP, ("model_warmup", index, "inputs"), "input_data_file"
+            )
             for index, sample in enumerate(config["model_warmup"])
             for tensor in sample["inputs"].values()
         ),
@@ -50,7 +59,8 @@ def named_files(config: Mapping[str, Any]) -> Iterator[NamedFile]:
             NamedFile(
                 initial.get("data_file", ""),
                 Folder.INITIAL_STATE,
-                ("sequence_batching", "state", index, "initial_state", position),
+                ("sequence_batching", "state", index, "initial_state", position, "data_file"),
+                "data_file",
             )
             for index, state in enumerate(states)
             for position, initial in enumerate(state["initial_state"])

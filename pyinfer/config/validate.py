@@ -111,9 +111,8 @@ def _cache_and_metrics(config: Mapping[str, Any]) -> Iterator[Fault]:
 
 def _paths(config: Mapping[str, Any]) -> Iterator[Fault]:
     """Files are named below the model's directory, whoever wrote the configuration."""
-    for name, _, path in named_files(config):
+    for name, _, path, field in named_files(config):
         if not stays_within(name):
-            field = next(part for part in reversed(path) if isinstance(part, str))
             yield Fault(f"'{field}' must name a file within the model directory for {config['name']}", path)
 
 

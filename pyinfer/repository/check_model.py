@@ -237,7 +237,7 @@ class _Config:
                 continue  # which is a fault of its own
             in_versions = [(f"{version}", f"version {version}") for version in served]
             in_model = [(file.folder.value, file.folder.value or "the model directory")]
-            may_be_directory = file.path == ("default_model_filename",)
+            may_be_directory = file.field == "default_model_filename"
             for folder, shown in in_versions if file.folder is Folder.VERSION else in_model:
                 fault = _unusable(self._model.directory / folder / file.name, may_be_directory)
                 if fault:

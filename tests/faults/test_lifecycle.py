@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows 50 and 54: models that can not be loaded, and the end of the server under load."""
+"""Rows 50, 53 and 54: models that can not be loaded, and the end of the server under load."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -55,6 +55,42 @@ def unknown_operator() -> bytes:
     return data
 
 
+def changed(change: Callable[[onnx.ModelProto], None]) -> bytes:
+    """The good model, after ``change``."""
+    model = onnx.ModelProto.FromString(onnx_bytes())
+    change(model)
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def cycle(model: onnx.ModelProto) -> None:
+    model.graph.node[0].input[1] = "b"
+    model.graph.node.append(helper.make_node("Relu", ["OUTPUT0"], ["b"]))
+
+
+def huge_initializer(model: onnx.ModelProto) -> None:
+    """Says that it has 2^62 elements, and has none."""
+    weight = TensorProto(name="W", dims=[1 << 31, 1 << 31], data_type=TensorProto.FLOAT, raw_data=b"")
+    model.graph.initializer.append(weight)
+    model.graph.node[0].input[1] = "W"
+
+
+def outside(location: str) -> Callable[[onnx.ModelProto], None]:
+    def change(model: onnx.ModelProto) -> None:
+        weight = TensorProto(name="W", dims=[4], data_type=TensorProto.FLOAT, data_location=TensorProto.EXTERNAL)
+        for key, value in (("location", location), ("offset", "0"), ("length", "16")):
+            entry = weight.external_data.add()
+            entry.key, entry.value = key, value
+        model.graph.initializer.append(weight)
+        model.graph.node[0].input[1] = "W"
+
+    return change
+
+
+def unknown_opset(model: onnx.ModelProto) -> None:
+    model.opset_import[0].version = 999
+
+
 PYTHON = identity("TYPE_FP32", "4").replace('"identity"', '"python"')
 ENSEMBLE = (
     'platform: "ensemble" ensemble_scheduling { step [ { model_name: "good" model_version: -1 '
@@ -96,6 +132,17 @@ BROKEN: dict[str, tuple[str, dict[str, bytes], str]] = {
     "truncated model.onnx": (onnx_config(), {"model.onnx": onnx_bytes()[:-20]}, ""),
     "text as model.onnx": (onnx_config(), {"model.onnx": b"hello" * 100}, ""),
     "unknown operator": (onnx_config(), {"model.onnx": unknown_operator()}, ""),
+    "opset 999": (onnx_config(), {"model.onnx": changed(unknown_opset)}, ""),
+    "circle in the graph": (onnx_config(), {"model.onnx": changed(cycle)}, ""),
+    "2^62 elements that are not there": (onnx_config(), {"model.onnx": changed(huge_initializer)}, ""),
+    **{
+        f"weights in {location}": (
+            onnx_config(),
+            {"model.onnx": changed(outside(location))},
+            "external data",
+        )
+        for location in ("../../good/config.pbtxt", "/etc/passwd", "absent.bin", "../1/model.onnx")
+    },
     "output that the model has not": (
         onnx_config() + ' output [ { name: "OTHER" data_type: TYPE_FP32 dims: [ 4 ] } ]',
         {"model.onnx": onnx_bytes()},

@@ -289,11 +289,11 @@ RULES = [
     ),
     (
         BASE + "model_warmup { inputs { key: 'x' value { input_data_file: '../x' } } }",
-        "'inputs' must name a file within the model directory for m",
+        "'input_data_file' must name a file within the model directory for m",
     ),
     (
         BASE + "sequence_batching { state { initial_state { data_file: '../x' } } }",
-        "'initial_state' must name a file within the model directory for m",
+        "'data_file' must name a file within the model directory for m",
     ),
 ]
 

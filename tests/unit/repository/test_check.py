@@ -136,7 +136,7 @@ def test_files_that_a_configuration_names(tmp_path):
         ("m/config.pbtxt:1:50", "'c.py' is missing in version 2"),
         ("m/config.pbtxt:3:49", "'l' is a directory in the model directory"),
         ("m/config.pbtxt:4:16", "'w' is missing in warmup"),
-        ("m/config.pbtxt:5:29", "'s' is missing in initial_state"),
+        ("m/config.pbtxt:5:45", "'s' is missing in initial_state"),
     ]
 
 
