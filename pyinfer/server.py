@@ -20,6 +20,7 @@ import uvloop
 
 from pyinfer import shared_memory
 from pyinfer._core import Engine
+from pyinfer.config.foreign import IGNORED
 from pyinfer.config.options import Options
 from pyinfer.config.restrictions import parse_restrictions
 from pyinfer.errors import PyinferError, Unavailable
@@ -315,7 +316,7 @@ def serve(options: Options) -> int:
         return 1
     log.install()
     for name in options.ignored:
-        _log.warning("--%s has no effect in pyinfer", name)
+        _log.warning("--%s has no effect in pyinfer: %s", name, IGNORED[name])
     try:
         status = Server(options, log).run()
     except PyinferError as error:

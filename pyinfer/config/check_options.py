@@ -34,7 +34,7 @@ class CheckCommand:
 
 def parse_check(argv: Sequence[str]) -> CheckCommand:
     """The options that ``argv`` (without the program and the subcommand) asks for. Raises UsageError."""
-    parsed = read(argv, flags_of(CheckCommand), {}, {})
+    parsed = read(argv, flags_of(CheckCommand))
     command = CheckCommand(directories=parsed.positional, **parsed.values)
     if not command.directories and not command.help:
         raise UsageError("nothing to check: give the directory of a model repository")

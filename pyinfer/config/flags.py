@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a command-line flag is declared, read and documented. Knows no particular flag, and imports nothing of pyinfer.
 
-A flag is one dataclass field made by :func:`flag`; its name is the field's with dashes. Syntax is that of getopt_long
-without abbreviations: ``--name=value`` and ``--name value``, ``--`` ends the flags, the last of a repeated flag wins.
+A flag is one dataclass field made by :func:`flag`; its name is the field's with dashes. Syntax is that of getopt_long:
+``--name=value`` and ``--name value``, a name may be cut short where that is not ambiguous, ``--`` ends the flags, the
+last of a repeated flag wins.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ class Flag:
     is_switch: bool
     is_repeatable: bool
     alias: str
+    #: tritonserver does not have it
+    is_own: bool
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,12 @@ def flag(
     repeatable: bool = False,
     switch: bool = False,
     alias: str = "",
+    own: bool = False,
 ) -> Any:
-    """A dataclass field that is a flag of ``group``: ``repeatable`` ones collect a tuple, a ``switch`` has no value."""
+    """A dataclass field that is a flag of ``group``: ``repeatable`` ones collect a tuple, a ``switch`` has no value.
+
+    ``own`` ones are not tritonserver's.
+    """
     settings = {
         "group": group,
         "help": meaning,
@@ -77,6 +84,7 @@ def flag(
         "is_repeatable": repeatable,
         "is_switch": switch,
         "alias": alias,
+        "is_own": own,
     }
     return field(default=default, metadata={"flag": settings})
 
@@ -91,14 +99,17 @@ def _flag(one: Field[Any]) -> Flag:
 
 
 def read(
-    argv: Sequence[str], flags: Mapping[str, Flag], ignored: Mapping[str, str], refused: Mapping[str, str]
+    argv: Sequence[str],
+    flags: Mapping[str, Flag],
+    ignored: Mapping[str, str] | None = None,
+    refused: Mapping[str, tuple[str, str]] | None = None,
 ) -> Parsed:
     """Take ``argv`` apart.
 
-    ``ignored`` and ``refused`` are names of flags without a meaning here and their default; a refused flag is accepted
-    with that default alone. Raises UsageError.
+    ``ignored`` are flags of tritonserver without a meaning here, with the reason. ``refused`` are those that ask for
+    what is not there: name -> the one value that is accepted ("": none), and the reason. Raises UsageError.
     """
-    by_name = {name: key for key, one in flags.items() for name in (one.name, one.alias) if name}
+    names = _Names(flags, ignored or {}, refused or {})
     values: dict[str, Any] = {}
     positional: list[str] = []
     skipped: list[str] = []
@@ -111,24 +122,63 @@ def read(
         if not word.startswith("-") or word == "-":
             positional.append(word)
             continue
-        name, equals, value = word.removeprefix("--").partition("=")
-        key = by_name.get(name) if word.startswith("--") else None
+        given, equals, value = word.partition("=")
+        name = names.full(given)
+        key = names.keys.get(name)
         if key is not None and flags[key].is_switch and not equals:
             values[key] = True
             continue
-        if key is None and name not in ignored and name not in refused:
-            raise UsageError(_unknown(word.partition("=")[0], [*by_name, *ignored, *refused]))
         if not equals:
             if not rest or rest[-1].startswith("--"):
                 raise UsageError(f"option '--{name}' needs a value")
             value = rest.pop()
         if key is not None:
             _store(values, key, flags[key], value)
-        elif name in ignored:
+        elif name in names.ignored:
             skipped.append(name)
-        elif not refused[name] or _plain(value) != _plain(refused[name]):
-            raise UsageError(f"option '--{name}' of tritonserver is not supported by this version; leave it out")
+        else:
+            _refuse(name, value, *names.refused[name])
     return Parsed(values, tuple(positional), tuple(dict.fromkeys(skipped)))
+
+
+class _Names:
+    """All names that a command line may have."""
+
+    def __init__(
+        self, flags: Mapping[str, Flag], ignored: Mapping[str, str], refused: Mapping[str, tuple[str, str]]
+    ) -> None:
+        self.keys = {name: key for key, one in flags.items() for name in (one.name, one.alias) if name}
+        self.ignored = ignored
+        self.refused = refused
+        own = {one.name for one in flags.values() if one.is_own}
+        self._all = [*self.keys, *ignored, *refused]
+        # a name that means a flag of tritonserver there must not mean another one here
+        self._ranks = ([name for name in self._all if name not in own], sorted(own))
+
+    def full(self, word: str) -> str:
+        """The name that ``word``, without a value, means. Raises UsageError."""
+        name = word.removeprefix("--")
+        if not word.startswith("--"):
+            raise UsageError(self._unknown(word))
+        if name in self._all:
+            return name
+        for names in self._ranks:
+            found = [each for each in names if name and each.startswith(name)]
+            if len({self.keys.get(each, each) for each in found}) > 1:
+                raise UsageError(f"option '{word}' is ambiguous: {', '.join(f'--{each}' for each in found)}")
+            if found:
+                return found[0]
+        raise UsageError(self._unknown(word))
+
+    def _unknown(self, word: str) -> str:
+        close = get_close_matches(word.lstrip("-"), self._all, n=1)
+        return f"unknown option '{word}'" + (f"; did you mean '--{close[0]}'?" if close else "; see --help")
+
+
+def _refuse(name: str, value: str, default: str, reason: str) -> None:
+    if not default or _plain(value) != _plain(default):
+        remedy = f"leave it out, or give tritonserver's default, {default}" if default else "leave it out"
+        raise UsageError(f"option '--{name}' of tritonserver can not be used: {reason}; {remedy}")
 
 
 def _store(values: dict[str, Any], key: str, one: Flag, value: str) -> None:
@@ -137,11 +187,6 @@ def _store(values: dict[str, Any], key: str, one: Flag, value: str) -> None:
     except ValueError as error:
         raise UsageError(f"option '--{one.name}' got '{value}': {error}") from None
     values[key] = (*values.get(key, ()), parsed) if one.is_repeatable else parsed
-
-
-def _unknown(word: str, known: Sequence[str]) -> str:
-    close = get_close_matches(word.lstrip("-"), known, n=1)
-    return f"unknown option '{word}'" + (f"; did you mean '--{close[0]}'?" if close else "; see --help")
 
 
 def _plain(value: str) -> str:
@@ -231,6 +276,7 @@ def help_lines(flags: Mapping[str, Flag], width: int = 100) -> list[str]:
         notes = [f"default: {_default_text(one)}"] if _default_text(one) else []
         notes += ["may be repeated"] if one.is_repeatable else []
         notes += [f"also --{one.alias}"] if one.alias else []
+        notes += ["not of tritonserver"] if one.is_own else []
         sentence = one.help + (f" ({'; '.join(notes)})" if notes else "")
         lines += textwrap.wrap(sentence, width, initial_indent=" " * 8, subsequent_indent=" " * 8)
     return lines
@@ -247,6 +293,6 @@ def markdown_rows(flags: Mapping[str, Flag]) -> list[str]:
         value = "" if one.is_switch else f"`{one.metavar}`".replace("|", "\\|")
         default = f"`{_default_text(one)}`" if _default_text(one) else ""
         also = f" (also `--{one.alias}`)" if one.alias else ""
-        repeat = " May be repeated." if one.is_repeatable else ""
-        lines.append(f"| `--{one.name}`{also} | {value} | {default} | {one.help}.{repeat} |".replace("|  |", "| |"))
+        more = (" May be repeated." if one.is_repeatable else "") + (" Not of tritonserver." if one.is_own else "")
+        lines.append(f"| `--{one.name}`{also} | {value} | {default} | {one.help}.{more} |".replace("|  |", "| |"))
     return lines

@@ -23,70 +23,14 @@ from pyinfer.config.flags import (
     setting,
     text,
 )
+from pyinfer.config.foreign import IGNORED, REFUSED
 from pyinfer.config.restrictions import CATEGORIES, parse_restrictions
 
-__all__ = ["IGNORED", "REFUSED", "Options", "UsageError", "check", "help_text", "options_markdown", "parse"]
+__all__ = ["Options", "UsageError", "check", "help_text", "options_markdown", "parse"]
 
 _PORT = integer(0, 65535)
 _COUNT = integer(0, 2**31 - 1)
 _POSITIVE = integer(1, 2**31 - 1)
-
-#: Flags of tritonserver that tune machinery which does not exist here: accepted, without effect. Name -> default.
-IGNORED: Mapping[str, str] = {
-    "allow-gpu-metrics": "true",
-    "backend-directory": "/opt/tritonserver/backends",
-    "buffer-manager-thread-count": "0",
-    "cache-directory": "/opt/tritonserver/caches",
-    "cuda-memory-pool-byte-size": "67108864",
-    "cuda-virtual-address-size": "1073741824",
-    "enable-peer-access": "true",
-    "grpc-infer-allocation-pool-size": "8",
-    "grpc-infer-thread-count": "2",
-    "grpc-max-response-pool-size": "2147483647",
-    "http-thread-count": "8",
-    "metrics-interval-ms": "2000",
-    "min-supported-compute-capability": "0",
-    "pinned-memory-pool-byte-size": "268435456",
-    "repoagent-directory": "/opt/tritonserver/repoagents",
-}
-
-#: Flags of tritonserver that this version refuses, but for the default written here ("" accepts nothing).
-REFUSED: Mapping[str, str] = {
-    "allow-sagemaker": "false",
-    "allow-vertex-ai": "false",
-    "cache-config": "",
-    "grpc-header-forward-pattern": "",
-    "grpc-http2-max-ping-strikes": "2",
-    "grpc-http2-max-pings-without-data": "2",
-    "grpc-http2-min-recv-ping-interval-without-data": "300000",
-    "grpc-infer-response-compression-level": "none",
-    "grpc-keepalive-permit-without-calls": "false",
-    "grpc-keepalive-time": "7200000",
-    "grpc-keepalive-timeout": "20000",
-    "grpc-max-connection-age": "",
-    "grpc-max-connection-age-grace": "",
-    "grpc-restricted-protocol": "",
-    "host-policy": "",
-    "http-header-forward-pattern": "",
-    "metrics-config": "",
-    "model-load-gpu-limit": "",
-    "rate-limit": "off",
-    "rate-limit-resource": "",
-    "response-cache-byte-size": "0",
-    "sagemaker-port": "8080",
-    "sagemaker-safe-port-range": "",
-    "sagemaker-thread-count": "8",
-    "strict-model-config": "false",
-    "trace-config": "",
-    "trace-count": "-1",
-    "trace-file": "",
-    "trace-level": "OFF",
-    "trace-log-frequency": "0",
-    "trace-rate": "1000",
-    "vertex-ai-default-model": "",
-    "vertex-ai-port": "8080",
-    "vertex-ai-thread-count": "8",
-}
 
 
 @dataclass(frozen=True)
@@ -126,14 +70,20 @@ class Options:
         "",
         "Where what is fetched from object stores is kept; $XDG_CACHE_HOME/pyinfer or ~/.cache/pyinfer if not given",
         metavar="DIR",
+        own=True,
     )
     repository_cache_byte_size: int = flag(
-        "Models", integer(), 10 << 30, "Most bytes to keep of what is fetched from object stores; 0 keeps nothing"
+        "Models",
+        integer(),
+        10 << 30,
+        "Most bytes to keep of what is fetched from object stores; 0 keeps nothing",
+        own=True,
     )
     exit_on_error: bool = flag("Models", boolean, True, "Exit if a model can not be loaded at start")
     disable_auto_complete_config: bool = flag(
         "Models", boolean, False, "Take configurations as written, without asking the model files", switch=True
     )
+    strict_model_config: bool = flag("Models", boolean, False, "Deprecated: true is --disable-auto-complete-config")
     strict_readiness: bool = flag("Models", boolean, True, "The server is ready only while every loaded model is ready")
     model_control_mode: str = flag(
         "Models",
@@ -180,9 +130,9 @@ class Options:
         repeatable=True,
     )
     http_header_timeout_secs: int = flag(
-        "HTTP", _POSITIVE, 10, "Seconds that a client has to send the head of a request"
+        "HTTP", _POSITIVE, 10, "Seconds that a client has to send the head of a request", own=True
     )
-    http_body_timeout_secs: int = flag("HTTP", _POSITIVE, 30, "Seconds that a request body may stand still")
+    http_body_timeout_secs: int = flag("HTTP", _POSITIVE, 30, "Seconds that a request body may stand still", own=True)
 
     allow_grpc: bool = flag("gRPC", boolean, True, "Serve gRPC")
     grpc_address: str = flag(
@@ -197,10 +147,16 @@ class Options:
     grpc_root_cert: str = flag(
         "gRPC", text, "", "Certificates that client certificates are checked with, PEM", metavar="FILE"
     )
-    grpc_max_message_size: int = flag("gRPC", integer(1, 2**31 - 1), 2**31 - 1, "Most bytes of a message, either way")
+    grpc_max_message_size: int = flag(
+        "gRPC", integer(1, 2**31 - 1), 2**31 - 1, "Most bytes of a message, either way", own=True
+    )
 
-    max_connections: int = flag("Connections", _POSITIVE, 10000, "Most connections at a time, over all services")
-    idle_timeout_secs: int = flag("Connections", _POSITIVE, 120, "Seconds after which an idle connection is closed")
+    max_connections: int = flag(
+        "Connections", _POSITIVE, 10000, "Most connections at a time, over all services", own=True
+    )
+    idle_timeout_secs: int = flag(
+        "Connections", _POSITIVE, 120, "Seconds after which an idle connection is closed", own=True
+    )
 
     allow_metrics: bool = flag("Metrics", boolean, True, "Serve Prometheus metrics")
     allow_cpu_metrics: bool = flag("Metrics", boolean, True, "Measure the CPU and memory of the machine")
@@ -234,6 +190,7 @@ def parse(argv: Sequence[str]) -> Options:
         options,
         metrics_address=options.metrics_address or options.http_address,
         grpc_use_ssl=options.grpc_use_ssl or options.grpc_use_ssl_mutual,
+        disable_auto_complete_config=options.disable_auto_complete_config or options.strict_model_config,
     )
     if not options.help:
         check(options)
@@ -285,27 +242,43 @@ def help_text(program: str = "pyinfer serve") -> str:
     notes = [
         "",
         "Flags are written --name=value or --name value; BOOL is true, on, 1, false, off or 0.",
-        "Accepted for compatibility with tritonserver, without effect:",
-        *_columns(IGNORED),
+        "Names may be cut short as long as they mean one flag.",
+        "",
+        "Flags of tritonserver without effect, accepted with a warning:",
+        *_reasons(IGNORED),
+        "",
+        "Flags of tritonserver that are refused, unless they ask for its default:",
+        *_reasons({name: refusal.reason for name, refusal in REFUSED.items()}),
     ]
     return "\n".join([usage, *help_lines(flags_of(Options)), *notes]) + "\n"
 
 
 def options_markdown() -> str:
-    """The tables of all flags for the documentation, one for each group, and the names of those that do nothing."""
-    ignored = ", ".join(f"`--{name}`" for name in IGNORED)
-    refused = ", ".join(f"`--{name}`" for name in REFUSED)
+    """The tables of all flags for the documentation, one for each group, and those of tritonserver's other flags."""
     return "\n".join(
         [
             *markdown_rows(flags_of(Options))[1:],
             "",
-            f"Accepted for compatibility with tritonserver, without effect (one warning each): {ignored}.",
+            "### Flags of tritonserver without effect",
             "",
-            f"Flags of tritonserver that this version refuses, unless they ask for tritonserver's default: {refused}.",
+            "They are accepted with one warning each.",
+            "",
+            "| flag | why |",
+            "|---|---|",
+            *(f"| `--{name}` | {reason} |" for name, reason in IGNORED.items()),
+            "",
+            "### Flags of tritonserver that are refused",
+            "",
+            "| flag | accepted value | why |",
+            "|---|---|---|",
+            *(
+                f"| `--{name}` | {f'`{default}`' if default else ''} | {reason} |".replace("|  |", "| |")
+                for name, (default, reason) in REFUSED.items()
+            ),
             "",
         ]
     )
 
 
-def _columns(names: Mapping[str, str]) -> list[str]:
-    return [f"  --{name}" for name in names]
+def _reasons(names: Mapping[str, str]) -> list[str]:
+    return [line for name, reason in names.items() for line in (f"  --{name}", f"        {reason}")]

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The flags of tritonserver that pyinfer does not have, and why: accepted without effect, or refused.
+
+A flag is ignored where answers are the same without it: it tunes machinery that does not exist here. It is refused
+where the operator would get something else than was asked for. Imports nothing of pyinfer, and no third-party package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+__all__ = ["IGNORED", "REFUSED", "Refusal"]
+
+
+class Refusal(NamedTuple):
+    """A flag that asks for what is not there."""
+
+    #: tritonserver's default, with which the flag is accepted; "" where it has none
+    default: str
+    reason: str
+
+
+_EVENT_LOOP = "an event loop serves all connections"
+_NO_GPU_MEMORY = "no CUDA memory is allocated"
+_PACKAGES = "backends are installed packages"
+_NO_TRACE = "tracing is not supported by this version"
+_NO_SAGEMAKER = "there is no SageMaker front end"
+_NO_VERTEX = "there is no Vertex AI front end"
+_NO_CACHE = "there is no response cache in this version"
+
+#: name -> why it has no effect
+IGNORED: Mapping[str, str] = {
+    "allow-gpu-metrics": "GPUs are not measured",
+    "backend-directory": _PACKAGES,
+    "buffer-manager-thread-count": "tensors are copied by the threads that execute",
+    "cache-directory": _NO_CACHE,
+    "cuda-memory-pool-byte-size": _NO_GPU_MEMORY,
+    "cuda-virtual-address-size": _NO_GPU_MEMORY,
+    "enable-peer-access": _NO_GPU_MEMORY,
+    "grpc-infer-allocation-pool-size": "memory is taken as requests need it",
+    "grpc-infer-thread-count": _EVENT_LOOP,
+    "grpc-max-response-pool-size": "memory is taken as responses need it",
+    "host-policy": "instances are not bound to cores or NUMA nodes; numactl and taskset bind the whole server",
+    "http-thread-count": _EVENT_LOOP,
+    "metrics-interval-ms": "metrics are measured when they are asked for",
+    "min-supported-compute-capability": "no instance runs on a GPU",
+    "model-load-gpu-limit": "no instance runs on a GPU",
+    "pinned-memory-pool-byte-size": "no pinned memory is allocated",
+    "repoagent-directory": "there are no repository agents",
+    "sagemaker-port": _NO_SAGEMAKER,
+    "sagemaker-safe-port-range": _NO_SAGEMAKER,
+    "sagemaker-thread-count": _NO_SAGEMAKER,
+    "vertex-ai-default-model": _NO_VERTEX,
+    "vertex-ai-port": _NO_VERTEX,
+    "vertex-ai-thread-count": _NO_VERTEX,
+}
+
+REFUSED: Mapping[str, Refusal] = {
+    "allow-sagemaker": Refusal("false", _NO_SAGEMAKER),
+    "allow-vertex-ai": Refusal("false", _NO_VERTEX),
+    "cache-config": Refusal("", _NO_CACHE),
+    "grpc-header-forward-pattern": Refusal("", "headers are not forwarded to models by this version"),
+    "grpc-http2-max-ping-strikes": Refusal("2", "pings are limited by number, 1000 that are not answered yet"),
+    "grpc-http2-max-pings-without-data": Refusal("2", "the server sends no pings"),
+    "grpc-http2-min-recv-ping-interval-without-data": Refusal("300000", "pings are limited by number"),
+    "grpc-infer-response-compression-level": Refusal("none", "responses are not compressed by this version"),
+    "grpc-keepalive-permit-without-calls": Refusal("false", "the server sends no pings"),
+    "grpc-keepalive-time": Refusal("7200000", "the server sends no pings"),
+    "grpc-keepalive-timeout": Refusal("20000", "the server sends no pings"),
+    "grpc-max-connection-age": Refusal("", "connections have no greatest age in this version"),
+    "grpc-max-connection-age-grace": Refusal("", "connections have no greatest age in this version"),
+    "grpc-restricted-protocol": Refusal("", "gRPC endpoints can not be restricted in this version"),
+    "http-header-forward-pattern": Refusal("", "headers are not forwarded to models by this version"),
+    "metrics-config": Refusal("", "metrics can not be configured in this version"),
+    "rate-limit": Refusal("off", "there is no rate limiter in this version"),
+    "rate-limit-resource": Refusal("", "there is no rate limiter in this version"),
+    "response-cache-byte-size": Refusal("0", _NO_CACHE),
+    "trace-config": Refusal("", _NO_TRACE),
+    "trace-count": Refusal("-1", _NO_TRACE),
+    "trace-file": Refusal("", _NO_TRACE),
+    "trace-level": Refusal("OFF", _NO_TRACE),
+    "trace-log-frequency": Refusal("0", _NO_TRACE),
+    "trace-rate": Refusal("1000", _NO_TRACE),
+}
