@@ -198,7 +198,7 @@ def _check_answer(server: Server, scenario: Scenario, repository: Path) -> None:
 def _check_size(server: Server, scenario: Scenario, window: Window) -> None:
     """An error over gRPC is a 200 with no data, so the size of the answers tells."""
     least = 4 * (10 if scenario.model == "simple_mlp" else scenario.elements)
-    if scenario.protocol == "grpc" and window.bytes_per_answer < least:
+    if scenario.protocol in ("grpc", "grpc_stream") and window.bytes_per_answer < least:
         raise LoadError(
             f"{server.name} answered {window.bytes_per_answer:.0f} bytes a request, wanted at least {least}"
         )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 __all__ = ["Body", "Protocol", "fp32_rows", "grpc_frame", "write_body"]
 
-Protocol = Literal["grpc", "http_binary", "http_json"]
+Protocol = Literal["grpc", "grpc_stream", "http_binary", "http_json"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def write_body(
     """Write the request that sends ``tensor`` to input ``name`` of ``model`` and wants ``output`` back the same way."""
     path = directory / f"{model}.{protocol}"
     header_length = None
-    if protocol == "grpc":
+    if protocol in ("grpc", "grpc_stream"):
         path.write_bytes(grpc_frame(_grpc_message(model, tensor, name)))
     elif protocol == "http_binary":
         content, header_length = _binary(tensor, name, output)

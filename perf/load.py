@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Load on one server for one window of time, by h2load (gRPC) or wrk (HTTP), and what it cost the server.
+"""Load on one server for one window of time, and what it cost the server: by h2load (gRPC), by wrk (HTTP), or by a
+program of our own (one gRPC stream), which is compiled when it is first needed.
 
 The load tool shares the machine's cores with the server: requests per second move with the neighbours, CPU time per
 request much less. A window says how much CPU time the hypervisor took, so that the caller can try again.
@@ -7,6 +8,7 @@ request much less. A window says how much CPU time the hypervisor took, so that 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -28,14 +30,18 @@ __all__ = [
     "Window",
     "measure_window",
     "parse_h2load",
+    "parse_stream_load",
     "parse_wrk",
     "percentile",
     "run_h2load",
+    "run_stream_load",
     "run_wrk",
 ]
 
 _RPC_PATH = "/inference.GRPCInferenceService/ModelInfer"
 _LUA = Path(__file__).with_name("post.lua")
+_STREAM_SOURCE = Path(__file__).with_name("grpc_stream_load.c")
+_STREAM_TOOL = Path(__file__).resolve().parents[1] / "build" / "grpc_stream_load"
 _MICROSECONDS = {"us": 1.0, "ms": 1e3, "s": 1e6, "m": 6e7}
 
 
@@ -117,6 +123,23 @@ def parse_wrk(output: str) -> ToolReport:
     return ToolReport(int(count[1]), float(rate[1]), at(50), at(99), failures)
 
 
+def parse_stream_load(output: str) -> ToolReport:
+    """From the JSON object of ``grpc_stream_load``."""
+    try:
+        said = json.loads(output)
+        n = said["requests"]
+        return ToolReport(
+            requests=n,
+            requests_per_s=n / said["seconds"],
+            p50_us=float(said["p50_us"]),
+            p99_us=float(said["p99_us"]),
+            failures=said["failures"],
+            bytes_per_answer=said["bytes"] / n,
+        )
+    except (ValueError, KeyError, ZeroDivisionError):
+        raise LoadError(f"grpc_stream_load printed no summary:\n{output[-800:]}") from None
+
+
 def run_h2load(
     body: Body,
     address: str,
@@ -150,12 +173,32 @@ def run_wrk(body: Body, address: str, connections: int, seconds: int) -> ToolRep
     return parse_wrk(done.stdout + done.stderr)
 
 
+def run_stream_load(body: Body, address: str, in_flight: int, seconds: int) -> ToolReport:
+    """Keep ``in_flight`` requests on one stream for ``seconds``. Raises LoadError where the server ends it."""
+    port = address.rpartition(":")[2]
+    command = [str(_stream_tool()), port, str(seconds), str(in_flight), str(body.path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise LoadError(done.stderr.strip())
+    return parse_stream_load(done.stdout)
+
+
+def _stream_tool() -> Path:
+    _STREAM_TOOL.parent.mkdir(exist_ok=True)
+    if not _STREAM_TOOL.exists() or _STREAM_TOOL.stat().st_mtime < _STREAM_SOURCE.stat().st_mtime:
+        compiler = _tool("cc")
+        subprocess.run([compiler, "-O2", "-o", str(_STREAM_TOOL), str(_STREAM_SOURCE), "-lnghttp2"], check=True)
+    return _STREAM_TOOL
+
+
 def measure_window(server: Server, body: Body, connections: int, streams: int, seconds: int) -> Window:
     """One window of load on ``server``; raises LoadError where nothing was answered."""
     counts, stolen = server.counts(body.model), stolen_ticks()
     cpu, start = cpu_seconds(server.pid), time.perf_counter()
     if body.protocol == "grpc":
         report = run_h2load(body, server.grpc, connections, streams, seconds=seconds, http1=server.http1_only)
+    elif body.protocol == "grpc_stream":
+        report = run_stream_load(body, server.grpc, streams, seconds)
     else:
         report = run_wrk(body, server.http, connections * streams, seconds)
     cpu, elapsed = cpu_seconds(server.pid) - cpu, time.perf_counter() - start
@@ -183,6 +226,6 @@ def measure_window(server: Server, body: Body, connections: int, streams: int, s
 def _tool(name: str) -> str:
     found = shutil.which(name)
     if found is None:
-        package = {"h2load": "nghttp2-client"}.get(name, name)
+        package = {"h2load": "nghttp2-client", "cc": "gcc"}.get(name, name)
         raise LoadError(f"{name} is not installed; on Debian: apt install {package}")
     return found

@@ -27,7 +27,7 @@ its own. `echo` answers with the bytes it was sent, under uvloop, with nothing e
 alone, at the mean batch that the server formed.
 """
 
-_NAMES = {"grpc": "h2load", "http_binary": "wrk", "http_json": "wrk"}
+_NAMES = {"grpc": "h2load", "grpc_stream": "grpc_stream_load", "http_binary": "wrk", "http_json": "wrk"}
 
 
 def render(results: Mapping[str, Result]) -> str:

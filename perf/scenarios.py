@@ -90,6 +90,14 @@ SCENARIOS = (
         known="340-470 us p50, 340-550 us CPU",
     ),
     Scenario(
+        "grpc_stream_64",
+        "identity FP32[16], gRPC, one stream with 64 requests in flight",
+        protocol="grpc_stream",
+        connections=1,
+        streams=64,
+        goals=(Goal("pyinfer.cpu_us", "<=", 13),),
+    ),
+    Scenario(
         "http_binary_64",
         "identity FP32[16], HTTP binary, 64 connections",
         protocol="http_binary",

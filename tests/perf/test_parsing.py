@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from perf.load import LoadError, parse_h2load, parse_wrk, percentile
+from perf.load import LoadError, parse_h2load, parse_stream_load, parse_wrk, percentile
 from perf.procs import parse_stat, stolen_share
 
 H2LOAD = """starting benchmark...
@@ -46,7 +46,18 @@ def test_wrk_units_and_trouble() -> None:
     assert parse_wrk(WRK.replace("24631 requests", WRK_TROUBLE + "  24631 requests")).failures == 17
 
 
-@pytest.mark.parametrize("parse", [lambda text: parse_h2load(text, []), parse_wrk], ids=["h2load", "wrk"])
+def test_stream_load() -> None:
+    said = '{"requests": 400, "seconds": 2.000000, "p50_us": 90, "p99_us": 210, "failures": 3, "bytes": 44000}\n'
+    report = parse_stream_load(said)
+    assert (report.requests, report.requests_per_s, report.failures) == (400, 200.0, 3)
+    assert (report.p50_us, report.p99_us, report.bytes_per_answer) == (90.0, 210.0, 110.0)
+
+
+@pytest.mark.parametrize(
+    "parse",
+    [lambda text: parse_h2load(text, []), parse_wrk, parse_stream_load],
+    ids=["h2load", "wrk", "grpc_stream_load"],
+)
 def test_a_tool_that_failed_is_quoted(parse) -> None:
     with pytest.raises(LoadError, match="unable to connect"):
         parse("unable to connect to 127.0.0.1")
