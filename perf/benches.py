@@ -24,6 +24,7 @@ from perf.load import LoadError, Window, measure_window, run_h2load
 from perf.procs import cpu_seconds, memory
 from perf.scenarios import Scenario
 from perf.servers import Server, build_repository, start_echo, start_server
+from perf.shared_memory import by_grpc, by_shared_memory, measure_exchange
 
 __all__ = ["FULL", "QUICK", "Effort", "keep_calmest", "run_scenario", "summarise"]
 
@@ -134,10 +135,31 @@ def _growth(scenario: Scenario, effort: Effort, names: Sequence[str], repository
     return figures
 
 
+def _shared_memory(scenario: Scenario, effort: Effort, names: Sequence[str], repository: Path) -> _Figures:
+    tensor = fp32_rows(scenario.elements)
+    ways = {"grpc": by_grpc, "shm": by_shared_memory}
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(_start(name, repository)) for name in names]
+        seen: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+        for _ in range(effort.rounds):
+            for server in servers:
+                row: dict[str, float] = {}
+                for way, open_way in ways.items():
+                    with open_way(server, scenario.model, tensor) as exchange:
+                        figures = measure_exchange(server, exchange, tensor, effort.seconds)
+                    row |= {f"{way}_{key}": value for key, value in figures.items()}
+                seen[server.name].append(row | {"shm_over_grpc": row["shm_mb_per_s"] / row["grpc_mb_per_s"]})
+    return {
+        name: {key: statistics.median(one[key] for one in rows) for key in rows[0]} | {"windows": rows}
+        for name, rows in seen.items()
+    }
+
+
 _KINDS: Mapping[str, Callable[[Scenario, Effort, Sequence[str], Path], _Figures]] = {
     "load": _load,
     "start": _start_stop,
     "growth": _growth,
+    "shared_memory": _shared_memory,
 }
 
 

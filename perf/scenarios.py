@@ -14,7 +14,7 @@ from perf.bodies import Protocol
 
 __all__ = ["SCENARIOS", "Goal", "Scenario", "scenario_named"]
 
-_Kind = Literal["load", "start", "growth"]
+_Kind = Literal["load", "start", "growth", "shared_memory"]
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,14 @@ SCENARIOS = (
         elements=_MIB_16,
         peers=("echo", "triton"),
         goals=(_AS_FAST_AS_60_PERCENT,),
+    ),
+    Scenario(
+        "shared_memory",
+        "identity, one tensor of 64 MiB there and back, gRPC and system shared memory",
+        kind="shared_memory",
+        elements=4 * _MIB_16,
+        goals=(Goal("pyinfer.shm_over_grpc", ">=", 5),),
+        known="5,700 against 200 MB/s",
     ),
     Scenario(
         "start",

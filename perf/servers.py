@@ -85,7 +85,8 @@ def build_repository(directory: Path, models: Sequence[str]) -> Path:
 def command_of_pyinfer(repository: Path, port: int) -> list[str]:
     """The command line that serves ``repository`` with HTTP on ``port``, gRPC and metrics on the next two."""
     ports = [f"--http-port={port}", f"--grpc-port={port + 1}", f"--metrics-port={port + 2}"]
-    return [sys.executable, "-m", "pyinfer", "serve", f"--model-repository={repository}", *ports]
+    flags = ["--allow-client-shm=true"]
+    return [sys.executable, "-m", "pyinfer", "serve", f"--model-repository={repository}", *ports, *flags]
 
 
 def _free_ports() -> int:
