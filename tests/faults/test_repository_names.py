@@ -117,8 +117,8 @@ ATTACKS = _attacks()
 
 
 def tree(root: Path) -> set[tuple[str, int]]:
-    """What is below ``root``, however deep, and directly in the directories above; sizes tell of changes."""
-    paths = [*root.rglob("*"), *root.parent.iterdir(), *root.parent.parent.iterdir()]
+    """What is below ``root``, however deep, and beside it; sizes tell of changes."""
+    paths = [*root.rglob("*"), *root.parent.iterdir()]
     return {(str(path), path.lstat().st_size if path.is_file() else 0) for path in paths}
 
 

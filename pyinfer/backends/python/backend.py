@@ -31,6 +31,8 @@ __all__ = ["PythonBackend"]
 
 _CLASS = "TritonPythonModel"
 _FILE = "model.py"
+#: ``--backend-config=python,initialize-in-parallel=true``
+_PARALLEL = "initialize-in-parallel"
 
 _log = logging.getLogger("pyinfer.backends.python")
 
@@ -46,7 +48,7 @@ class PythonBackend(Backend):
                 "of pyinfer does not offer; install the packages beside pyinfer and remove the parameter"
             )
         file = model_file(model.directory, model.version, model.config, _FILE)
-        self._imports = ModelImports(model.version_directory)
+        self._imports = ModelImports(model.version_directory, alone=_wants_to_be_alone(model.options))
         try:
             self._class = _load_class(self._imports, file, model.name, model.directory)
         except BaseException:
@@ -63,7 +65,7 @@ class PythonBackend(Backend):
         if not file.is_file() or b"auto_complete_config" not in file.read_bytes():
             return config
         name = str(config.get("name") or directory.name)
-        imports = ModelImports(file.parent)
+        imports = ModelImports(file.parent, alone=_wants_to_be_alone(options))
         try:
             hook = getattr(_load_class(imports, file, name, directory), "auto_complete_config", None)
             if hook is None:
@@ -136,6 +138,14 @@ class _PythonInstance:
             except BaseException as error:  # as above; and there is nobody left to tell
                 _log.error("model instance '%s' failed to finalize", self._name, exc_info=error)
         del self._model, self._execute
+
+
+def _wants_to_be_alone(options: Mapping[str, str]) -> bool:
+    """Whether models load one after the other. Raises ConfigError for a setting that is neither true nor false."""
+    setting = options.get(_PARALLEL, "false").lower()
+    if setting not in ("true", "false"):
+        raise ConfigError(f"backend option {_PARALLEL} of the python backend must be true or false, got '{setting}'")
+    return setting == "false"
 
 
 def _is_ready(made: Any) -> bool:

@@ -2,9 +2,13 @@
 """Lets each Python model import the modules that lie beside it, as if it had the interpreter for itself.
 
 Models may bring helpers of the same name (``preprocess.py``), and a reloaded model brings newer ones. Python keeps one
-table of modules, so while a model loads or initializes, the helpers of other models that would shadow its own are put
-aside. A helper that is first imported inside ``execute`` is found as well, but there names must be unique among the
-loaded models.
+table of modules, so while a model loads or initializes it claims the names of its helpers: those of other models are put
+aside, and models that bring the same names wait. A helper that is first imported inside ``execute`` is found as well,
+but there names must be unique among the loaded models.
+
+Loading code of models is run one after the other, unless all that are concerned allow otherwise: libraries have settings
+that belong to the process (the default data type of torch, what transformers replaces while it loads weights), and what
+one model sets for a moment must not reach another.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import itertools
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -23,9 +27,12 @@ from typing import NoReturn
 
 __all__ = ["ModelImports"]
 
-# sys.path and sys.modules belong to the process, and so does this lock: models load and initialize one after the other.
-_process = threading.RLock()
+#: held while the loading code of a model runs that wants to be alone
+_alone = threading.RLock()
+# sys.path and sys.modules belong to the process, and so does what guards the changes to them, and the three below.
+_tables = threading.Condition(threading.RLock())
 _live: list[ModelImports] = []
+_claims: dict[str, ModelImports] = {}
 _serial = itertools.count(1)
 
 
@@ -39,9 +46,14 @@ class _FreshLoader(SourceFileLoader):
 class ModelImports:
     """The modules of one loaded model version. Any thread."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, alone: bool = True) -> None:
+        """``alone`` False lets its loading code run at the same time as that of others which do not want to be alone."""
         self._directory = str(directory.resolve())
+        self._alone = alone
         self._modules: dict[str, ModuleType] = {}
+        #: how many threads are inside :meth:`active`, and the names that are claimed meanwhile
+        self._inside = 0
+        self._claimed: set[str] = set()
 
     def load(self, file: Path, label: str) -> ModuleType:
         """Execute ``file`` as a new module whose name is unique and contains ``label``. Raises what the file raises."""
@@ -62,21 +74,16 @@ class ModelImports:
     @contextmanager
     def active(self) -> Iterator[None]:
         """While this is entered, imports find this model's files before other models', and after installed packages."""
-        with _process:
-            if self not in _live:
-                _live.append(self)
-            self._put_others_aside()
-            sys.modules.update(self._modules)
-            self._come_first_in_path()
-            importlib.invalidate_caches()
+        with _alone if self._alone else nullcontext():
+            self._enter()
             try:
                 yield
             finally:
-                self._modules = {name: module for name, module in list(sys.modules.items()) if self._owns(module)}
+                self._leave()
 
     def close(self) -> None:
         """Forget the modules. What still refers to them keeps them alive."""
-        with _process:
+        with _tables:
             if self not in _live:
                 return
             _live.remove(self)
@@ -86,8 +93,33 @@ class ModelImports:
             if all(other._directory != self._directory for other in _live) and self._directory in sys.path:
                 sys.path.remove(self._directory)
 
-    def _put_others_aside(self) -> None:
+    def _enter(self) -> None:
         own = {entry.name.partition(".")[0] for entry in Path(self._directory).iterdir()}
+        # Every model has a model.py, which is not imported by that name.
+        wanted = own - {"model", "__pycache__"}
+        with _tables:
+            _tables.wait_for(lambda: all(_claims.get(name, self) is self for name in wanted))
+            self._inside += 1
+            self._claimed |= wanted
+            _claims.update(dict.fromkeys(wanted, self))
+            if self not in _live:
+                _live.append(self)
+            self._put_others_aside(own)
+            sys.modules.update(self._modules)
+            self._come_first_in_path()
+            importlib.invalidate_caches()
+
+    def _leave(self) -> None:
+        with _tables:
+            self._modules = {name: module for name, module in list(sys.modules.items()) if self._owns(module)}
+            self._inside -= 1
+            if self._inside == 0:
+                for name in self._claimed:
+                    del _claims[name]
+                self._claimed.clear()
+                _tables.notify_all()
+
+    def _put_others_aside(self, own: set[str]) -> None:
         for other in _live:
             if other is self:
                 continue
