@@ -2,13 +2,13 @@
 """Lets each Python model import the modules that lie beside it, as if it had the interpreter for itself.
 
 Models may bring helpers of the same name (``preprocess.py``), and a reloaded model brings newer ones. Python keeps one
-table of modules, so while a model loads or initializes it claims the names of its helpers: those of other models are put
-aside, and models that bring the same names wait. A helper that is first imported inside ``execute`` is found as well,
-but there names must be unique among the loaded models.
+table of modules, so while a model loads or initializes it claims the names of its helpers: those of other models are
+put aside, and models that bring the same names wait. A helper that is first imported inside ``execute`` is found as
+well, but there names must be unique among the loaded models.
 
-Loading code of models is run one after the other, unless all that are concerned allow otherwise: libraries have settings
-that belong to the process (the default data type of torch, what transformers replaces while it loads weights), and what
-one model sets for a moment must not reach another.
+Loading code of models is run one after the other, unless all that are concerned allow otherwise: libraries have
+settings that belong to the process (the default data type of torch, what transformers replaces while it loads weights),
+and what one model sets for a moment must not reach another.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class ModelImports:
     """The modules of one loaded model version. Any thread."""
 
     def __init__(self, directory: Path, *, alone: bool = True) -> None:
-        """``alone`` False lets its loading code run at the same time as that of others which do not want to be alone."""
+        """``alone`` False lets its loading code run at the same time as that of others with the same setting."""
         self._directory = str(directory.resolve())
         self._alone = alone
         self._modules: dict[str, ModuleType] = {}
