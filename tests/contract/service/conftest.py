@@ -125,11 +125,13 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     yield made
     made.close()
     left = [
-        thread.name
+        thread
         for thread in threading.enumerate()
         if thread.ident not in before and not thread.name.startswith("model-")
     ]
-    assert left == [], "threads outlive the service"
+    for thread in left:
+        thread.join(20)  # one that has done its work may still be on its way out
+    assert [thread.name for thread in left if thread.is_alive()] == [], "threads outlive the service"
 
 
 @pytest.fixture
