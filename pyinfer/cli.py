@@ -79,12 +79,17 @@ def _check(arguments: Sequence[str]) -> int:
     from pyinfer.backends.find import backend_fault, may_auto_complete
     from pyinfer.repository.check import check
     from pyinfer.repository.check_model import BackendKnowledge, CheckOptions
+    from pyinfer.repository.cloud.location import is_cloud_url
 
     options = CheckOptions(
         BackendKnowledge(backend_fault, may_auto_complete),
         model_config_name=command.model_config_name,
         auto_complete=not command.disable_auto_complete_config,
     )
+    urls = [directory for directory in command.directories if is_cloud_url(directory)]
+    if urls:
+        print(f"pyinfer config check: '{urls[0]}' is no directory; copy the repository to one first", file=sys.stderr)
+        return 2
     report = check([Path(directory) for directory in command.directories], options)
     print(report.json() if command.format == "json" else report.text(), end="")
     return 1 if report.findings else 0

@@ -16,7 +16,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, TypeVar
 
-from pyinfer.errors import ModelError
+from pyinfer.errors import InvalidArgument, ModelError
 from pyinfer.repository.cloud.credentials import GcsCredential, find_credential
 from pyinfer.repository.cloud.location import Location
 from pyinfer.repository.cloud.open import has_google_credentials, open_store
@@ -129,16 +129,26 @@ class ObjectStore:
             return question(self._store)
         except Exception as error:
             failure = self._translated(error, key)
-            if not self._can_do_better(failure):
+            if not self._reopened(failure):
                 raise failure from error
-        self._store = self._open()
         try:
             return question(self._store)
         except Exception as error:
             raise self._translated(error, key) from error
 
+    def _reopened(self, failure: StoreError) -> bool:
+        """Open the store once more where that may help."""
+        try:
+            if not self._can_do_better(failure):
+                return False
+            self._store = self._open()
+        except InvalidArgument as error:  # its text is for the operator, and names files
+            _log.error("object store '%s': %s", self.location.url, error)
+            return False
+        return True
+
     def _can_do_better(self, failure: StoreError) -> bool:
-        """Whether to open the store once more: credentials are exchanged while a server runs, or not needed at all."""
+        """Whether other credentials may help: they are exchanged while a server runs, or not needed at all."""
         could_sign = failure.kind in (Failure.DENIED, Failure.UNREACHABLE) and not self._is_anonymous
         if self.location.scheme == "gs" and could_sign:
             credential = find_credential(self.location, os.environ)

@@ -267,6 +267,20 @@ def test_credentials_that_are_exchanged_while_the_server_runs(
     assert set(repository.entries()) == {"a", "b"}
 
 
+def test_credentials_that_are_broken_while_the_server_runs(
+    azure: AzureBucket, prefix: str, open_repository: Opener, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is wrong with the operator's file is for the log; a client may see the error."""
+    file = open_repository.folder / "credentials.json"
+    file.write_text(json.dumps({"as": {"": {"account_key": "d3Jvbmc="}}}))
+    open_repository.monkeypatch.setenv("TRITON_CLOUD_CREDENTIAL_PATH", str(file))
+    repository = open_repository(azure, prefix)
+    file.write_text("{")
+    with pytest.raises(RepositoryUnreadable, match="^access to the model repository was denied"):
+        repository.entries()
+    assert f"'{file}' is not JSON" in caplog.text
+
+
 def test_a_public_container_needs_no_credentials(open_repository: Opener) -> None:
     with AzureServer(public=True) as server:
         bucket = AzureBucket(server)

@@ -316,6 +316,10 @@ def test_command(tmp_path):
         (["check"], "pyinfer config check: nothing to check: give the directory of a model repository\n"),
         (["check", "--format=xml", "x"], "pyinfer config check: option '--format' got 'xml': expected text or json\n"),
         (["check", "--formt=text", "x"], "pyinfer config check: unknown option '--formt'; did you mean '--format'?\n"),
+        (
+            ["check", "s3://bucket/models"],
+            "pyinfer config check: 's3://bucket/models' is no directory; copy the repository to one first\n",
+        ),
         (["show"], "pyinfer config: the only command is 'pyinfer config check DIR...'\n"),
     ],
 )
