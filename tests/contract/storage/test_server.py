@@ -120,6 +120,8 @@ def test_explicit_loads_and_reloads(bucket: Bucket, prefix: str, serve, tmp_path
             with pytest.raises(client.InferenceServerException):
                 http.load_model("b")
             assert answer(server, "b") == 5  # the old version serves on, with its own files
+            copies = list(tmp_path.glob("pyinfer-models-*/*/b"))
+            assert [(copy / "1/model.py").exists() for copy in copies] == [True]  # nothing is left of what failed
             add(bucket, prefix, "c", 7)
             assert index(server)["c"] == ("", "")
             http.unload_model("a")
