@@ -43,7 +43,8 @@ class TensorSpec:
     """One input or output of a model configuration. Immutable. GIL: held.
 
     ``datatype`` is a wire name (``FP32``, ``BYTES``); ``dims`` exclude the batch dimension, -1 is variable;
-    ``reshape`` is what the executor sees instead of ``dims``, None where the same.
+    ``reshape`` is what the executor sees instead of ``dims``, None where the same. ``labels`` are what the classes of
+    an output are called, by index.
     Raises ValueError for an unknown datatype or a dimension below -1.
     """
 
@@ -55,6 +56,7 @@ class TensorSpec:
         *,
         reshape: Sequence[int] | None = None,
         optional: bool = False,
+        labels: Sequence[bytes] = (),
     ) -> None: ...
     @property
     def name(self) -> str: ...

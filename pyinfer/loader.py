@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,6 +26,7 @@ from pyinfer.config.source import Source, read_source
 from pyinfer.config.validate import require_supported, validate
 from pyinfer.errors import ConfigError, ModelError, PyinferError, Unavailable
 from pyinfer.instances import InstanceChange, Instances, NativeInstances, PythonInstances
+from pyinfer.labels import read_labels
 from pyinfer.readiness import ReadinessProbe
 
 if TYPE_CHECKING:
@@ -124,9 +125,10 @@ class Loader:
     def _load(self, source: _Source, config: Mapping[str, Any], version: int) -> LoadedModel:
         name = config["backend"]
         context = ModelContext(source.name, version, source.directory, config, self._backend_options(name))
+        spec = model_spec(config, version, source.directory)
         backend = find_backend(name)(context)
         try:
-            model = self._engine.create(model_spec(config, version))
+            model = self._engine.create(spec)
         except BaseException:
             backend.close()
             raise
@@ -195,8 +197,11 @@ class LoadedModel:
             _log.exception("closing the backend of '%s' failed", self._core.name)
 
 
-def model_spec(config: Mapping[str, Any], version: int) -> ModelSpec:
-    """What the core must know of a normalized configuration. Raises ValueError where the core refuses a value."""
+def model_spec(config: Mapping[str, Any], version: int, directory: Path) -> ModelSpec:
+    """What the core must know of a normalized configuration, with the labels that it names in the model's directory.
+
+    Raises ValueError where the core refuses a value, ConfigError where a label file can not be read.
+    """
     batcher = config.get("dynamic_batching")
     sequences = config.get("sequence_batching")
     # the batches of strategy oldest are formed as those of the dynamic batcher
@@ -204,8 +209,8 @@ def model_spec(config: Mapping[str, Any], version: int) -> ModelSpec:
     return ModelSpec(
         name=config["name"],
         version=version,
-        inputs=[_tensor_spec(tensor) for tensor in config["input"]],
-        outputs=[_tensor_spec(tensor) for tensor in config["output"]],
+        inputs=[_tensor_spec(tensor, ()) for tensor in config["input"]],
+        outputs=[_tensor_spec(tensor, _labels(tensor, directory)) for tensor in config["output"]],
         max_batch_size=config["max_batch_size"],
         dynamic_batching=batcher is not None or sequences is not None,
         preferred_batch_sizes=settings.get("preferred_batch_size", ()),
@@ -271,7 +276,12 @@ def _datatype(of_config: str) -> str:
     return "BYTES" if name == "STRING" else name
 
 
-def _tensor_spec(tensor: Mapping[str, Any]) -> TensorSpec:
+def _labels(output: Mapping[str, Any], directory: Path) -> list[bytes]:
+    name = output.get("label_filename", "")
+    return read_labels(directory, name) if name else []
+
+
+def _tensor_spec(tensor: Mapping[str, Any], labels: Sequence[bytes]) -> TensorSpec:
     reshape = tensor.get("reshape")
     return TensorSpec(
         tensor["name"],
@@ -279,6 +289,7 @@ def _tensor_spec(tensor: Mapping[str, Any]) -> TensorSpec:
         tensor["dims"],
         reshape=None if reshape is None else reshape["shape"],
         optional=tensor.get("optional", False),
+        labels=labels,
     )
 
 

@@ -32,8 +32,11 @@ __all__ = ["EXTENSIONS", "Service", "parse_version"]
 
 #: in Triton's order; only what this version has: a client that asks before it uses an extension is told the truth
 EXTENSIONS = (
+    "classification",
+    "sequence",
     "model_repository",
     "model_repository(unload_dependents)",
+    "schedule_policy",
     "model_configuration",
     "binary_tensor_data",
     "parameters",

@@ -31,8 +31,9 @@ void CheckDims(const std::string& name, const Shape& dims) {
 }
 
 TensorSpec MakeTensorSpec(std::string name, const std::string& datatype, Shape dims, std::optional<Shape> reshape,
-                          bool optional) {
-  TensorSpec spec{std::move(name), ParseDType(datatype), std::move(dims), std::move(reshape), optional};
+                          bool optional, std::vector<std::string> labels) {
+  TensorSpec spec{std::move(name), ParseDType(datatype), std::move(dims), std::move(reshape),
+                  optional,        std::move(labels)};
   if (spec.dtype == DType::kInvalid) {
     throw py::value_error("tensor '" + spec.name + "': unknown datatype '" + datatype + "'");
   }
@@ -166,7 +167,8 @@ py::dict ErrorTableDict() {
 void BindValues(py::module_& module) {
   py::class_<TensorSpec>(module, "TensorSpec", py::is_final())
       .def(py::init(&MakeTensorSpec), py::arg("name"), py::arg("datatype"), py::arg("dims"), py::kw_only(),
-           py::arg("reshape") = std::nullopt, py::arg("optional") = false)
+           py::arg("reshape") = std::nullopt, py::arg("optional") = false,
+           py::arg("labels") = std::vector<std::string>())
       .def_readonly("name", &TensorSpec::name)
       .def_property_readonly("datatype", [](const TensorSpec& spec) { return std::string(DTypeName(spec.dtype)); })
       .def_readonly("dims", &TensorSpec::dims);

@@ -21,6 +21,7 @@ struct TensorSpec {
   Shape dims;                    // without the batch dimension; -1 is variable
   std::optional<Shape> reshape;  // what the executor sees instead of dims
   bool optional = false;
+  std::vector<std::string> labels = {};  // of an output: what its classes are called, by index
 
   const Shape& executor_dims() const { return reshape ? *reshape : dims; }
 };

@@ -71,14 +71,6 @@ Status AddParameter(std::string name, ParameterValue value, Request& request) {
   return Status();
 }
 
-Status CheckTensorParameter(std::string_view name, std::string_view tensor) {
-  if (name == "classification") {
-    return Status::InvalidArg("the classification extension is not supported by this version: ask for output '" +
-                              std::string(tensor) + "' without it");
-  }
-  return Status();
-}
-
 StatusOr<int64_t> ParseVersion(std::string_view text) {
   if (text.empty()) return int64_t{-1};
   int64_t version = 0;

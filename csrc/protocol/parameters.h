@@ -19,9 +19,6 @@ Status AddParameter(std::string name, ParameterValue value, Request& request);
 // True for the parameters that the scheduler reads: sequence_id, sequence_start, sequence_end, priority, timeout.
 bool IsSchedulingParameter(std::string_view name);
 
-// Refuses the parameters of an input or a requested output that this version does not offer: classification.
-Status CheckTensorParameter(std::string_view name, std::string_view tensor);
-
 // "" means the latest version: -1. InvalidArg where the text is not a version number, NotFound where it is one that no
 // model can have.
 StatusOr<int64_t> ParseVersion(std::string_view text);

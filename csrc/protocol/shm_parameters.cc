@@ -20,6 +20,9 @@ Status ShmParameters::ReadInput(Tensor& input, Request& request) const {
 }
 
 Status ShmParameters::SetDestination(RequestedOutput& output, Request& request) const {
+  if (output.classification != 0) {
+    return Status::InvalidArg("Output can't set both 'shared_memory_region' and 'classification'");
+  }
   StatusOr<SharedMemoryPart> part = Find(request);
   if (!part.ok()) return part.status();
   output.destination = std::move(part).value();

@@ -7,6 +7,7 @@
 #include <protozero/pbf_writer.hpp>
 #include <protozero/varint.hpp>
 
+#include "protocol/classification.h"
 #include "protocol/parameters.h"
 #include "protocol/request_rules.h"
 #include "protocol/shm_parameters.h"
@@ -152,6 +153,17 @@ Status ReadInput(pbf_reader message, InputMessage& input) {
   return Status();
 }
 
+Status ReadOutputParameter(const MapEntry& entry, RequestedOutput& output) {
+  if (entry.key != "classification") return Status();
+  const int64_t* count = entry.value ? std::get_if<int64_t>(&*entry.value) : nullptr;
+  if (count == nullptr) {
+    return Status::InvalidArg("invalid value type for 'classification' parameter, expected int64_param");
+  }
+  if (*count <= 0) return Status::InvalidArg("invalid value for 'classification' parameter, expected >= 0");
+  output.classification = static_cast<uint64_t>(*count);
+  return Status();
+}
+
 Status ReadOutput(pbf_reader message, Request& request) {
   RequestedOutput output;
   GrpcShmParameters shared_memory;
@@ -165,7 +177,7 @@ Status ReadOutput(pbf_reader message, Request& request) {
         StatusOr<bool> shared = shared_memory.Add(entry.key, entry.value, output.name);
         if (!shared.ok()) return shared.status();
         if (shared.value()) break;
-        if (Status status = CheckTensorParameter(entry.key, output.name); !status.ok()) return status;
+        if (Status status = ReadOutputParameter(entry, output); !status.ok()) return status;
         break;
       }
       default:
@@ -300,6 +312,43 @@ void WriteOutput(protozero::pbf_writer& writer, const Tensor& output) {
   message.add_packed_int64(output_tensor::kShape, output.shape.begin(), output.shape.end());
 }
 
+// The message with `outputs` in the place of those of `response`.
+StatusOr<Output> WriteMessage(const Request& request, const Response& response, const std::vector<Tensor>& outputs) {
+  namespace f = model_infer_response;
+  constexpr size_t kPrefix = 5;
+  std::string head;
+  head.reserve(256);
+  head.resize(kPrefix);
+  protozero::pbf_writer writer(head);
+  writer.add_string(f::kModelName, request.model->name);
+  writer.add_string(f::kModelVersion, request.model->version_text);
+  if (!request.id.empty()) writer.add_string(f::kId, request.id);
+  WriteParameters(writer, f::kParameters, response.parameters);
+  for (const Tensor& output : outputs) WriteOutput(writer, output);
+
+  // Tag and length of each raw entry, then its bytes.
+  uint64_t size = head.size() - kPrefix;
+  for (const Tensor& output : outputs) {
+    size += 1 + static_cast<uint64_t>(protozero::length_of_varint(output.data.size())) + output.data.size();
+  }
+  if (size > static_cast<uint64_t>(std::numeric_limits<int32_t>::max())) {
+    return Status::InvalidArg("Response has byte size " + std::to_string(size) +
+                              " which exceeds gRPC's byte size limit " +
+                              std::to_string(std::numeric_limits<int32_t>::max()) + ".");
+  }
+  for (size_t i = 0; i < 4; ++i) head[1 + i] = static_cast<char>(size >> (24 - 8 * i));
+
+  Output message(std::move(head));
+  std::string entry;
+  for (const Tensor& output : outputs) {
+    entry.assign(1, static_cast<char>(f::kRaw << 3 | static_cast<uint32_t>(pbf_wire_type::length_delimited)));
+    protozero::write_varint(std::back_inserter(entry), output.data.size());
+    message.Append(entry);
+    message.Append(output.data);
+  }
+  return message;
+}
+
 }  // namespace
 
 Status ReadRequest(const Slice& message, Request& request) {
@@ -315,39 +364,10 @@ Status ReadRequest(const Slice& message, Request& request) {
 }
 
 StatusOr<Output> WriteResponse(const Request& request, const Response& response) {
-  namespace f = model_infer_response;
-  constexpr size_t kPrefix = 5;
-  std::string head;
-  head.reserve(256);
-  head.resize(kPrefix);
-  protozero::pbf_writer writer(head);
-  writer.add_string(f::kModelName, request.model->name);
-  writer.add_string(f::kModelVersion, request.model->version_text);
-  if (!request.id.empty()) writer.add_string(f::kId, request.id);
-  WriteParameters(writer, f::kParameters, response.parameters);
-  for (const Tensor& output : response.outputs) WriteOutput(writer, output);
-
-  // Tag and length of each raw entry, then its bytes.
-  uint64_t size = head.size() - kPrefix;
-  for (const Tensor& output : response.outputs) {
-    size += 1 + static_cast<uint64_t>(protozero::length_of_varint(output.data.size())) + output.data.size();
-  }
-  if (size > static_cast<uint64_t>(std::numeric_limits<int32_t>::max())) {
-    return Status::InvalidArg("Response has byte size " + std::to_string(size) +
-                              " which exceeds gRPC's byte size limit " +
-                              std::to_string(std::numeric_limits<int32_t>::max()) + ".");
-  }
-  for (size_t i = 0; i < 4; ++i) head[1 + i] = static_cast<char>(size >> (24 - 8 * i));
-
-  Output message(std::move(head));
-  std::string entry;
-  for (const Tensor& output : response.outputs) {
-    entry.assign(1, static_cast<char>(f::kRaw << 3 | static_cast<uint32_t>(pbf_wire_type::length_delimited)));
-    protozero::write_varint(std::back_inserter(entry), output.data.size());
-    message.Append(entry);
-    message.Append(output.data);
-  }
-  return message;
+  if (!WantsClasses(request)) return WriteMessage(request, response, response.outputs);
+  StatusOr<std::vector<Tensor>> classified = ClassifyOutputs(request, response.outputs);
+  if (!classified.ok()) return classified.status();
+  return WriteMessage(request, response, classified.value());
 }
 
 }  // namespace pyinfer::v2_grpc

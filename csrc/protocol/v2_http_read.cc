@@ -59,10 +59,9 @@ StatusOr<bool> ReadShmParameter(const Field& field, ShmParameters& parameters) {
 struct InputParameters {
   std::optional<uint64_t> binary_size;
   ShmParameters shared_memory;
-  Status unsupported;  // the refusal of what this version does not offer
 };
 
-Status ReadInputParameters(const Member& value, std::string_view input, InputParameters& parameters) {
+Status ReadInputParameters(const Member& value, InputParameters& parameters) {
   if (!value) return Status();
   StatusOr<JsonObject> members = ReadObject(*value, "parameters");
   if (!members.ok()) return members.status();
@@ -74,8 +73,6 @@ Status ReadInputParameters(const Member& value, std::string_view input, InputPar
       uint64_t size = 0;
       if (Status status = ReadUnsigned(field.value, field.key, size); !status.ok()) return status;
       parameters.binary_size = size;
-    } else if (parameters.unsupported.ok()) {
-      parameters.unsupported = CheckTensorParameter(field.key, input);
     }
   }
   return Status();
@@ -140,9 +137,8 @@ Status ReadInput(const JsonValue& value, size_t max_size, BinaryPart& binary, Te
   }
   if (Status status = ReadShape(shape, input.shape); !status.ok()) return status;
   InputParameters source;
-  if (Status status = ReadInputParameters(parameters, input.name, source); !status.ok()) return status;
+  if (Status status = ReadInputParameters(parameters, source); !status.ok()) return status;
   if (Status status = CheckOneSource(data.has_value(), source); !status.ok()) return status;
-  if (!source.unsupported.ok()) return source.unsupported;
   if (source.shared_memory.region) return source.shared_memory.ReadInput(input, request);
   if (source.binary_size) return binary.Take(input.name, *source.binary_size, model, input.data);
   StatusOr<Slice> bytes = ReadJsonData(*data, input, max_size);
@@ -187,8 +183,8 @@ Status ReadOutput(const JsonValue& value, RequestedOutput& output, bool& binary,
     if (shared.value()) continue;
     if (field.key == "binary_data") {
       if (Status status = ReadBool(field.value, field.key, binary); !status.ok()) return status;
-    } else if (Status status = CheckTensorParameter(field.key, output.name); !status.ok()) {
-      return status;
+    } else if (field.key == "classification") {
+      if (Status status = ReadUnsigned(field.value, field.key, output.classification); !status.ok()) return status;
     }
   }
   if (!shared_memory.region) return Status();

@@ -3,6 +3,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "protocol/classification.h"
 #include "protocol/error_map.h"
 #include "protocol/request_rules.h"
 #include "protocol/v2_http.h"
@@ -82,8 +83,8 @@ Status AppendTensor(std::string& json, const Tensor& output, bool binary) {
 }
 
 // The JSON part of an answer; `blobs` receives the tensors that follow it.
-Status WriteJson(const Request& request, const Response& response, const OutputFormat& format, std::string& json,
-                 std::vector<Slice>& blobs) {
+Status WriteJson(const Request& request, const Response& response, const std::vector<Tensor>& outputs,
+                 const OutputFormat& format, std::string& json, std::vector<Slice>& blobs) {
   json += '{';
   if (!request.id.empty()) {
     json += "\"id\":";
@@ -99,8 +100,8 @@ Status WriteJson(const Request& request, const Response& response, const OutputF
     AppendParameters(json, response.parameters);
   }
   json += ",\"outputs\":[";
-  for (size_t i = 0; i < response.outputs.size(); ++i) {
-    const Tensor& tensor = response.outputs[i];
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    const Tensor& tensor = outputs[i];
     const bool binary = IsBinary(request, format, tensor.name);
     if (i != 0) json += ',';
     if (Status status = AppendTensor(json, tensor, binary); !status.ok()) return status;
@@ -167,7 +168,14 @@ Output WriteResponse(const Request& request, const Response& response, const Ans
   std::string json;
   json.reserve(256);
   std::vector<Slice> blobs;
-  const Status status = WriteJson(request, response, format.outputs, json, blobs);
+  Status status;
+  if (WantsClasses(request)) {
+    StatusOr<std::vector<Tensor>> classified = ClassifyOutputs(request, response.outputs);
+    status = classified.ok() ? WriteJson(request, response, classified.value(), format.outputs, json, blobs)
+                             : classified.status();
+  } else {
+    status = WriteJson(request, response, response.outputs, format.outputs, json, blobs);
+  }
   if (!status.ok()) return WriteError(status, format.keep_alive);
   std::vector<HttpHeader> headers;
   headers.reserve(3);

@@ -184,9 +184,23 @@ TEST(V2Grpc, ParametersThatAreRefused) {
                                Parameter("shared_memory_byte_size", Number(2, 1))))
                .status.message(),
            "Unable to find shared memory region: 'r'");
-  CHECK(Read(Field(6, Field(1, "X") + Field(2, Field(1, "classification") + Field(2, Number(2, 3)))))
-            .status.message()
-            .rfind("the classification extension is not supported", 0) == 0);
+}
+
+TEST(V2Grpc, Classification) {
+  const auto wish = [](const std::string& value) {
+    return Field(6, Field(1, "X") + Field(2, Field(1, "classification") + Field(2, value)));
+  };
+  const Read read(wish(Number(2, 3)));
+  CHECK(read.status.ok());
+  CHECK_EQ(read.request.requested_outputs[0].name, "X");
+  CHECK_EQ(read.request.requested_outputs[0].classification, uint64_t{3});
+  for (const std::string& value : {Number(1, 1), Field(3, "3"), Number(5, 3), std::string()}) {
+    Read(wish(value)).CheckRefused("invalid value type for 'classification' parameter, expected int64_param");
+  }
+  for (int64_t count : {int64_t{0}, int64_t{-1}}) {
+    Read(wish(Number(2, static_cast<uint64_t>(count))))
+        .CheckRefused("invalid value for 'classification' parameter, expected >= 0");
+  }
 }
 
 TEST(V2Grpc, MessagesThatAreNone) {

@@ -160,7 +160,12 @@ TEST(V2HttpRead, RefusesDocuments) {
       {With("\"parameters\":{\"priority\":\"high\"}"), "priority"},
       {With("\"outputs\":{}"), "Unable to parse 'outputs'"},
       {With("\"outputs\":[{\"name\":\"OUT\",\"parameters\":{\"binary_data\":1}}]"), "Unable to parse 'binary_data'"},
-      {With("\"outputs\":[{\"name\":\"OUT\",\"parameters\":{\"classification\":2}}]"), "not supported by this version"},
+      {With("\"outputs\":[{\"name\":\"OUT\",\"parameters\":{\"classification\":-1}}]"),
+       "Unable to parse 'classification'"},
+      {With("\"outputs\":[{\"name\":\"OUT\",\"parameters\":{\"classification\":1.5}}]"),
+       "Unable to parse 'classification'"},
+      {With("\"outputs\":[{\"name\":\"OUT\",\"parameters\":{\"classification\":\"2\"}}]"),
+       "Unable to parse 'classification'"},
       {Input("FP32", "[1]", "\"x\":0"), "shared_memory_region' in 'parameters'. But no field is set"},
       {Input("FP32", "[1]", "\"data\":[1],\"parameters\":{\"binary_data_size\":4}"),
        "Input must set only one of the following fields: 'data', 'binary_data_size' in 'parameters', "

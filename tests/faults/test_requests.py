@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2 as pb
 
-from faults.client import Grpc, document, http, message, refused, tensor
+from faults.client import Grpc, bytes_tensor, document, http, message, refused, tensor
 from faults.guard import peak_growth
 from pyinfer.testing import RunningServer
 
@@ -105,16 +105,43 @@ def test_row_14_outputs(server: RunningServer, rpc: Grpc, case: str) -> None:
     assert peak_growth(server, attack) < 64 << 20
 
 
-@pytest.mark.parametrize("classes", [0, 1, 3, 2**31, -1])
-def test_row_14_classification(server: RunningServer, rpc: Grpc, classes: int) -> None:
-    """The extension is not offered by this version, and says so for each type and count."""
-    text = "the classification extension is not supported by this version"
-    refused(server, "pair", asking({"name": "OUTPUT0", "parameters": {"classification": classes}}), text=text)
-    wish = [{"name": "OUTPUT0", "parameters": {"classification": classes}}]
-    refused(server, "flat_text", document(tensor([1], ["a"], datatype="BYTES"), outputs=wish), text=text)
-    request = message("pair", FIRST, SECOND, raw=[FLOATS, OTHERS], outputs=["OUTPUT0"])
+@pytest.mark.parametrize("classes", [1, 2**31, 2**63 - 1])
+def test_row_14_classification_of_more_than_there_is(server: RunningServer, rpc: Grpc, classes: int) -> None:
+    """All there are, and no memory for the others; types that have no order are refused, whatever the number."""
+    wish = {"name": "OUTPUT0", "parameters": {"classification": classes}}
+    response = http(server, "/v2/models/pair/infer", asking(wish))
+    assert (response.status, len(response.document["outputs"][0]["data"])) == (200, min(classes, 2))
+    text = "class result not available for output due to unsupported type 'BYTES'"
+    refused(server, "flat_text", document(tensor([1], ["a"], datatype="BYTES"), outputs=[wish]), text=text)
+    request = message("flat_text", ("INPUT0", "BYTES", [1]), raw=[bytes_tensor(b"a")], outputs=["OUTPUT0"])
     request.outputs[0].parameters["classification"].int64_param = classes
     rpc.refused(request, "INVALID_ARGUMENT", text)
+
+
+@pytest.mark.parametrize("classes", [-1, 1.5, "2", None, [1], True, 2**64])
+def test_row_14_classification_that_is_no_number(server: RunningServer, classes: object) -> None:
+    """0 is one over HTTP: it asks for the tensor itself, as in Triton. Over gRPC it is refused."""
+    refused(server, "pair", asking({"name": "OUTPUT0", "parameters": {"classification": classes}}))
+
+
+def test_row_14_classification_of_nothing(server: RunningServer, rpc: Grpc) -> None:
+    wish = {"name": "OUTPUT0", "parameters": {"classification": 0}}
+    assert http(server, "/v2/models/pair/infer", asking(wish)).document["outputs"][0]["datatype"] == "FP32"
+    request = message("pair", FIRST, SECOND, raw=[FLOATS, OTHERS], outputs=["OUTPUT0"])
+    request.outputs[0].parameters["classification"].int64_param = 0
+    rpc.refused(request, "INVALID_ARGUMENT", "invalid value for 'classification' parameter")
+
+
+def test_row_14_classification_of_too_many_elements(server: RunningServer) -> None:
+    elements = 1_000_001
+    body = json.dumps(
+        {
+            "inputs": [tensor([1, elements], parameters={"binary_data_size": 4 * elements})],
+            "outputs": [{"name": "OUTPUT0", "parameters": {"classification": 1}}],
+        }
+    ).encode()
+    header = f"Inference-Header-Content-Length: {len(body)}"
+    refused(server, "fp32", body + bytes(4 * elements), header, text="it has more than 1000000 elements")
 
 
 def test_row_14_wishes_of_wrong_type(server: RunningServer) -> None:

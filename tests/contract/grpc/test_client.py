@@ -125,7 +125,7 @@ def test_health_and_metadata(client: triton.InferenceServerClient) -> None:
     assert client.is_model_ready("fp32", "1")
     server = client.get_server_metadata()
     assert server.name == "triton"
-    assert list(server.extensions)[:2] == ["model_repository", "model_repository(unload_dependents)"]
+    assert list(server.extensions)[:2] == ["classification", "sequence"]
     model = client.get_model_metadata("fp32")
     assert [(each.name, each.datatype, list(each.shape)) for each in model.inputs] == [("INPUT0", "FP32", [-1, -1])]
     config = client.get_model_config("fp32").config

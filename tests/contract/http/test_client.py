@@ -179,7 +179,7 @@ def test_health_and_metadata(client: triton.InferenceServerClient) -> None:
     assert not client.is_model_ready("fp32", "2")
     server = client.get_server_metadata()
     assert server["name"] == "triton"
-    assert server["extensions"][:2] == ["model_repository", "model_repository(unload_dependents)"]
+    assert server["extensions"][:2] == ["classification", "sequence"]
     model = client.get_model_metadata("fp32")
     assert model["inputs"] == [{"name": "INPUT0", "datatype": "FP32", "shape": [-1, -1]}]
     assert model["versions"] == ["1"]
