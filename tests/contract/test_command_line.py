@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line of a real process: one warning for each flag without effect, a reason for each that is refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pyinfer.config.foreign import IGNORED
+from pyinfer.testing import run_server
+
+
+def test_flags_without_effect_are_told_once_with_the_reason(tmp_path: Path) -> None:
+    flags = ("--http-thread-count=8", "--http-thread-count", "9", "--buffer-manager=4")
+    with run_server(tmp_path, *flags) as server:
+        for name in ("http-thread-count", "buffer-manager-thread-count"):
+            assert server.log.count(f"--{name} has no effect in pyinfer: {IGNORED[name]}") == 1
+        assert server.log.count("has no effect") == 2
+        assert server.is_ready()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--nope"], "unknown option '--nope'; see --help"),
+        (["--log=1"], "option '--log' is ambiguous: --log-verbose, --log-info"),
+        (["--http-port=x"], "option '--http-port' got 'x': expected an integer from 0 to 65535"),
+        (
+            ["--cache-config=local,size=1"],
+            "option '--cache-config' of tritonserver can not be used: there is no response",
+        ),
+        ([], "nothing to serve"),
+    ],
+)
+def test_a_wrong_command_line_ends_at_once(arguments: list[str], text: str) -> None:
+    command = [sys.executable, "-m", "pyinfer", "serve", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"pyinfer serve: {text}")
+    assert done.stderr.count("\n") == 1
