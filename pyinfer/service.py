@@ -167,7 +167,7 @@ class Service:
 
     def asks_models(self) -> bool:
         """Whether readiness depends on code of a model, so that asking for it may block. Does not block."""
-        return any(served.handle.probes() for served in self._manager.served())
+        return self._manager.asks_models()
 
     def model_ready(self, name: str, version: str = "") -> bool:
         """True where the version (the latest one for "") answers requests, False where it is known but does not.

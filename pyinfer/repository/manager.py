@@ -19,8 +19,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from pyinfer.errors import InvalidArgument, ModelError, PyinferError, Unavailable
-from pyinfer.repository.build import Origin, VersionBuilder
+from pyinfer.errors import InternalError, InvalidArgument, ModelError, PyinferError, Unavailable
+from pyinfer.repository.build import Origin, VersionBuilder, told_reason
 from pyinfer.repository.contract import ModelId, ModelLoader, ModelSource, Publisher
 from pyinfer.repository.dependencies import ensemble_steps, plan_unload
 from pyinfer.repository.index import index_entries
@@ -210,6 +210,10 @@ class ModelManager:
         """Whether every version serves or goes on purpose, and every configured model has a version."""
         return self._table.healthy()
 
+    def asks_models(self) -> bool:
+        """Whether an instance of what is served has code of its own that tells whether it is ready."""
+        return self._table.asks_models()
+
     def index(self, ready_only: bool = False) -> list[dict[str, Any]]:
         """The repository index: what is on disk now, and what is or was loaded of it, by model and version."""
         rows = self._table.rows()
@@ -360,6 +364,10 @@ class ModelManager:
             self._installer.install(job)
         except PyinferError as error:
             return error
+        except Exception as error:  # our fault, and no reason to leave the other models alone
+            reason = told_reason(error, job.origin.model.name)
+            self._table.fail_model(job.origin.model, reason)
+            return InternalError(reason)
         return None
 
     def _named_origins(self, name: str, config: str | None, files: Mapping[str, bytes]) -> list[Origin]:

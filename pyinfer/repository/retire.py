@@ -55,6 +55,7 @@ class Retirement:
             while not served.handle.drain(_DRAIN_STEP_S) and not self._hurry.is_set():
                 pass
             served.handle.close()
+            _log.info("successfully unloaded '%s' version %d", served.name, served.version)
         except Exception:
             _log.exception("unloading version %d of '%s' failed", served.version, served.name)
         finally:

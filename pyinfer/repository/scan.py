@@ -234,12 +234,13 @@ def _distinct(repositories: Iterable[Repository]) -> list[Repository]:
 def _directories(path: Path) -> dict[str, bool]:
     """Name -> True of the directories in ``path``, sorted, and name -> False of what may be one but can not be asked.
 
-    Hidden ones (``.git``) are left out. Raises OSError where ``path`` itself can not be read.
+    Left out are hidden ones (``.git``) and names that no request can say: with control characters, or no UTF-8. Raises
+    OSError where ``path`` itself can not be read.
     """
     found: dict[str, bool] = {}
     with os.scandir(path) as entries:
         for entry in entries:
-            if entry.name.startswith("."):
+            if entry.name.startswith(".") or not entry.name.isprintable():
                 continue
             try:
                 mode = entry.stat().st_mode

@@ -234,8 +234,14 @@ class StateTable:
             return all(
                 len(record.serving.keys() | _deliberate(record).keys()) == len(record.states)
                 and not (record.is_versionless and not record.states)
-                for _, record in self._sorted(None)
+                for record in self._all()
             )
+
+    def asks_models(self) -> bool:
+        """Whether an instance of what is served has code of its own that tells whether it is ready."""
+        with self._lock:
+            handles = [served.handle for record in self._all() for served in record.serving.values()]
+        return any(handle.probes() for handle in handles)
 
     def rows(self) -> dict[ModelId, list[tuple[int | None, VersionState]]]:
         """Model -> (version, state) ascending; one row without a version for a model that failed before it had any.
@@ -259,6 +265,9 @@ class StateTable:
             del self._records[model.name][model.namespace]
             if not self._records[model.name]:
                 del self._records[model.name]
+
+    def _all(self) -> Iterator[_Record]:
+        return (record for namespaces in self._records.values() for record in namespaces.values())
 
     def _sorted(self, name: str | None) -> Iterator[tuple[ModelId, _Record]]:
         names = self._records if name is None else [name] if name in self._records else []

@@ -205,6 +205,24 @@ def test_an_unexpected_exception_is_told_in_the_log_only(house: House, caplog: p
     assert "secret" in caplog.text
 
 
+def test_a_fault_of_ours_spares_the_other_models(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.write("a")
+    house.write("b")
+    publish = house.publisher.publish
+
+    def explode(name: str, *arguments: Any) -> None:
+        if name == "a":
+            raise RuntimeError("secret")
+        publish(name, *arguments)
+
+    monkeypatch.setattr(house.publisher, "publish", explode)
+    (failure,) = house.make("none").start()
+    assert failure == "a: loading failed unexpectedly with RuntimeError; the server's log tells more"
+    assert house.ready("b") == [1]
+    assert house.rows("a") == [("1", "UNAVAILABLE", failure.removeprefix("a: "))]
+    monkeypatch.undo()
+
+
 def test_close_refuses_later_loads(house: House) -> None:
     house.write("a")
     house.manager.load("a")

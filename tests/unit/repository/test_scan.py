@@ -149,6 +149,15 @@ def _touch(path: Path, ns: int) -> None:
     os.utime(path, ns=(ns, ns))
 
 
+def test_names_that_no_request_can_say(tmp_path: Path) -> None:
+    write_model(tmp_path, "alpha")
+    for name in (b"broken\xff", b"two\nlines", b"escape\x1b[31m"):
+        (tmp_path / os.fsdecode(name)).mkdir()
+    repositories = local(tmp_path)
+    assert [model.name for model in scan(repositories).models] == ["alpha"]
+    assert [model.name for model in list_models(repositories).models] == ["alpha"]
+
+
 def test_directories_without_end(tmp_path: Path) -> None:
     top = write_model(tmp_path, "alpha") / "1"
     deep = top
