@@ -22,6 +22,8 @@ __all__ = ["EXTENSIONS", "SharedMemory"]
 EXTENSIONS = ("system_shared_memory", "cuda_shared_memory")
 
 _MAX = 2**64 - 1
+#: names are repeated in answers
+_MAX_NAME_BYTES = 1024
 
 
 class SharedMemory:
@@ -38,15 +40,19 @@ class SharedMemory:
 
     def register_system(self, name: str, members: Mapping[str, Any]) -> None:
         """Map ``byte_size`` bytes at ``offset`` of the POSIX shared memory object ``key``."""
+        _check_name("system", name)
         key = _member(members, "key")
         if not isinstance(key, str):
             _wrong("key", "string")
+        if any("\ud800" <= character <= "\udfff" for character in key):  # JSON can spell halves of surrogate pairs
+            raise InvalidArgument("Unable to parse 'key': it is not valid UTF-8")
         offset = _unsigned(members.get("offset", 0), "offset")
         size = _unsigned(_member(members, "byte_size"), "byte_size")
         _raise(self._registry.register_system(name, key, offset, size))
 
     def register_cuda(self, name: str, members: Mapping[str, Any]) -> None:
         """Open the device memory that ``raw_handle`` stands for."""
+        _check_name("cuda", name)
         handle = _handle(_member(members, "raw_handle"))
         device = _member(members, "device_id")
         if not isinstance(device, int) or isinstance(device, bool) or not -(2**63) <= device < 2**63:
@@ -62,6 +68,13 @@ class SharedMemory:
 def _raise(fault: tuple[str, str] | None) -> None:
     if fault is not None:
         raise error_of(*fault)
+
+
+def _check_name(kind: str, name: str) -> None:
+    if not name:
+        raise InvalidArgument(f"'region name' is necessary to register {kind} shared memory region")
+    if len(name.encode()) > _MAX_NAME_BYTES:
+        raise InvalidArgument(f"the name of a shared memory region has at most {_MAX_NAME_BYTES} bytes")
 
 
 def _member(members: Mapping[str, Any], name: str) -> Any:

@@ -18,6 +18,11 @@ constexpr size_t kReferenceFrom = 16384;
 // The name of the capsules that keep slices alive behind arrays.
 constexpr const char* kSliceCapsule = "pyinfer.slice";
 
+// Keeps a slice alive behind an array or a memoryview.
+struct SliceOwner {
+  Slice slice;
+};
+
 // Memory of a NumPy array.
 class ArrayBuffer final : public Buffer {
  public:
@@ -34,17 +39,14 @@ class ArrayBuffer final : public Buffer {
       object = py::detail::array_proxy(object)->base;
       if (object == nullptr) return true;
     }
-    // Ours: a view of a request's bytes.
-    return Py_REFCNT(object) == 1 && PyCapsule_IsValid(const_cast<PyObject*>(object), kSliceCapsule);
+    // Ours: a view of a request's bytes, which no client can change meanwhile.
+    auto* capsule = const_cast<PyObject*>(object);
+    return Py_REFCNT(object) == 1 && PyCapsule_IsValid(capsule, kSliceCapsule) &&
+           !static_cast<SliceOwner*>(PyCapsule_GetPointer(capsule, kSliceCapsule))->slice.foreign();
   }
 
  private:
   PyObject* const array_;
-};
-
-// Keeps a slice alive behind an array or a memoryview.
-struct SliceOwner {
-  Slice slice;
 };
 
 py::dtype NumpyDType(DType dtype) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "infer/shared_memory.h"
 
+#include <new>
 #include <utility>
 
 namespace pyinfer {
@@ -19,13 +20,17 @@ Status PlaceOutput(const SharedMemoryPart& part, Tensor& output) {
 }
 
 Status PlaceAll(const Request& request, Response& response) {
+  // What is memory of the client is copied before any destination is written, because these may overlap, and because an
+  // answer is not sent from memory that its client may take away meanwhile. A single output can be moved at once.
+  const bool single = response.outputs.size() == 1;
   for (Tensor& output : response.outputs) {
-    for (const RequestedOutput& requested : request.requested_outputs) {
-      if (!requested.destination.region || requested.name != output.name) continue;
-      if (Status status = PlaceOutput(requested.destination, output); !status.ok()) return status;
-    }
-    // An answer is not sent from memory that its client may take away meanwhile.
-    if (output.data.foreign()) output.data = Slice::Copy(output.data.data(), output.data.size());
+    if (!output.data.foreign() || (single && DestinationOf(request, output) != nullptr)) continue;
+    output.data = Slice::Copy(output.data.data(), output.data.size());
+  }
+  for (Tensor& output : response.outputs) {
+    const SharedMemoryPart* destination = DestinationOf(request, output);
+    if (destination == nullptr) continue;
+    if (Status status = PlaceOutput(*destination, output); !status.ok()) return status;
   }
   for (const SharedMemoryRegionPtr& region : request.input_regions) {
     if (Status status = region->Check(); !status.ok()) return status;
@@ -34,6 +39,13 @@ Status PlaceAll(const Request& request, Response& response) {
 }
 
 }  // namespace
+
+const SharedMemoryPart* DestinationOf(const Request& request, const Tensor& output) {
+  for (const RequestedOutput& requested : request.requested_outputs) {
+    if (requested.destination.region && requested.name == output.name) return &requested.destination;
+  }
+  return nullptr;
+}
 
 Status ReadInput(const SharedMemoryPart& part, Tensor& input, Request& request) {
   request.uses_shared_memory = true;
@@ -44,9 +56,15 @@ Status ReadInput(const SharedMemoryPart& part, Tensor& input, Request& request) 
   return Status();
 }
 
-void PlaceOutputs(const Request& request, Response& response) {
-  if (!response.status.ok()) return;
-  if (Status status = PlaceAll(request, response); !status.ok()) response = Response::Error(std::move(status));
+void PlaceOutputs(const Request& request, Response& response) noexcept {
+  if (!response.status.ok() || request.cancelled()) return;
+  Status status;
+  try {
+    status = PlaceAll(request, response);
+  } catch (const std::bad_alloc&) {
+    status = Status::Unavailable("the response does not fit into memory");
+  }
+  if (!status.ok()) response = Response::Error(std::move(status));
 }
 
 }  // namespace pyinfer

@@ -11,8 +11,12 @@ namespace pyinfer {
 // meanwhile gets what it asked for; BYTES, whose lengths are checked, are copied first.
 Status ReadInput(const SharedMemoryPart& part, Tensor& input, Request& request);
 
+// Where in shared memory the output is wanted; null where it goes into the response.
+const SharedMemoryPart* DestinationOf(const Request& request, const Tensor& output);
+
 // Puts the outputs of `response` where the request wants them. The response becomes an error where one does not fit, or
-// where a region has broken since the request came: no answer is made of what was not there.
-void PlaceOutputs(const Request& request, Response& response);
+// where a region has broken since the request came: no answer is made of what was not there. Nothing is written for a
+// client that has gone.
+void PlaceOutputs(const Request& request, Response& response) noexcept;
 
 }  // namespace pyinfer

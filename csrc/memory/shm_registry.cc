@@ -10,6 +10,9 @@ namespace {
 
 using Kind = SharedMemoryRegion::Kind;
 
+// Each region costs the process a mapping, of which it can have a limited number.
+constexpr size_t kMaxRegions = 4096;
+
 std::string KindName(Kind kind) { return kind == Kind::kSystem ? "system" : "CUDA"; }
 
 Status NotOfThatKind(const std::string& name, Kind is, Kind asked) {
@@ -22,6 +25,15 @@ Status Disabled() {
       "Client shared memory is disabled. Start the server with '--allow-client-shm=true' to enable.");
 }
 
+Status CheckRoom(const std::map<std::string, SharedMemoryRegionPtr>& regions, const std::string& name) {
+  if (regions.count(name) != 0) {
+    return Status(Code::kAlreadyExists, "shared memory region '" + name + "' already in manager");
+  }
+  if (regions.size() < kMaxRegions) return Status();
+  return Status::Unavailable("no more than " + std::to_string(kMaxRegions) +
+                             " shared memory regions can be registered: unregister some first");
+}
+
 }  // namespace
 
 void SharedMemoryRegistry::set_allowed(bool allowed) {
@@ -32,15 +44,15 @@ void SharedMemoryRegistry::set_allowed(bool allowed) {
 Status SharedMemoryRegistry::CheckFree(const std::string& name) const {
   std::lock_guard<std::mutex> lock(mutex_);
   if (!allowed_) return Disabled();
-  if (regions_.count(name) == 0) return Status();
-  return Status(Code::kAlreadyExists, "shared memory region '" + name + "' already in manager");
+  return CheckRoom(regions_, name);
 }
 
 Status SharedMemoryRegistry::Add(SharedMemoryRegionPtr region) {
   std::lock_guard<std::mutex> lock(mutex_);
-  const std::string& name = region->name();
-  if (regions_.emplace(name, region).second) return Status();
-  return Status(Code::kAlreadyExists, "shared memory region '" + name + "' already in manager");
+  // Somebody else may have been quicker.
+  if (Status status = CheckRoom(regions_, region->name()); !status.ok()) return status;
+  regions_.emplace(region->name(), std::move(region));
+  return Status();
 }
 
 Status SharedMemoryRegistry::RegisterSystem(const std::string& name, const std::string& key, uint64_t offset,
@@ -62,8 +74,7 @@ Status SharedMemoryRegistry::Unregister(Kind kind, const std::string& name) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (!allowed_) return Disabled();
   const auto found = regions_.find(name);
-  if (found == regions_.end()) return Status();
-  if (found->second->kind() != kind) return NotOfThatKind(name, found->second->kind(), kind);
+  if (found == regions_.end() || found->second->kind() != kind) return Status();
   removed = std::move(found->second);
   regions_.erase(found);
   return Status();

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "infer/shared_memory.h"
 #include "infer/validate.h"
 #include "sched/pack.h"
 
@@ -74,9 +75,11 @@ void Batch::RespondPacked(std::vector<Tensor> outputs) {
 }
 
 void Batch::SettleOutputs() {
-  for (std::optional<Response>& response : responses_) {
-    if (!response) continue;
-    for (Tensor& output : response->outputs) {
+  for (size_t i = 0; i < size(); ++i) {
+    if (detached(i) || !responses_[i]) continue;
+    for (Tensor& output : responses_[i]->outputs) {
+      // Finish moves these to where the client wants them, and the executor is not called again before.
+      if (requests_[i]->uses_shared_memory && DestinationOf(*requests_[i], output) != nullptr) continue;
       if (!output.data.settled()) output.data = Slice::Copy(output.data.data(), output.data.size());
     }
   }
