@@ -23,6 +23,7 @@ __all__ = [
     "Instance",
     "Mailbox",
     "ManualClock",
+    "MetricModel",
     "Model",
     "ModelSpec",
     "ParseJob",
@@ -31,10 +32,12 @@ __all__ = [
     "Responder",
     "SequenceOptions",
     "SharedMemoryRegistry",
+    "StatisticsOptions",
     "TensorSpec",
     "build_info",
     "deserialize_bytes",
     "error_table",
+    "metrics_page",
     "serialize_bytes",
 ]
 
@@ -117,6 +120,23 @@ class SequenceOptions:
     ) -> None: ...
 
 @final
+class StatisticsOptions:
+    """What is counted of a model beside what always is. Immutable. GIL: held.
+
+    ``summary_quantiles`` are (quantile, its error as a share of all values), none for no summaries;
+    ``first_response_bounds_ms`` are the upper bounds of a histogram, none for no such histogram; ``histograms`` are
+    those of request duration, queue time and batch size. Raises ValueError for what is out of range or does not ascend.
+    """
+
+    def __init__(
+        self,
+        *,
+        summary_quantiles: Sequence[tuple[float, float]] = (),
+        first_response_bounds_ms: Sequence[float] = (),
+        histograms: bool = True,
+    ) -> None: ...
+
+@final
 class ModelSpec:
     """What the core must know of a model version: its tensors and how its requests are queued. Immutable. GIL: held.
 
@@ -139,6 +159,7 @@ class ModelSpec:
         queue: QueueOptions = ...,
         decoupled: bool = False,
         sequence: SequenceOptions | None = None,
+        statistics: StatisticsOptions = ...,
     ) -> None: ...
     @property
     def name(self) -> str: ...
@@ -209,12 +230,6 @@ class Model:
         """Requests queued and not yet executing. GIL: held."""
     def statistics(self) -> dict[str, Any]:
         """Triton's ModelStatistics as in the JSON of the statistics extension, all numbers int. GIL: held."""
-    def counters(self) -> dict[str, int]:
-        """The counters behind the metrics ``nv_inference_<name>``: request_success, count, exec_count, and in whole
-        microseconds, cut off for each request, request_duration_us, queue_duration_us, compute_input_duration_us,
-        compute_infer_duration_us, compute_output_duration_us. GIL: held."""
-    def failures(self) -> dict[str, int]:
-        """Failed requests by reason: REJECTED, CANCELED, BACKEND, OTHER. GIL: held."""
 
 @final
 class Instance:
@@ -515,6 +530,31 @@ class GrpcConnection:
     def resume(self) -> None: ...
     def close(self) -> None:
         """The connection is lost: cancel its calls, drop its answers. Idempotent."""
+
+@final
+class MetricModel:
+    """One model version and what labels its samples in the metrics. Immutable. GIL: held.
+
+    ``tags`` become labels ``_<tag>``, in which characters that a label name can not have are ``_``. A ``namespace`` of
+    "" is none. The model is kept alive, but can be stopped.
+    """
+
+    def __init__(
+        self, model: Model, *, namespace: str = "", tags: Mapping[str, str] = ..., load_seconds: float = 0.0
+    ) -> None: ...
+
+def metrics_page(
+    models: Sequence[MetricModel],
+    families: Sequence[tuple[str, str, str, Sequence[tuple[Sequence[tuple[str, str]], float]]]] = (),
+    *,
+    latency_counters: bool = True,
+) -> bytes:
+    """All metrics in Prometheus' text format, UTF-8: those of ``models``, and ``families`` that belong to no model.
+
+    A family is (``counter`` or ``gauge``, name, help text, samples), a sample is (labels, value). ``latency_counters``
+    False leaves the five cumulative durations out. Raises ValueError for another type of family. Any thread.
+    GIL: released while the page is written.
+    """
 
 def serialize_bytes(array: NDArray[Any]) -> bytes:
     """The wire form (4-byte little-endian length, then the bytes) of an object array of bytes or str. GIL: held."""

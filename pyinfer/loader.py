@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from pyinfer._core import ModelSpec, QueueOptions, QueuePolicy, SequenceOptions, TensorSpec
+from pyinfer._core import ModelSpec, QueueOptions, QueuePolicy, SequenceOptions, StatisticsOptions, TensorSpec
 from pyinfer.backends.base import Backend, ModelContext
 from pyinfer.backends.find import find_backend
 from pyinfer.config.complete import complete, version_files
+from pyinfer.config.metrics import MetricsConfig, first_response_bounds, foreign_families
 from pyinfer.config.normalize import instances, normalize
 from pyinfer.config.pbtxt import from_json, parse, to_json
 from pyinfer.config.source import Source, read_source
@@ -55,6 +56,7 @@ class LoaderOptions:
     #: use ``configs/<this>.pbtxt`` of a model where there is one
     model_config_name: str = ""
     auto_complete: bool = True
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
     #: backend name ("" for all backends) -> key -> value
     backend_config: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
@@ -101,6 +103,8 @@ class Loader:
         config = normalize(filled, cpu_instances=cpu_instances)
         validate(config, directory_name=source.name, source=places)
         require_supported(config)
+        for family in foreign_families(config):
+            _log.warning("'%s': metric family '%s' is not one whose buckets can be chosen", source.name, family)
         return config
 
     def _read(self, source: _Source) -> tuple[dict[str, Any], Source | None]:
@@ -125,7 +129,7 @@ class Loader:
     def _load(self, source: _Source, config: Mapping[str, Any], version: int) -> LoadedModel:
         name = config["backend"]
         context = ModelContext(source.name, version, source.directory, config, self._backend_options(name))
-        spec = model_spec(config, version, source.directory)
+        spec = model_spec(config, version, source.directory, self._options.metrics)
         backend = find_backend(name)(context)
         try:
             model = self._engine.create(spec)
@@ -197,11 +201,14 @@ class LoadedModel:
             _log.exception("closing the backend of '%s' failed", self._core.name)
 
 
-def model_spec(config: Mapping[str, Any], version: int, directory: Path) -> ModelSpec:
+def model_spec(
+    config: Mapping[str, Any], version: int, directory: Path, metrics: MetricsConfig | None = None
+) -> ModelSpec:
     """What the core must know of a normalized configuration, with the labels that it names in the model's directory.
 
     Raises ValueError where the core refuses a value, ConfigError where a label file can not be read.
     """
+    metrics = metrics or MetricsConfig()
     batcher = config.get("dynamic_batching")
     sequences = config.get("sequence_batching")
     # the batches of strategy oldest are formed as those of the dynamic batcher
@@ -218,6 +225,11 @@ def model_spec(config: Mapping[str, Any], version: int, directory: Path) -> Mode
         queue=_queue_options(batcher or {}),
         decoupled=config.get("model_transaction_policy", {}).get("decoupled", False),
         sequence=None if sequences is None else _sequence_options(sequences, config["max_batch_size"]),
+        statistics=StatisticsOptions(
+            summary_quantiles=metrics.summary_quantiles if metrics.summary_latencies else (),
+            first_response_bounds_ms=first_response_bounds(metrics, config),
+            histograms=metrics.pyinfer_histograms,
+        ),
     )
 
 

@@ -21,6 +21,7 @@ import uvloop
 from pyinfer import shared_memory
 from pyinfer._core import Engine
 from pyinfer.config.foreign import IGNORED
+from pyinfer.config.metrics import metrics_config
 from pyinfer.config.options import Options
 from pyinfer.config.restrictions import parse_restrictions
 from pyinfer.errors import PyinferError, Unavailable
@@ -35,8 +36,10 @@ from pyinfer.repository.manager import ControlMode, ManagerOptions, ModelManager
 from pyinfer.repository.open import open_repositories
 from pyinfer.repository.scan import Repository
 from pyinfer.service import EXTENSIONS, Service
+from pyinfer.telemetry.families import Family
 from pyinfer.telemetry.log_format import log_table
 from pyinfer.telemetry.logging import LogOptions, LogSettings
+from pyinfer.telemetry.metrics import machine_families
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -100,7 +103,8 @@ class Server:
             _manager(self.options, engine, repositories),
             server_id=self.options.id,
             strict_readiness=self.options.strict_readiness,
-            cpu_metrics=self.options.allow_cpu_metrics,
+            metrics=self._metrics(),
+            latency_counters=metrics_config(self.options.metrics_config).counter_latencies,
             log=self._log_settings,
             extensions=_extensions(self.options),
         )
@@ -122,6 +126,15 @@ class Server:
             stream.close()
             for listener in sockets.values():
                 listener.close()
+
+    def _metrics(self) -> list[Callable[[], list[Family]]]:
+        options = self.options
+        if not options.allow_metrics:
+            return []
+        readers = machine_families(
+            cpu=options.allow_cpu_metrics, gpu=options.allow_gpu_metrics, interval_ms=options.metrics_interval_ms
+        )
+        return [*readers, self._log_settings.families] if self._log_settings else readers
 
     def _bind(self) -> dict[str, socket.socket]:
         options = self.options
@@ -280,6 +293,7 @@ def _manager(options: Options, engine: Engine, repositories: tuple[Repository, .
         LoaderOptions(
             model_config_name=options.model_config_name,
             auto_complete=not options.disable_auto_complete_config,
+            metrics=metrics_config(options.metrics_config),
             backend_config=settings,
         ),
     )

@@ -12,21 +12,24 @@ import base64
 import binascii
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from pyinfer import __version__
+from pyinfer._core import MetricModel
 from pyinfer.errors import InvalidArgument, NotFound, Unavailable
 from pyinfer.readiness import all_ready
 from pyinfer.repository.manager import ModelManager
 from pyinfer.repository.states import Served
 from pyinfer.shared_memory import SharedMemory
+from pyinfer.telemetry.families import Family
 from pyinfer.telemetry.logging import LogSettings
-from pyinfer.telemetry.metrics import MetricModel, Metrics
+from pyinfer.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
-    from pyinfer._core import Engine
+    from pyinfer._core import Engine, Model
 
 __all__ = ["EXTENSIONS", "Service", "parse_version"]
 
@@ -93,11 +96,13 @@ class Service:
         *,
         server_id: str = "triton",
         strict_readiness: bool = True,
-        cpu_metrics: bool = True,
+        metrics: Sequence[Callable[[], list[Family]]] = (),
+        latency_counters: bool = True,
         log: LogSettings | None = None,
         extensions: tuple[str, ...] = EXTENSIONS,
     ) -> None:
-        """``log`` is what the logging extension shows and changes."""
+        """``metrics`` are read for each page, after what belongs to models; without ``latency_counters`` the cumulative
+        durations of models are left out. ``log`` is what the logging extension shows and changes."""
         self._engine = engine
         self._manager = manager
         self._log = log or LogSettings()
@@ -108,7 +113,8 @@ class Service:
         self.shared_memory = SharedMemory(engine.shared_memory)
         self._phase = _Phase.STARTING
         self._lock = threading.Lock()
-        self._metrics = Metrics(self._metric_models, cpu=cpu_metrics)
+        self._metrics = Metrics(self._metric_models, metrics, latency_counters=latency_counters)
+        self._metric_model: WeakKeyDictionary[Model, MetricModel] = WeakKeyDictionary()
 
     # Lifecycle
 
@@ -288,14 +294,13 @@ class Service:
             raise Unavailable("Server exiting")
 
     def _metric_models(self) -> list[MetricModel]:
-        return [_metric_model(served) for served in self._manager.served()]
+        return [self._metric_model.get(served.core) or self._label(served) for served in self._manager.served()]
 
-
-def _metric_model(served: Served) -> MetricModel:
-    tags = served.config.get("metric_tags", {})
-    return MetricModel(
-        served.name, served.version, dict(tags), served.core, served.load_seconds, namespace=served.namespace
-    )
+    def _label(self, served: Served) -> MetricModel:
+        """What labels a version does not change while it is served, and pages are asked for often."""
+        tags = served.config.get("metric_tags", {})
+        labelled = MetricModel(served.core, namespace=served.namespace, tags=tags, load_seconds=served.load_seconds)
+        return self._metric_model.setdefault(served.core, labelled)
 
 
 def _tensor_metadata(tensor: Mapping[str, Any], batched: bool) -> dict[str, Any]:

@@ -125,28 +125,6 @@ py::dict StatisticsDict(const ModelHandle& handle) {
   return statistics;
 }
 
-py::dict FailuresDict(const ModelHandle& handle) {
-  static constexpr std::array<const char*, kFailureReasons> kNames = {"REJECTED", "CANCELED", "BACKEND", "OTHER"};
-  const ModelStatistics sum = handle.model()->Statistics();
-  py::dict failures;
-  for (size_t i = 0; i < kFailureReasons; ++i) failures[kNames[i]] = sum.failures[i];
-  return failures;
-}
-
-py::dict CountersDict(const ModelHandle& handle) {
-  const ModelStatistics sum = handle.model()->Statistics();
-  py::dict counters;
-  counters["request_success"] = sum.success.count;
-  counters["count"] = sum.inference_count;
-  counters["exec_count"] = sum.execution_count;
-  counters["request_duration_us"] = sum.request_us;
-  counters["queue_duration_us"] = sum.queue_us;
-  counters["compute_input_duration_us"] = sum.compute_input_us;
-  counters["compute_infer_duration_us"] = sum.compute_infer_us;
-  counters["compute_output_duration_us"] = sum.compute_output_us;
-  return counters;
-}
-
 void BindModel(py::module_& module) {
   py::class_<ModelHandle, std::shared_ptr<ModelHandle>>(module, "Model", py::is_final())
       .def_property_readonly("name", [](const ModelHandle& handle) { return handle.model()->spec()->name; })
@@ -182,9 +160,7 @@ void BindModel(py::module_& module) {
              handle.model()->Stop();
            })
       .def("pending", [](const ModelHandle& handle) { return handle.model()->pending(); })
-      .def("statistics", &StatisticsDict)
-      .def("failures", &FailuresDict)
-      .def("counters", &CountersDict);
+      .def("statistics", &StatisticsDict);
 
   py::class_<InstanceHandle>(module, "Instance", py::is_final())
       .def_readonly("name", &InstanceHandle::name)

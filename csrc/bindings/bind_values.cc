@@ -7,6 +7,7 @@
 #include <zlib.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <optional>
 #include <tuple>
@@ -45,7 +46,7 @@ TensorSpec MakeTensorSpec(std::string name, const std::string& datatype, Shape d
 ModelSpec MakeModelSpec(std::string name, int64_t version, std::vector<TensorSpec> inputs,
                         std::vector<TensorSpec> outputs, int64_t max_batch_size, bool dynamic_batching,
                         std::vector<int64_t> preferred, int64_t max_queue_delay_us, QueueOptions queue, bool decoupled,
-                        std::optional<SequenceOptions> sequence) {
+                        std::optional<SequenceOptions> sequence, StatisticsOptions statistics) {
   if (version < 0) throw py::value_error("version must not be negative, got " + std::to_string(version));
   if (max_batch_size < 0) {
     throw py::value_error("max_batch_size must not be negative, got " + std::to_string(max_batch_size));
@@ -67,6 +68,7 @@ ModelSpec MakeModelSpec(std::string name, int64_t version, std::vector<TensorSpe
   spec.queue = std::move(queue);
   spec.decoupled = decoupled;
   spec.sequence = std::move(sequence);
+  spec.statistics = std::move(statistics);
   return spec;
 }
 
@@ -138,6 +140,25 @@ SequenceOptions MakeSequenceOptions(const std::string& strategy, size_t slots, i
   return options;
 }
 
+StatisticsOptions MakeStatisticsOptions(const std::vector<std::pair<double, double>>& summary_quantiles,
+                                        std::vector<double> first_response_bounds_ms, bool histograms) {
+  StatisticsOptions options;
+  for (const auto& [quantile, error] : summary_quantiles) {
+    if (!(quantile >= 0 && quantile <= 1)) throw py::value_error("a quantile must be in [0, 1]");
+    if (!(error > 0 && error <= 1)) throw py::value_error("the error of a quantile must be in (0, 1]");
+    options.summary_quantiles.push_back({quantile, error});
+  }
+  const auto& bounds = first_response_bounds_ms;
+  for (size_t i = 0; i < bounds.size(); ++i) {
+    if (!std::isfinite(bounds[i]) || (i > 0 && bounds[i] <= bounds[i - 1])) {
+      throw py::value_error("the bounds of a histogram must be finite and ascend");
+    }
+  }
+  options.first_response_bounds_ms = std::move(first_response_bounds_ms);
+  options.histograms = histograms;
+  return options;
+}
+
 py::dict BuildInfo() {
   py::dict info;
   info["compiler"] = "gcc " __VERSION__;
@@ -189,11 +210,17 @@ void BindValues(py::module_& module) {
       .def(py::init(&MakeSequenceOptions), py::kw_only(), py::arg("strategy"), py::arg("slots"), py::arg("max_idle_us"),
            py::arg("minimum_slot_utilization") = 0.0, py::arg("controls") = std::vector<ControlTuple>());
 
+  py::class_<StatisticsOptions>(module, "StatisticsOptions", py::is_final())
+      .def(py::init(&MakeStatisticsOptions), py::kw_only(),
+           py::arg("summary_quantiles") = std::vector<std::pair<double, double>>(),
+           py::arg("first_response_bounds_ms") = std::vector<double>(), py::arg("histograms") = true);
+
   py::class_<ModelSpec>(module, "ModelSpec", py::is_final())
       .def(py::init(&MakeModelSpec), py::kw_only(), py::arg("name"), py::arg("version"), py::arg("inputs"),
            py::arg("outputs"), py::arg("max_batch_size") = 0, py::arg("dynamic_batching") = false,
            py::arg("preferred_batch_sizes") = std::vector<int64_t>(), py::arg("max_queue_delay_us") = 0,
-           py::arg("queue") = QueueOptions(), py::arg("decoupled") = false, py::arg("sequence") = std::nullopt)
+           py::arg("queue") = QueueOptions(), py::arg("decoupled") = false, py::arg("sequence") = std::nullopt,
+           py::arg("statistics") = StatisticsOptions())
       .def_readonly("name", &ModelSpec::name)
       .def_readonly("version", &ModelSpec::version);
 

@@ -12,4 +12,5 @@ PYBIND11_MODULE(_core, module) {
   pyinfer::BindSharedMemory(module);
   pyinfer::BindEngine(module);
   pyinfer::BindConnections(module);
+  pyinfer::BindMetrics(module);
 }

@@ -39,5 +39,6 @@ void BindEngine(pybind11::module_& module);
 void BindBatch(pybind11::module_& module);
 void BindSharedMemory(pybind11::module_& module);
 void BindConnections(pybind11::module_& module);
+void BindMetrics(pybind11::module_& module);
 
 }  // namespace pyinfer

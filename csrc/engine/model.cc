@@ -15,7 +15,9 @@ std::shared_ptr<Model> Model::Create(ModelSpec spec, std::shared_ptr<const Clock
 }
 
 Model::Model(ModelSpec spec, std::shared_ptr<const Clock> clock)
-    : spec_(std::make_shared<const ModelSpec>(std::move(spec))), clock_(std::move(clock)) {}
+    : spec_(std::make_shared<const ModelSpec>(std::move(spec))),
+      clock_(std::move(clock)),
+      statistics_(spec_->statistics, clock_->Now()) {}
 
 Model::~Model() { Stop(); }
 
@@ -120,7 +122,10 @@ void Model::Stop() {
   }
 }
 
-void Model::OnResponse(const Request&, const ResponseReport& report) noexcept { responses_.Add(report); }
+void Model::OnResponse(const Request& request, const ResponseReport& report) noexcept {
+  responses_.Add(report);
+  if (report.index == 0) statistics_.AddFirstResponse(request.timeline.received, report.checked);
+}
 
 void Model::OnAnswer(const Request& request, const Status& status) noexcept {
   statistics_.AddRequest(request, status, clock_->Now(), WallClockMs());

@@ -62,6 +62,7 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   size_t pending() const { return source_->size(); }
   size_t in_flight() const { return in_flight_.load(std::memory_order_acquire); }
   ModelStatistics Statistics() const { return statistics_.Snapshot(); }
+  ModelMetrics Metrics() { return statistics_.Metrics(clock_->Now()); }
   std::vector<ResponseStatistics> ResponseStatisticsByIndex() const { return responses_.Snapshot(); }
 
   void OnResponse(const Request& request, const ResponseReport& report) noexcept override;

@@ -77,6 +77,19 @@ struct SequenceOptions {
   std::vector<SequenceControl> controls;
 };
 
+// The value at `quantile` (0 to 1) is to be known up to `error` (above 0), a share of all values.
+struct QuantileTarget {
+  double quantile = 0;
+  double error = 0;
+};
+
+// What is counted of a model beside what always is.
+struct StatisticsOptions {
+  std::vector<QuantileTarget> summary_quantiles;  // empty: no summaries
+  std::vector<double> first_response_bounds_ms;   // ascending; empty: no histogram of it
+  bool histograms = true;
+};
+
 struct ModelSpec {
   std::string name;
   int64_t version = 0;
@@ -87,6 +100,7 @@ struct ModelSpec {
   QueueOptions queue;
   bool decoupled = false;  // a request may have no response, or several
   std::optional<SequenceOptions> sequence;
+  StatisticsOptions statistics;
 
   const TensorSpec* FindInput(std::string_view input) const { return Find(inputs, input); }
   const TensorSpec* FindOutput(std::string_view output) const { return Find(outputs, output); }

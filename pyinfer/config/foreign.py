@@ -31,7 +31,6 @@ _NO_CACHE = "there is no response cache in this version"
 
 #: name -> why it has no effect
 IGNORED: Mapping[str, str] = {
-    "allow-gpu-metrics": "GPUs are not measured",
     "backend-directory": _PACKAGES,
     "buffer-manager-thread-count": "tensors are copied by the threads that execute",
     "cache-directory": _NO_CACHE,
@@ -43,7 +42,6 @@ IGNORED: Mapping[str, str] = {
     "grpc-max-response-pool-size": "memory is taken as responses need it",
     "host-policy": "instances are not bound to cores or NUMA nodes; numactl and taskset bind the whole server",
     "http-thread-count": _EVENT_LOOP,
-    "metrics-interval-ms": "metrics are measured when they are asked for",
     "min-supported-compute-capability": "no instance runs on a GPU",
     "model-load-gpu-limit": "no instance runs on a GPU",
     "pinned-memory-pool-byte-size": "no pinned memory is allocated",
@@ -72,7 +70,6 @@ REFUSED: Mapping[str, Refusal] = {
     "grpc-max-connection-age-grace": Refusal("", "connections have no greatest age in this version"),
     "grpc-restricted-protocol": Refusal("", "gRPC endpoints can not be restricted in this version"),
     "http-header-forward-pattern": Refusal("", "headers are not forwarded to models by this version"),
-    "metrics-config": Refusal("", "metrics can not be configured in this version"),
     "rate-limit": Refusal("off", "there is no rate limiter in this version"),
     "rate-limit-resource": Refusal("", "there is no rate limiter in this version"),
     "response-cache-byte-size": Refusal("0", _NO_CACHE),

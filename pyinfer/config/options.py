@@ -2,7 +2,7 @@
 """The options of ``pyinfer serve``: each flag is declared once; parser, ``--help`` and docs are made from that.
 
 Names, defaults and value syntax are those of tritonserver; every bind defaults to 127.0.0.1 instead. Pure: no file,
-socket or environment is looked at. Imports nothing of pyinfer but ``flags``, and no third-party package.
+socket or environment is looked at. Imports nothing of pyinfer but what reads values, and no third-party package.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pyinfer.config.flags import (
     text,
 )
 from pyinfer.config.foreign import IGNORED, REFUSED
+from pyinfer.config.metrics import metrics_setting
 from pyinfer.config.restrictions import CATEGORIES, parse_restrictions
 
 __all__ = ["Options", "UsageError", "check", "help_text", "options_markdown", "parse"]
@@ -159,11 +160,22 @@ class Options:
     )
 
     allow_metrics: bool = flag("Metrics", boolean, True, "Serve Prometheus metrics")
+    allow_gpu_metrics: bool = flag("Metrics", boolean, True, "Measure the GPUs of the machine")
     allow_cpu_metrics: bool = flag("Metrics", boolean, True, "Measure the CPU and memory of the machine")
     metrics_address: str = flag(
         "Metrics", text, "", "Address to serve metrics on; that of --http-address if not given", metavar="ADDRESS"
     )
     metrics_port: int = flag("Metrics", _PORT, 8002, "Port to serve metrics on; 0 lets the system choose")
+    metrics_interval_ms: int = flag(
+        "Metrics", _COUNT, 2000, "Milliseconds for which a measurement of the CPU and the GPUs is used again"
+    )
+    metrics_config: tuple[tuple[str, str], ...] = flag(
+        "Metrics",
+        metrics_setting,
+        (),
+        "Which latencies have counters, histograms and summaries; see docs/metrics.md",
+        repeatable=True,
+    )
 
     allow_client_shm: bool = flag(
         "Shared memory", boolean, False, "Let clients register shared memory for inputs and outputs"

@@ -7,7 +7,9 @@ knows which fields mean something that this version does not do, so that such a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from pyinfer.config.files import named_files, stays_within
@@ -107,6 +109,14 @@ def _cache_and_metrics(config: Mapping[str, Any]) -> Iterator[Fault]:
             yield Fault("metric control must specify 'histogram_options'", path)
         elif not control["histogram_options"]["buckets"]:
             yield Fault("histogram options must specify non-empty 'buckets'", (*path, "histogram_options"))
+        elif not _ascends(control["histogram_options"]["buckets"]):
+            text = "histogram options must specify 'buckets' that are finite numbers in ascending order"
+            yield Fault(text, (*path, "histogram_options"))
+
+
+def _ascends(given: Sequence[float | str]) -> bool:
+    numbers = [float(number) for number in given]  # in JSON, what is not finite is a text
+    return all(map(math.isfinite, numbers)) and all(a < b for a, b in pairwise(numbers))
 
 
 def _paths(config: Mapping[str, Any]) -> Iterator[Fault]:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+from pyinfer.telemetry.families import Family, gauge
+
 __all__ = ["CpuGauges", "parse_meminfo", "parse_stat", "utilization"]
 
 
@@ -18,20 +20,20 @@ class CpuGauges:
         self._ratio = 0.0
         self._times = self._read_times()
 
-    def read(self) -> list[tuple[str, str, float]]:
-        """(name, help text, value) of each gauge that this machine tells; empty where there is no ``/proc``."""
-        gauges: list[tuple[str, str, float]] = []
+    def read(self) -> list[Family]:
+        """The gauges that this machine tells; empty where there is no ``/proc``."""
+        gauges: list[Family] = []
         with self._lock:
             times = self._read_times()
             if times is not None and self._times is not None:
                 self._ratio = utilization(self._times, times, self._ratio)
-                gauges.append(("nv_cpu_utilization", "CPU utilization rate [0.0 - 1.0]", self._ratio))
+                gauges.append(gauge("nv_cpu_utilization", "CPU utilization rate [0.0 - 1.0]", self._ratio))
             self._times = times
         memory = self._read_memory()
         if memory is not None:
             total, available = memory
-            gauges.append(("nv_cpu_memory_total_bytes", "CPU total memory (RAM), in bytes", total))
-            gauges.append(("nv_cpu_memory_used_bytes", "CPU used memory (RAM), in bytes", total - available))
+            gauges.append(gauge("nv_cpu_memory_total_bytes", "CPU total memory (RAM), in bytes", total))
+            gauges.append(gauge("nv_cpu_memory_used_bytes", "CPU used memory (RAM), in bytes", total - available))
         return gauges
 
     def _read_times(self) -> tuple[int, int] | None:

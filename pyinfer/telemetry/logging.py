@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pyinfer.errors import InvalidArgument, InvalidLogFormat, Unsupported
+from pyinfer.telemetry.families import Family, counter
 from pyinfer.telemetry.log_format import FORMATS, formatter
 from pyinfer.telemetry.log_sink import LineSink
 
@@ -68,10 +69,10 @@ class LogSettings:
             logging.getLogger(name).addHandler(self._handler)
             logging.getLogger(name).propagate = False
 
-    @property
-    def dropped_lines(self) -> int:
-        """Lines that could not be written, because the disk is full for example."""
-        return self._sink.dropped
+    def families(self) -> list[Family]:
+        """The metric of lines that could not be written, because the disk is full for example."""
+        text = "Lines of the log that could not be written"
+        return [counter("pyinfer_log_dropped_lines_total", text, self._sink.dropped)]
 
     def describe(self) -> dict[str, bool | int | str]:
         """All settings by the names of the logging extension."""

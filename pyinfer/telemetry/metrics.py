@@ -1,168 +1,88 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Triton's metric families over the core's counters, in Prometheus' text format.
+"""The page of metrics: the core writes it; the machine's gauges and our own counters are read here.
 
-A scrape reads the counters; between scrapes nothing happens, and no request pays for a metric. Which models there are
-is handed in. Triton's counters have no ``_total`` suffix, which prometheus-client would add: see ``render``.
+A scrape reads counters; between scrapes nothing happens, and no request pays for a metric. Which models there are is
+handed in.
 """
 
 from __future__ import annotations
 
-import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterable, Sequence
 
+from pyinfer._core import MetricModel, metrics_page
 from pyinfer.telemetry.cpu import CpuGauges
+from pyinfer.telemetry.families import Family, Polled, gauge
+from pyinfer.telemetry.gpu import GpuGauges
 
-if TYPE_CHECKING:
-    from prometheus_client.metrics_core import Metric
-
-__all__ = ["CONTENT_TYPE", "FAILURE_REASONS", "CoreModel", "MetricModel", "Metrics"]
+__all__ = ["CONTENT_TYPE", "Metrics", "machine_families"]
 
 #: the media type of :meth:`Metrics.render`
 CONTENT_TYPE = "text/plain; charset=utf-8"
 
-#: the values of the label ``reason``; all four are always there
-FAILURE_REASONS = ("REJECTED", "CANCELED", "BACKEND", "OTHER")
 
-_COUNTERS: tuple[tuple[str, str], ...] = (
-    (
-        "nv_inference_request_success",
-        "Number of successful inference requests, all batch sizes",
-    ),
-    (
-        "nv_inference_count",
-        "Number of inferences performed (does not include cached requests)",
-    ),
-    (
-        "nv_inference_exec_count",
-        "Number of model executions performed (does not include cached requests)",
-    ),
-    (
-        "nv_inference_request_duration_us",
-        "Cumulative inference request duration in microseconds (includes cached requests)",
-    ),
-    (
-        "nv_inference_queue_duration_us",
-        "Cumulative inference queuing duration in microseconds (includes cached requests)",
-    ),
-    (
-        "nv_inference_compute_input_duration_us",
-        "Cumulative compute input duration in microseconds (does not include cached requests)",
-    ),
-    (
-        "nv_inference_compute_infer_duration_us",
-        "Cumulative compute inference duration in microseconds (does not include cached requests)",
-    ),
-    (
-        "nv_inference_compute_output_duration_us",
-        "Cumulative inference compute output duration in microseconds (does not include cached requests)",
-    ),
-)
-
-_NOT_LABEL = re.compile(r"[^a-zA-Z0-9_]")
-_ADDED_SUFFIX = re.compile(rb"^(# (?:HELP|TYPE) nv_\w+?)_total(?= )", re.MULTILINE)
+def machine_families(
+    *, cpu: bool = True, gpu: bool = True, interval_ms: int = 2000
+) -> list[Callable[[], list[Family]]]:
+    """What tells of the machine, in the order in which Triton shows it; read at most once in ``interval_ms``."""
+    readers: list[Callable[[], list[Family]]] = [_pinned_memory]
+    if gpu:
+        readers.append(Polled(GpuGauges().read, interval_ms / 1000))
+    if cpu:
+        readers.append(Polled(CpuGauges().read, interval_ms / 1000))
+    return readers
 
 
-class CoreModel(Protocol):
-    """The counters of one model version; ``pyinfer._core.Model`` has them."""
-
-    def counters(self) -> dict[str, int]: ...
-    def failures(self) -> dict[str, int]: ...
-    def pending(self) -> int: ...
-
-
-@dataclass(frozen=True)
-class MetricModel:
-    """One model version and what labels it."""
-
-    name: str
-    version: int
-    #: ``metric_tags`` of the configuration; each becomes a label ``_<tag>``
-    tags: Mapping[str, str]
-    core: CoreModel
-    #: how long loading took, in seconds
-    load_seconds: float = 0.0
-    #: the repository that it comes from, with ``--model-namespacing``; otherwise empty, and no label
-    namespace: str = ""
-
-    def labels(self) -> dict[str, str]:
-        """The labels of all samples of this version. Characters that a label name can not have become ``_``."""
-        labels = {"model": self.name, "version": str(self.version)}
-        if self.namespace:
-            labels["namespace"] = self.namespace
-        for tag, value in sorted(self.tags.items()):
-            labels.setdefault("_" + _NOT_LABEL.sub("_", tag), value)
-        return labels
+def _pinned_memory() -> list[Family]:
+    # There is no such pool in this version.
+    return [
+        gauge("nv_pinned_memory_pool_total_bytes", "Pinned memory pool total memory size, in bytes", 0),
+        gauge("nv_pinned_memory_pool_used_bytes", "Pinned memory pool used memory size, in bytes", 0),
+    ]
 
 
-@dataclass
-class _Scrape:
-    """The families of one scrape, in the order in which they are shown."""
+class _Page:
+    """One page, which all get who asked for it before it was begun."""
 
-    families: list[Metric] = field(default_factory=list)
+    __slots__ = ("text",)
 
-    def family(self, name: str, help_text: str, kind: str) -> Metric:
-        from prometheus_client.metrics_core import Metric
-
-        family = Metric(name, help_text, kind)
-        self.families.append(family)
-        return family
+    def __init__(self) -> None:
+        self.text: bytes | None = None
 
 
 class Metrics:
-    """The metrics of one server; a collector in the sense of prometheus-client. Any thread."""
+    """The metrics of one server. Any thread."""
 
-    def __init__(self, models: Callable[[], Iterable[MetricModel]], *, cpu: bool = True) -> None:
-        """``models`` is called at each scrape. ``cpu`` False leaves the machine's gauges out."""
+    def __init__(
+        self,
+        models: Callable[[], Iterable[MetricModel]],
+        families: Sequence[Callable[[], list[Family]]] = (),
+        *,
+        latency_counters: bool = True,
+    ) -> None:
+        """``models`` and ``families`` are called for each page."""
         self._models = models
-        self._cpu = CpuGauges() if cpu else None
+        self._families = families
+        self._latency_counters = latency_counters
         self._lock = threading.Lock()
-
-    def collect(self) -> Iterator[Metric]:
-        """The families with their samples of now."""
-        scrape = _Scrape()
-        _add_models(scrape, list(self._models()))
-        if self._cpu is not None:
-            for name, help_text, value in self._cpu.read():
-                scrape.family(name, help_text, "gauge").add_sample(name, {}, value)
-        return iter(scrape.families)
+        self._writing = threading.Lock()
+        self._next: _Page | None = None
 
     def render(self) -> bytes:
-        """All families in the text format, UTF-8; its media type is ``CONTENT_TYPE``."""
-        # Imported here: it costs a fifth of the start-up time, and a server that is not scraped never needs it.
-        from prometheus_client.exposition import generate_latest
-        from prometheus_client.registry import CollectorRegistry
+        """The page, not older than the call, in the text format, UTF-8; its media type is ``CONTENT_TYPE``.
 
-        registry = CollectorRegistry(auto_describe=False)
+        One page is written at a time, so that many who ask cost no more than two.
+        """
         with self._lock:
-            registry.register(self)
-            text = generate_latest(registry)
-        # The library names a counter's family with ``_total`` but leaves our samples' names as they are; HELP and TYPE
-        # must name the same family as the samples do. A line break inside a help text is escaped, so ``^`` is exact.
-        return _ADDED_SUFFIX.sub(rb"\1", text)
+            page = self._next = self._next or _Page()
+        with self._writing:
+            with self._lock:
+                if self._next is page:
+                    self._next = None
+            if page.text is None:
+                page.text = self._write()
+            return page.text
 
-
-def _add_models(scrape: _Scrape, models: list[MetricModel]) -> None:
-    read = [(model, model.labels(), model.core.counters()) for model in models]
-    failure = scrape.family(
-        "nv_inference_request_failure", "Number of failed inference requests, all batch sizes", "counter"
-    )
-    for model, labels, _ in read:
-        failures = model.core.failures()
-        for reason in FAILURE_REASONS:
-            failure.add_sample(failure.name, {**labels, "reason": reason}, failures.get(reason, 0))
-    for name, help_text in _COUNTERS:
-        counter = scrape.family(name, help_text, "counter")
-        for _, labels, counters in read:
-            counter.add_sample(name, labels, counters[name.removeprefix("nv_inference_")])
-    pending = scrape.family(
-        "nv_inference_pending_request_count",
-        "Instantaneous number of pending requests awaiting execution per-model.",
-        "gauge",
-    )
-    loading = scrape.family("nv_model_load_duration_secs", "Model load time in seconds", "gauge")
-    for model, labels, _ in read:
-        pending.add_sample(pending.name, labels, model.core.pending())
-        loading.add_sample(loading.name, labels, model.load_seconds)
+    def _write(self) -> bytes:
+        families = [family for read in self._families for family in read()]
+        return metrics_page(list(self._models()), families, latency_counters=self._latency_counters)

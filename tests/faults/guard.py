@@ -35,7 +35,7 @@ def eventually(condition: Callable[[], bool], what: str, *, timeout_s: float = 3
 def counter(server: RunningServer, name: str, model: str, **labels: str) -> int:
     """The sum of a metric over all series that match."""
     with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=30) as page:
-        lines = page.read().decode().splitlines()
+        lines = page.read().decode().split("\n")
     wanted = [f'{key}="{value}"' for key, value in {"model": model, **labels}.items()]
     found = [line for line in lines if line.startswith(name + "{") and all(label in line for label in wanted)]
     assert found, f"no metric {name} of {wanted}"

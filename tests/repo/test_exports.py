@@ -87,7 +87,9 @@ def signature(docstring: str | None) -> list[str] | None:
     found = re.match(r"\w+\((.*)\)(?: ->.*)?$", line)
     if not found:
         return None
-    plain = re.sub(r"\[[^][]*(?:\[[^][]*(?:\[[^][]*\][^][]*)*\][^][]*)*\]|\([^()]*\)|'[^']*'", "", found[1])
+    plain, nested = re.sub("'[^']*'", "", found[1]), 1
+    while nested:
+        plain, nested = re.subn(r"\[[^][]*\]|\([^()]*\)", "", plain)
     names = [re.match(r"\s*\**(\w+)", part) for part in plain.split(",")]
     return [name[1] for name in names if name and name[1] != "self"]
 

@@ -21,7 +21,7 @@ else:
     import tomli as tomllib
 
 PYPROJECT: dict[str, Any] = tomllib.loads(tree.read(Path("pyproject.toml")))
-ALLOWED = {"numpy", "uvloop", "httptools", "protobuf", "prometheus-client"}
+ALLOWED = {"numpy", "uvloop", "httptools", "protobuf"}
 
 
 def test_runtime_dependencies_are_few_and_bounded() -> None:

@@ -254,4 +254,4 @@ def test_namespaces(bench: Bench, client: Client, tmp_path: Path) -> None:
     assert stats == [("m", "1"), ("two", "1"), ("two", "2")]
     assert client.infer("m", [1.0])[0] == 200
     metrics = service.metrics().decode()
-    assert f'nv_inference_count{{model="two",namespace="{second.repository}",version="2"}} 0.0' in metrics
+    assert f'nv_inference_count{{model="two",namespace="{second.repository}",version="2"}} 0' in metrics

@@ -203,8 +203,8 @@ def test_metrics_of_the_real_core(bench: Bench, client: Client) -> None:
     assert client.infer("m", [])[0] == 200
     lines = service.metrics().decode().splitlines()
     labels = '{_team="a \\"b\\"",model="m",version="1"'
-    assert f"nv_inference_request_success{labels}}} 2.0" in lines
-    assert f"nv_inference_pending_request_count{labels}}} 0.0" in lines
+    assert f"nv_inference_request_success{labels}}} 2" in lines
+    assert f"nv_inference_pending_request_count{labels}}} 0" in lines
     for reason in ("REJECTED", "CANCELED", "BACKEND", "OTHER"):
-        failures = f'nv_inference_request_failure{{_team="a \\"b\\"",model="m",reason="{reason}",version="1"}} 0.0'
+        failures = f'nv_inference_request_failure{{_team="a \\"b\\"",model="m",reason="{reason}",version="1"}} 0'
         assert failures in lines

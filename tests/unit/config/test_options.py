@@ -58,10 +58,13 @@ DEFAULTS = {
     "max_connections": 10000,
     "idle_timeout_secs": 120,
     "allow_metrics": True,
+    "allow_gpu_metrics": True,
     "allow_cpu_metrics": True,
     "metrics_address": "127.0.0.1",
     "metrics_port": 8002,
     "allow_client_shm": False,
+    "metrics_interval_ms": 2000,
+    "metrics_config": (),
     "backend_config": (),
     "model_files": ("m.onnx",),
     "ignored": (),
@@ -81,6 +84,11 @@ VALUES = [
     (["--http-port", "9000"], "http_port", 9000),
     (["--http-port=9000", "--http-port=9001"], "http_port", 9001),
     (["--http-port=0", "--grpc-port=0", "--metrics-port=0"], "grpc_port", 0),
+    (
+        ["--metrics-config", "summary_latencies=true", "--metrics-config=summary_quantiles=0.5:0.1,0.9:0.01"],
+        "metrics_config",
+        (("summary_latencies", "true"), ("summary_quantiles", "0.5:0.1,0.9:0.01")),
+    ),
     (["--log-info", "off"], "log_info", False),
     (["--log-info=0"], "log_info", False),
     (["--log-info=FALSE"], "log_info", False),
@@ -158,6 +166,10 @@ ERRORS = [
         "option '--http-restricted-api': restricted api 'health' can not be specified in multiple config groups",
     ),
     (["--log-info=maybe"], "option '--log-info' got 'maybe': expected true, on, 1, false, off or 0"),
+    (
+        ["--metrics-config", "summary_latencies"],
+        "option '--metrics-config' got 'summary_latencies': expected <setting>=<value>",
+    ),
     (["--log-format=xml"], "option '--log-format' got 'xml': expected default or ISO8601 or json"),
     (["--model-control-mode=auto"], "option '--model-control-mode' got 'auto': expected none or explicit or poll"),
     (
@@ -259,8 +271,8 @@ def test_nothing_but_the_standard_library_is_imported():
     answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60).stdout
     third_party, ours = answer.splitlines()
     assert third_party == "pyinfer"
-    modules = ("", ".flags", ".foreign", ".options", ".restrictions")
-    assert ours == " ".join(f"pyinfer.config{module}" for module in modules)
+    config = ["flags", "foreign", "metrics", "options", "restrictions"]
+    assert ours.split() == ["pyinfer.config", *(f"pyinfer.config.{name}" for name in config)]
 
 
 @given(

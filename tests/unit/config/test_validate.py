@@ -253,6 +253,13 @@ RULES = [
         METRIC + "metric_identifier { family: 'f' } histogram_options {} } }",
         "histogram options must specify non-empty 'buckets'",
     ),
+    *(
+        (
+            METRIC + f"metric_identifier {{ family: 'f' }} histogram_options {{ buckets: [ {buckets} ] }} }} }}",
+            "histogram options must specify 'buckets' that are finite numbers in ascending order",
+        )
+        for buckets in ("1, 1", "2, 1", "1, inf", "nan")
+    ),
     # instances
     (
         BASE + "instance_group { kind: KIND_MODEL gpus: 0 }",
@@ -352,7 +359,7 @@ def test_no_instance_group():
             f"output {{ name: 'z' data_type: TYPE_FP32 dims: 1 }}"
             f"ensemble_scheduling {{ {STEP % ('y', 'z')} {STEP % ('x', 'y')} }}"
         ),
-        METRIC + "metric_identifier { family: 'f' } histogram_options { buckets: 1 } } }",
+        METRIC + "metric_identifier { family: 'f' } histogram_options { buckets: [ -1, 0, 2.5 ] } } }",
     ],
 )
 def test_good_configurations(text):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -110,6 +111,22 @@ class House:
             self.flush()
             raise AssertionError(self.answers[connection][0].body)
         return connection, batch
+
+    def metric(self, name: str) -> dict[str, float]:
+        """The samples of a metric of the model, by the values of their other labels ("" where there are none)."""
+        samples: dict[str, float] = {}
+        for line in _core.metrics_page([_core.MetricModel(self.model)]).decode().splitlines():
+            labels, _, value = line.removeprefix(f"{name}{{").rpartition("} ")
+            if line.startswith(f"{name}{{"):
+                others = [
+                    text for key, text in re.findall(r'(\w+)="([^"]*)"', labels) if key not in ("model", "version")
+                ]
+                samples[",".join(others)] = float(value)
+        return samples
+
+    def failures(self) -> dict[str, float]:
+        """Failed requests by reason; only those that there were."""
+        return {reason: count for reason, count in self.metric("nv_inference_request_failure").items() if count}
 
     def answer(self, connection: int) -> Answer:
         """The one answer that the connection has got by now."""

@@ -294,7 +294,7 @@ def test_faults_of_an_answer_are_named(answer: Any, fault: str) -> None:
     assert failed.status == 500
     assert fault in failed.error
     assert outputs(house, connections[1]) == [8]
-    assert house.model.failures()["BACKEND"] == 1
+    assert house.failures() == {"BACKEND": 1}
 
 
 @pytest.mark.parametrize(

@@ -204,7 +204,8 @@ def test_lost_lines_are_counted_and_reported(tmp_path: Path) -> None:
     file.parent.rmdir()
     for _ in range(3):
         LOG.info("lost")
-    assert settings.dropped_lines == 3
+    [(_, name, _, [(_, dropped)])] = settings.families()
+    assert (name, dropped) == ("pyinfer_log_dropped_lines_total", 3)
     file.parent.mkdir()
     LOG.info("again")
     LOG.info("and again")

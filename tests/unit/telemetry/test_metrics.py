@@ -1,155 +1,137 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Families, labels and values of a scrape; the text is read back with prometheus-client's own parser."""
+"""How pages are asked for, and what is on them that belongs to no model. Models' families are tested with the core."""
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from prometheus_client.parser import text_string_to_metric_families
 
-from pyinfer.telemetry.metrics import FAILURE_REASONS, MetricModel, Metrics
+from pyinfer import _core
+from pyinfer.telemetry.families import Family, Polled, counter, gauge
+from pyinfer.telemetry.metrics import Metrics, machine_families
 
-COUNTERS = [
-    "nv_inference_request_failure",
-    "nv_inference_request_success",
-    "nv_inference_count",
-    "nv_inference_exec_count",
-    "nv_inference_request_duration_us",
-    "nv_inference_queue_duration_us",
-    "nv_inference_compute_input_duration_us",
-    "nv_inference_compute_infer_duration_us",
-    "nv_inference_compute_output_duration_us",
-]
-GAUGES = ["nv_inference_pending_request_count", "nv_model_load_duration_secs"]
 CPU_GAUGES = ["nv_cpu_utilization", "nv_cpu_memory_total_bytes", "nv_cpu_memory_used_bytes"]
-PHASES = ("queue", "compute_input", "compute_infer", "compute_output")
+PINNED_GAUGES = ["nv_pinned_memory_pool_total_bytes", "nv_pinned_memory_pool_used_bytes"]
 
 
-class Counters:
-    """The counters of a model version, as the core hands them out."""
-
-    def __init__(self, **ns: int) -> None:
-        self._ns = ns
-
-    def counters(self) -> dict[str, int]:
-        phases = {"request": "success", **{phase: phase for phase in PHASES}}
-        durations = {f"{name}_duration_us": self._ns.get(phase, 0) // 1000 for name, phase in phases.items()}
-        return {"request_success": 7, "count": 24, "exec_count": 3, **durations}
-
-    def failures(self) -> dict[str, int]:
-        return {"REJECTED": 2, "OTHER": 5}
-
-    def pending(self) -> int:
-        return 11
+def names(families: list[Family]) -> list[str]:
+    return [name for _, name, _, _ in families]
 
 
-def _models(*tags: Mapping[str, str], **ns: int) -> list[MetricModel]:
-    return [MetricModel("m", version, tag, Counters(**ns), 0.25) for version, tag in enumerate(tags or ({},), start=1)]
+def test_the_machine_is_shown_in_tritons_order() -> None:
+    families = [family for read in machine_families() for family in read()]
+    shown = [name for name in names(families) if not name.startswith(("nv_gpu", "nv_energy"))]
+    assert shown == [*PINNED_GAUGES, *CPU_GAUGES]
 
 
-def _samples(models: Iterable[MetricModel]) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    text = Metrics(lambda: models, cpu=False).render().decode()
-    found: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            # the parser, too, adds the suffix to counters; the raw names have a test of their own
-            key = (sample.name.removesuffix("_total"), frozenset(sample.labels.items()))
-            assert key not in found, "the same sample twice"
-            found[key] = sample.value
-    return found
+def test_parts_of_the_machine_can_be_left_out() -> None:
+    families = [family for read in machine_families(cpu=False, gpu=False) for family in read()]
+    assert names(families) == PINNED_GAUGES
 
 
-def _value(name: str, models: Iterable[MetricModel], **labels: str) -> float:
-    wanted = {"model": "m", "version": "1", **labels}
-    return _samples(models)[name, frozenset(wanted.items())]
+def test_a_page_holds_models_and_families() -> None:
+    engine = _core.Engine()
+    model = engine.create(_core.ModelSpec(name="m", version=3, inputs=[], outputs=[]))
+    labelled = _core.MetricModel(model)
+    page = Metrics(lambda: [labelled], [lambda: [gauge("a", "what", 2.5)], lambda: [counter("b", "who", 3)]]).render()
+    lines = page.decode().splitlines()
+    assert 'nv_inference_count{model="m",version="3"} 0' in lines
+    assert lines[-3:] == ["# HELP a what", "# TYPE a gauge", "a 2.5"]
+    assert "b 3" in lines
+    assert b"duration_us" in page
+    assert b"duration_us" not in Metrics(lambda: [labelled], latency_counters=False).render()
+    model.stop()
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("nv_inference_request_success", 7),
-        ("nv_inference_count", 24),
-        ("nv_inference_exec_count", 3),
-        ("nv_inference_request_duration_us", 5),
-        ("nv_inference_queue_duration_us", 1),
-        ("nv_inference_compute_input_duration_us", 0),
-        ("nv_inference_compute_infer_duration_us", 123456789),
-        ("nv_inference_compute_output_duration_us", 2),
-        ("nv_inference_pending_request_count", 11),
-        ("nv_model_load_duration_secs", 0.25),
-    ],
-)
-def test_values_and_units(name: str, value: float) -> None:
-    models = _models(success=5999, queue=1000, compute_input=999, compute_infer=123_456_789_000, compute_output=2001)
-    assert _value(name, models) == value
+class Writing:
+    """A family whose reading waits to be let go, and counts."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Semaphore(0)
+        self.go = threading.Semaphore(0)
+        self.count = 0
+
+    def __call__(self) -> list[Family]:
+        self.count += 1
+        number = self.count
+        self.begun.release()
+        assert self.go.acquire(timeout=30)
+        return [gauge("number", "", number)]
 
 
-def test_all_four_failure_reasons_are_always_there() -> None:
-    values = [_value("nv_inference_request_failure", _models(), reason=reason) for reason in FAILURE_REASONS]
-    assert values == [2, 0, 0, 5]
+def ask(metrics: Metrics, pages: list[bytes]) -> threading.Thread:
+    thread = threading.Thread(target=lambda: pages.append(metrics.render()))
+    thread.start()
+    return thread
 
 
-def test_families_are_there_before_any_model() -> None:
-    lines = Metrics(list).render().decode().splitlines()
-    for name in COUNTERS:
-        assert f"# TYPE {name} counter" in lines
-    for name in [*GAUGES, *CPU_GAUGES]:
-        assert f"# TYPE {name} gauge" in lines
-    for name in [*COUNTERS, *GAUGES, *CPU_GAUGES]:
-        assert sum(line.startswith(f"# HELP {name} ") for line in lines) == 1
-    assert len([line for line in lines if line.startswith("# TYPE")]) == len(COUNTERS + GAUGES + CPU_GAUGES)
+def waits(thread: threading.Thread) -> bool:
+    """Whether the thread has its place on a page, and waits for it to be written."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    return frame is not None and frame.f_code.co_name == "render" and "page" in frame.f_locals
 
 
-def test_no_name_has_a_suffix_that_triton_lacks() -> None:
-    text = Metrics(_models, cpu=False).render().decode()
-    assert "_total" not in text
-    names = {line.split("{")[0] for line in text.splitlines() if not line.startswith("#")}
-    assert names == {*COUNTERS, *GAUGES}
-
-
-def test_cpu_gauges_can_be_left_out() -> None:
-    assert b"nv_cpu" not in Metrics(list, cpu=False).render()
-
-
-def test_tags_become_labels() -> None:
-    assert _value("nv_inference_count", _models({"team": "vision", "my-key": "x"}), _team="vision", _my_key="x") == 24
-
-
-def test_tags_that_collide_leave_one_label() -> None:
-    found = [
-        dict(labels) for name, labels in _samples(_models({"a-b": "1", "a_b": "2"})) if name == "nv_inference_count"
-    ]
-    assert found == [{"model": "m", "version": "1", "_a_b": "1"}]
-
-
-@given(name=st.text(st.characters(exclude_categories=["Cs"])), tag=st.text(st.characters(exclude_categories=["Cs"])))
-@settings(max_examples=300)
-def test_any_label_value_survives(name: str, tag: str) -> None:
-    text = Metrics(lambda: [MetricModel(name, 1, {"tag": tag}, Counters())], cpu=False).render().decode()
-    for line in text.split("\n"):
-        if line.startswith("nv_inference_count{"):
-            body = line.removeprefix("nv_inference_count{").rpartition("} ")[0]
-            assert _unescape(body) == f'_tag="{tag}",model="{name}",version="1"'
-            return
-    raise AssertionError("the sample is missing or broken over lines")
-
-
-def _unescape(text: str) -> str:
-    rest = iter(text)
-    return "".join(char if char != "\\" else {"n": "\n", '"': '"', "\\": "\\"}[next(rest)] for char in rest)
-
-
-def test_scrapes_at_the_same_time() -> None:
-    metrics = Metrics(_models)
-    texts: list[bytes] = []
-    threads = [threading.Thread(target=lambda: texts.append(metrics.render())) for _ in range(8)]
+def test_those_who_ask_while_a_page_is_written_share_the_next() -> None:
+    writing = Writing()
+    metrics = Metrics(list, [writing])
+    first: list[bytes] = []
+    later: list[bytes] = []
+    threads = [ask(metrics, first)]
+    assert writing.begun.acquire(timeout=30)
+    threads += [ask(metrics, later) for _ in range(20)]
+    while not all(map(waits, threads[1:])):
+        time.sleep(0.001)
+    writing.go.release(2)
     for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(texts) == 8
-    assert all(text.count(b"nv_inference_count{") == 1 for text in texts)
+        thread.join(30)
+    assert [page.rpartition(b" ")[2] for page in first] == [b"1\n"]
+    assert [page.rpartition(b" ")[2] for page in later] == [b"2\n"] * 20
+    writing.go.release()
+    assert metrics.render().endswith(b" 3\n"), "no page is older than the question"
+
+
+def test_a_page_that_fails_fails_alone() -> None:
+    failures = iter([ValueError("once")])
+
+    def read() -> list[Family]:
+        for failure in failures:
+            raise failure
+        return [gauge("a", "", 1)]
+
+    metrics = Metrics(list, [read])
+    with pytest.raises(ValueError, match="once"):
+        metrics.render()
+    assert metrics.render().endswith(b"a 1\n")
+
+
+@pytest.fixture
+def clock() -> Callable[..., float]:
+    moments = [100.0]
+
+    def now(*advance: float) -> float:
+        moments[0] += sum(advance)
+        return moments[0]
+
+    return now
+
+
+def test_what_is_polled_is_read_once_in_an_interval(clock: Callable[..., float]) -> None:
+    count = 0
+
+    def read() -> list[Family]:
+        nonlocal count
+        count += 1
+        return [gauge("a", "", count)]
+
+    polled = Polled(read, 2.0, clock)
+    values = []
+    for seconds in (0, 1.9, 0.1, 0, 10):
+        clock(seconds)
+        values.append(polled()[0][3][0][1])
+    assert values == [1, 1, 2, 2, 3]
+    always = Polled(read, 0, clock)
+    assert [always()[0][3][0][1] for _ in range(2)] == [4, 5]

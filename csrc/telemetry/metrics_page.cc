@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "telemetry/metrics_page.h"
+
+#include <array>
+#include <limits>
+
+namespace pyinfer {
+namespace {
+
+struct Row {
+  const MetricModel* source;
+  Labels labels;
+  ModelMetrics metrics;
+};
+
+using Rows = std::vector<Row>;
+
+void WriteFailures(Exposition& page, const Rows& rows) {
+  static constexpr std::array<const char*, kFailureReasons> kNames = {"REJECTED", "CANCELED", "BACKEND", "OTHER"};
+  page.Family("nv_inference_request_failure", "Number of failed inference requests, all batch sizes", "counter");
+  for (const Row& row : rows) {
+    for (size_t i = 0; i < kFailureReasons; ++i) {
+      page.Sample("", row.source->LabelsOf(kNames[i]), row.metrics.sums.failures[i]);
+    }
+  }
+}
+
+template <typename Value>
+void Write(Exposition& page, const Rows& rows, const char* name, const char* help, const char* type, Value value) {
+  page.Family(name, help, type);
+  for (const Row& row : rows) page.Sample("", row.labels, value(row));
+}
+
+void WriteCounters(Exposition& page, const Rows& rows, const MetricsPageOptions& options) {
+  const auto counter = [&](const char* name, const char* help, auto value) {
+    Write(page, rows, name, help, "counter", [&](const Row& row) { return uint64_t{value(row.metrics.sums)}; });
+  };
+  counter("nv_inference_request_success", "Number of successful inference requests, all batch sizes",
+          [](const ModelSums& sums) { return sums.success.count; });
+  WriteFailures(page, rows);
+  counter("nv_inference_count", "Number of inferences performed (does not include cached requests)",
+          [](const ModelSums& sums) { return sums.inference_count; });
+  counter("nv_inference_exec_count", "Number of model executions performed (does not include cached requests)",
+          [](const ModelSums& sums) { return sums.execution_count; });
+  if (!options.latency_counters) return;
+  counter("nv_inference_request_duration_us",
+          "Cumulative inference request duration in microseconds (includes cached requests)",
+          [](const ModelSums& sums) { return sums.request_us; });
+  counter("nv_inference_queue_duration_us",
+          "Cumulative inference queuing duration in microseconds (includes cached requests)",
+          [](const ModelSums& sums) { return sums.queue_us; });
+  counter("nv_inference_compute_input_duration_us",
+          "Cumulative compute input duration in microseconds (does not include cached requests)",
+          [](const ModelSums& sums) { return sums.compute_input_us; });
+  counter("nv_inference_compute_infer_duration_us",
+          "Cumulative compute inference duration in microseconds (does not include cached requests)",
+          [](const ModelSums& sums) { return sums.compute_infer_us; });
+  counter("nv_inference_compute_output_duration_us",
+          "Cumulative inference compute output duration in microseconds (does not include cached requests)",
+          [](const ModelSums& sums) { return sums.compute_output_us; });
+}
+
+void WriteGauges(Exposition& page, const Rows& rows) {
+  Write(page, rows, "nv_inference_pending_request_count",
+        "Instantaneous number of pending requests awaiting execution per-model.", "gauge",
+        [](const Row& row) { return uint64_t{row.source->model().pending()}; });
+  Write(page, rows, "nv_model_load_duration_secs", "Model load time in seconds", "gauge",
+        [](const Row& row) { return row.source->load_seconds(); });
+}
+
+void WriteFamilies(Exposition& page, const std::vector<MetricFamily>& families, MetricFamily::Type type) {
+  for (const MetricFamily& family : families) {
+    if (family.type != type) continue;
+    page.Family(family.name, family.help, type == MetricFamily::Type::kCounter ? "counter" : "gauge");
+    for (const MetricFamily::Sample& sample : family.samples) {
+      Labels labels;
+      for (const auto& [name, value] : sample.labels) labels.Add(name, value);
+      page.Sample("", labels, sample.value);
+    }
+  }
+}
+
+// `upper(i)` is the upper end of range i as it is shown; `sum` is a number of the same unit.
+template <typename Counts, typename Upper, typename Sum>
+void WriteHistogram(Exposition& page, const Labels& labels, const Counts& counts, Upper upper, Sum sum) {
+  uint64_t total = 0;
+  for (const uint64_t count : counts) total += count;
+  page.Sample("_count", labels, total);
+  page.Sample("_sum", labels, sum);
+  uint64_t below = 0;
+  for (size_t i = 0; i < counts.size(); ++i) {
+    below += counts[i];
+    Labels bounded = labels;
+    bounded.Add("le", i + 1 < counts.size() ? upper(i) : std::numeric_limits<double>::infinity());
+    page.Sample("_bucket", bounded, below);
+  }
+}
+
+void WriteFirstResponses(Exposition& page, const Rows& rows) {
+  page.Family("nv_inference_first_response_histogram_ms", "Duration from request to first response in milliseconds",
+              "histogram");
+  for (const Row& row : rows) {
+    if (!row.metrics.first_response) continue;
+    const ConfiguredHistogram& histogram = *row.metrics.first_response;
+    const std::vector<double>& bounds = row.source->model().spec()->statistics.first_response_bounds_ms;
+    WriteHistogram(
+        page, row.labels, histogram.counts(), [&](size_t i) { return bounds[i]; },
+        static_cast<double>(histogram.sum_ns()) / 1e6);
+  }
+}
+
+void WriteSummaries(Exposition& page, const Rows& rows) {
+  static constexpr std::array<std::pair<const char*, const char*>, kSummaries> kFamilies = {{
+      {"nv_inference_request_summary_us",
+       "Summary of inference request duration in microseconds (includes cached requests)"},
+      {"nv_inference_queue_summary_us",
+       "Summary of inference queuing duration in microseconds (includes cached requests)"},
+      {"nv_inference_compute_input_summary_us",
+       "Cumulative compute input duration in microseconds (does not include cached requests)"},
+      {"nv_inference_compute_infer_summary_us",
+       "Cumulative compute inference duration in microseconds (does not include cached requests)"},
+      {"nv_inference_compute_output_summary_us",
+       "Cumulative inference compute output duration in microseconds (does not include cached requests)"},
+  }};
+  for (size_t i = 0; i < kSummaries; ++i) {
+    page.Family(kFamilies[i].first, kFamilies[i].second, "summary");
+    for (const Row& row : rows) {
+      if (row.metrics.summaries.empty()) continue;
+      const SummaryValues& summary = row.metrics.summaries[i];
+      const std::vector<QuantileTarget>& targets = row.source->model().spec()->statistics.summary_quantiles;
+      page.Sample("_count", row.labels, summary.count);
+      page.Sample("_sum", row.labels, summary.sum);
+      for (size_t q = 0; q < targets.size(); ++q) {
+        Labels labels = row.labels;
+        page.Sample("", labels.Add("quantile", targets[q].quantile), summary.quantiles[q]);
+      }
+    }
+  }
+}
+
+// Only of models that were used: most of ten thousand models are not, and a histogram is many lines.
+void WriteOwnHistograms(Exposition& page, const Rows& rows) {
+  constexpr double kNsInSecond = 1e9;
+  const auto seconds = [](size_t i) { return static_cast<double>(DurationBounds::kUpper[i]) / kNsInSecond; };
+  const auto each = [&](auto write) {
+    for (const Row& row : rows) {
+      if (row.metrics.histograms && row.metrics.sums.execution_count != 0) write(row, *row.metrics.histograms);
+    }
+  };
+  page.Family("pyinfer_request_duration_seconds", "Duration of successful requests, from reception to answer",
+              "histogram");
+  each([&](const Row& row, const RequestHistograms& histograms) {
+    WriteHistogram(page, row.labels, histograms.request.counts(), seconds,
+                   static_cast<double>(row.metrics.sums.success.ns) / kNsInSecond);
+  });
+  page.Family("pyinfer_queue_duration_seconds", "Time that successful requests waited for an instance", "histogram");
+  each([&](const Row& row, const RequestHistograms& histograms) {
+    WriteHistogram(page, row.labels, histograms.queue.counts(), seconds,
+                   static_cast<double>(row.metrics.sums.queue.ns) / kNsInSecond);
+  });
+  page.Family("pyinfer_batch_size", "Rows of the executions", "histogram");
+  each([&](const Row& row, const RequestHistograms& histograms) {
+    WriteHistogram(
+        page, row.labels, histograms.batch.counts(),
+        [](size_t i) { return static_cast<double>(BatchBounds::kUpper[i]); }, histograms.rows);
+  });
+}
+
+}  // namespace
+
+// Label pairs are ordered by name, which tags (they begin with '_') and the names below happen to allow.
+MetricModel::MetricModel(std::shared_ptr<Model> model, const std::string& name_space,
+                         const std::map<std::string, std::string>& tags, double load_seconds)
+    : model_(std::move(model)), load_seconds_(load_seconds) {
+  std::map<std::string, std::string> valid;
+  for (const auto& [tag, value] : tags) valid.emplace(LabelName("_" + tag), value);
+  for (const auto& [name, value] : valid) head_.Add(name, value);
+  head_.Add("model", model_->spec()->name);
+  if (!name_space.empty()) head_.Add("namespace", name_space);
+}
+
+Labels MetricModel::LabelsOf(const char* reason) const {
+  Labels labels = head_;
+  if (reason != nullptr) labels.Add("reason", reason);
+  labels.Add("version", model_->spec()->version_text);
+  return labels;
+}
+
+std::string MetricsPage(const std::vector<std::shared_ptr<MetricModel>>& models,
+                        const std::vector<MetricFamily>& families, const MetricsPageOptions& options) {
+  Rows rows;
+  rows.reserve(models.size());
+  for (const auto& model : models) rows.push_back({model.get(), model->LabelsOf(), model->model().Metrics()});
+  Exposition page;
+  WriteCounters(page, rows, options);
+  WriteFamilies(page, families, MetricFamily::Type::kCounter);
+  WriteGauges(page, rows);
+  WriteFamilies(page, families, MetricFamily::Type::kGauge);
+  WriteFirstResponses(page, rows);
+  WriteSummaries(page, rows);
+  WriteOwnHistograms(page, rows);
+  return page.Take();
+}
+
+}  // namespace pyinfer
