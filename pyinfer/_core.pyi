@@ -34,6 +34,9 @@ __all__ = [
     "SharedMemoryRegistry",
     "StatisticsOptions",
     "TensorSpec",
+    "TraceLog",
+    "TraceRecord",
+    "Tracer",
     "build_info",
     "deserialize_bytes",
     "error_table",
@@ -201,6 +204,99 @@ class Engine:
         """From now on every new request is answered UNAVAILABLE (server is stopping). GIL: held."""
     def in_flight(self) -> int:
         """Requests accepted and not yet answered, over all models. GIL: held."""
+    @property
+    def tracer(self) -> Tracer: ...
+
+@final
+class Tracer:
+    """Samples requests, and collects what is traced of them. Any thread. GIL: held unless told.
+
+    Each name has one complete setting: what an operator left open is filled in by whoever calls :meth:`set`. Nothing is
+    traced before that. Finished traces wait, up to 16384 of them or 64 MiB, for a :class:`TraceLog` or for
+    :meth:`take`; what finds no room is dropped and counted.
+    """
+
+    def set(
+        self,
+        model: str,
+        *,
+        timestamps: bool = False,
+        tensors: bool = False,
+        rate: int = 1000,
+        count: int = -1,
+        log_frequency: int = 0,
+    ) -> None:
+        """What holds for requests of ``model``, or ("") of all models without a setting of their own, from now on.
+
+        One of ``rate`` requests is traced (0: only those whose client traces them) until ``count`` are (-1: no end).
+        ``log_frequency`` is how many go into one file (0: all). Requests are counted from anew.
+        """
+    def clear(self, model: str) -> None:
+        """The setting of all models holds for ``model`` again."""
+    def count_left(self, model: str) -> int:
+        """``count`` of the setting that holds for ``model``, less the traces sampled since it was set."""
+    def enable_spans(self) -> None:
+        """Give traces the ids that OpenTelemetry needs, and trace what a client's ``traceparent`` says it traces.
+
+        To be called before the first request.
+        """
+    def take(self, timeout_s: float) -> list[TraceRecord]:
+        """All traces that are finished, waiting at most so long for the first. GIL: released."""
+    def close(self) -> None:
+        """Drop what is finished from now on; ``take`` returns at once."""
+    def counts(self) -> tuple[int, int]:
+        """How many traces were finished since the start, and how many of them were dropped."""
+
+@final
+class TraceRecord:
+    """What was traced of one request. Immutable. GIL: held. Times are nanoseconds of ``time.monotonic_ns``."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def model_name(self) -> str: ...
+    @property
+    def model_version(self) -> int: ...
+    @property
+    def request_id(self) -> str: ...
+    @property
+    def trace_id(self) -> bytes: ...
+    @property
+    def parent_span_id(self) -> bytes:
+        """Of the client's span; all zero where there is none."""
+    @property
+    def span_ids(self) -> tuple[bytes, bytes, bytes]:
+        """Of the request as a whole, of what the model did for it, and of its execution."""
+    @property
+    def trace_state(self) -> bytes:
+        """The client's ``tracestate``."""
+    @property
+    def begin_ns(self) -> int: ...
+    @property
+    def end_ns(self) -> int: ...
+    @property
+    def error(self) -> str | None:
+        """The text of its error; None where it succeeded."""
+    @property
+    def transport_events(self) -> list[tuple[str, int]]:
+        """(Triton's name, time) of what its protocol did, in order; empty where timestamps are not traced."""
+    @property
+    def request_events(self) -> list[tuple[str, int]]: ...
+    @property
+    def compute_events(self) -> list[tuple[str, int]]: ...
+
+@final
+class TraceLog:
+    """Writes the traces of a tracer to files in Triton's form, on a thread of the core.
+
+    They go to ``path``, or to ``path.0``, ``path.1``, ... where their setting has a log frequency, or a count that is
+    used up. ``report`` is called on that thread with a text for the operator where traces are lost.
+    """
+
+    def __init__(self, tracer: Tracer, path: str, report: Callable[[str], object]) -> None:
+        """GIL: held."""
+    def close(self) -> None:
+        """Close the tracer, write what is left, end the thread. Blocks until then. Idempotent. GIL: released."""
 
 @final
 class Model:
@@ -457,11 +553,19 @@ class HttpConnection:
     def take_body(self) -> bytes:
         """The current body, for a control request; the next one starts empty."""
     def infer(
-        self, head: InferHead, data: bytes = b"", start: int = 0, stop: int = 0, last: bool = False
+        self,
+        head: InferHead,
+        data: bytes = b"",
+        start: int = 0,
+        stop: int = 0,
+        last: bool = False,
+        traceparent: bytes = b"",
+        tracestate: bytes = b"",
     ) -> ParseJob | None:
         """Start the inference whose body was collected, with ``data[start:stop]`` as the end of it.
 
-        Its answer leaves by ``Mailbox.flush``; with ``last`` the connection closes after it.
+        Its answer leaves by ``Mailbox.flush``; with ``last`` the connection closes after it. ``traceparent`` and
+        ``tracestate`` are the headers of the client's trace, if it has one.
 
         Returns a job where the body is so large that its parsing would hold up the loop: the caller runs it on another
         thread. Never raises for bad input. GIL: released where the body is large.

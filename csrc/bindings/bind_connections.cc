@@ -117,13 +117,20 @@ using HttpHandle = ConnectionHandle<HttpConnection>;
 using ParseJob = HttpConnection::ParseJob;
 
 std::unique_ptr<ParseJob> Infer(HttpHandle& http, const HttpConnection::InferHead& head, const py::bytes& data,
-                                size_t start, size_t stop, bool last) {
+                                size_t start, size_t stop, bool last, std::string_view traceparent,
+                                std::string_view tracestate) {
   const auto bytes = static_cast<std::string_view>(data);
   if (start > stop || stop > bytes.size()) throw py::index_error("start and stop must lie within the data");
   http->Append(bytes.substr(start, stop - start));
-  if (http->body_size() < kReleaseGilFrom) return http->Infer(head, last);
+  std::unique_ptr<TraceContext> context;
+  if (!traceparent.empty()) {
+    context = std::make_unique<TraceContext>();
+    context->AddParent(traceparent);
+    context->AddState(tracestate);
+  }
+  if (http->body_size() < kReleaseGilFrom) return http->Infer(head, last, std::move(context));
   ReleaseGil release;
-  return http->Infer(head, last);
+  return http->Infer(head, last, std::move(context));
 }
 
 std::unique_ptr<HttpConnection::InferHead> MakeInferHead(std::string model, std::string version,
@@ -179,7 +186,7 @@ void BindHttp(py::module_& module) {
       .def("body_size", [](const HttpHandle& http) { return http->body_size(); })
       .def("take_body", [](HttpHandle& http) { return ToBytes(http->TakeBody().view()); })
       .def("infer", &Infer, py::arg("head"), py::arg("data") = py::bytes(), py::arg("start") = 0, py::arg("stop") = 0,
-           py::arg("last") = false)
+           py::arg("last") = false, py::arg("traceparent") = "", py::arg("tracestate") = "")
       .def("open", [](HttpHandle& http) { return http->Open(); })
       .def("respond", &RespondHttp, py::arg("place"), py::arg("status"), py::arg("body"), py::kw_only(),
            py::arg("headers") = std::vector<std::pair<std::string, std::string>>(), py::arg("keep_alive") = true)

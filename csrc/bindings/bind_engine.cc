@@ -215,6 +215,7 @@ void BindEngine(py::module_& module) {
           "shared_memory", [](Engine& engine) -> SharedMemoryRegistry& { return engine.shared_memory(); },
           py::return_value_policy::reference_internal)
       .def("stop_accepting", &Engine::StopAccepting)
+      .def_property_readonly("tracer", &Engine::tracer)
       .def("in_flight", &Engine::in_flight);
 }
 

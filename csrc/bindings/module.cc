@@ -10,6 +10,7 @@ PYBIND11_MODULE(_core, module) {
   pyinfer::BindValues(module);
   pyinfer::BindBatch(module);
   pyinfer::BindSharedMemory(module);
+  pyinfer::BindTracing(module);
   pyinfer::BindEngine(module);
   pyinfer::BindConnections(module);
   pyinfer::BindMetrics(module);

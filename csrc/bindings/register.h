@@ -40,5 +40,6 @@ void BindBatch(pybind11::module_& module);
 void BindSharedMemory(pybind11::module_& module);
 void BindConnections(pybind11::module_& module);
 void BindMetrics(pybind11::module_& module);
+void BindTracing(pybind11::module_& module);
 
 }  // namespace pyinfer

@@ -71,6 +71,7 @@ void Engine::Submit(RequestPtr request) {
     // Tensors may be large: they are looked at without the lock, and again if the model was replaced meanwhile.
     refusal = ValidateRequest(*request);
     if (!refusal.ok()) break;
+    if (tracer_->enabled() && !request->trace) tracer_->Begin(*request);
     // Held over the push, so that Publish can promise that nothing reaches a replaced model afterwards.
     std::shared_lock<std::shared_mutex> lock(names_mutex_);
     StatusOr<std::shared_ptr<Model>> found = FindLocked(request->model_name, request->model_version);

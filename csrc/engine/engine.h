@@ -14,13 +14,15 @@
 #include <vector>
 
 #include "engine/model.h"
+#include "engine/tracer.h"
 #include "infer/acceptor.h"
 
 namespace pyinfer {
 
 class Engine final : public RequestAcceptor {
  public:
-  explicit Engine(std::shared_ptr<const Clock> clock) : clock_(std::move(clock)) {}
+  explicit Engine(std::shared_ptr<const Clock> clock)
+      : clock_(std::move(clock)), tracer_(std::make_shared<Tracer>(clock_)) {}
 
   // A model that no request can reach until it is published.
   std::shared_ptr<Model> CreateModel(ModelSpec spec) const { return Model::Create(std::move(spec), clock_); }
@@ -35,6 +37,7 @@ class Engine final : public RequestAcceptor {
   void StopAccepting() { accepting_.store(false); }
   size_t in_flight() const;
   const Clock& clock() const { return *clock_; }
+  const std::shared_ptr<Tracer>& tracer() const { return tracer_; }
 
   TimeNs Now() const override { return clock_->Now(); }
   const SharedMemoryRegistry& shared_memory() const override { return shared_memory_; }
@@ -61,6 +64,7 @@ class Engine final : public RequestAcceptor {
 
   const std::shared_ptr<const Clock> clock_;
   SharedMemoryRegistry shared_memory_;
+  const std::shared_ptr<Tracer> tracer_;
   std::atomic<bool> accepting_{true};
   std::atomic<bool> cancellations_{false};
   // No request's time in a queue is over before this; 0 for never.

@@ -18,6 +18,7 @@
 #include "infer/parameters.h"
 #include "infer/tensor.h"
 #include "infer/timeline.h"
+#include "infer/trace.h"
 #include "memory/shm_registry.h"
 
 namespace pyinfer {
@@ -75,6 +76,7 @@ class Request {
   Request& operator=(const Request&) = delete;
 
   // What the client asked for; written by the protocol.
+  Transport transport = Transport::kNone;
   std::string model_name;
   int64_t model_version = -1;  // -1: the latest
   std::string id;
@@ -82,10 +84,11 @@ class Request {
   std::vector<RequestedOutput> requested_outputs;  // empty: all of the model's
   Parameters parameters;                           // custom ones only
   CorrelationId correlation_id;
-  uint32_t flags = 0;                       // kSequenceStart, kSequenceEnd
-  uint64_t priority = 0;                    // 1 is the highest; 0: the model's default
-  uint64_t timeout_us = 0;                  // in the queue; 0: the model's default
-  bool wants_empty_final_response = false;  // of a decoupled model, over a stream
+  uint32_t flags = 0;                           // kSequenceStart, kSequenceEnd
+  uint64_t priority = 0;                        // 1 is the highest; 0: the model's default
+  uint64_t timeout_us = 0;                      // in the queue; 0: the model's default
+  bool wants_empty_final_response = false;      // of a decoupled model, over a stream
+  std::unique_ptr<TraceContext> trace_context;  // null where the client sent none
 
   // Shared memory that the request reads or writes; held until it is answered. `regions` is where names are looked up;
   // set by the protocol before it reads the rest, and not owned.
@@ -99,7 +102,8 @@ class Request {
   int64_t batch_size = 1;                         // rows; 1 where the model has no batch dimension
   FailureReason failure = FailureReason::kOther;  // what to count if the answer is an error
   Timeline timeline;
-  TimeNs queue_deadline = 0;  // when its time in the queue is over; 0: never
+  TimeNs queue_deadline = 0;     // when its time in the queue is over; 0: never
+  std::shared_ptr<Trace> trace;  // null where it is not traced; a sink that is handed a response may keep it
 
   bool answered() const { return sink_ == nullptr; }
   bool cancelled() const noexcept { return sink_ && sink_->cancelled(); }

@@ -38,6 +38,8 @@ struct GrpcConnection::Call {
   std::string timeout;
   bool has_timeout = false;
   TimeNs received = 0;
+  uint64_t read = 0;  // the number of the read that brought the headers
+  std::unique_ptr<TraceContext> trace_context;
 
   std::array<uint8_t, kPrefixSize> prefix{};
   size_t prefix_size = 0;
@@ -50,6 +52,12 @@ struct GrpcConnection::Call {
   bool handed_out = false;
   std::optional<Mailbox::Timer> deadline;
   std::shared_ptr<InferCall> infer;
+  std::shared_ptr<Trace> trace;  // of the answer that is being sent
+
+  TraceContext& context() {
+    if (!trace_context) trace_context = std::make_unique<TraceContext>();
+    return *trace_context;
+  }
 };
 
 // The way of one request's answer back to its stream.
@@ -64,6 +72,7 @@ class GrpcConnection::InferCall final : public CompletionSink,
 
   void Send(const Request& request, Response response, bool) noexcept override {
     status_ = std::move(response.status);
+    trace_ = request.trace;
     if (status_.ok() && !cancelled()) {
       StatusOr<Output> message = v2_grpc::WriteResponse(request, response);
       if (message.ok()) {
@@ -83,6 +92,8 @@ class GrpcConnection::InferCall final : public CompletionSink,
     if (cancelled()) return;
     Call* call = connection_->FindOpen(stream_);
     if (call == nullptr) return;
+    call->trace = std::move(trace_);
+    if (call->trace) call->trace->BeginSend();
     if (status_.ok()) {
       connection_->SendMessage(stream_, *call, std::move(message_));
     } else {
@@ -96,6 +107,7 @@ class GrpcConnection::InferCall final : public CompletionSink,
   std::atomic<bool> cancelled_{false};
   Status status_;
   Output message_;
+  std::shared_ptr<Trace> trace_;
 };
 
 GrpcConnection::GrpcConnection(std::shared_ptr<Mailbox> mailbox, uint64_t id, std::shared_ptr<const Options> options)
@@ -110,6 +122,7 @@ GrpcConnection::~GrpcConnection() { Close(); }
 
 void GrpcConnection::Receive(const uint8_t* data, size_t size) {
   if (closed_) return;
+  ++reads_;
   session_.Receive(data, size);
   mailbox_->MarkReady(*this);
 }
@@ -131,6 +144,10 @@ void GrpcConnection::OnHeader(int32_t stream, std::string_view name, std::string
   } else if (name == "grpc-timeout") {
     call.timeout = value;
     call.has_timeout = true;
+  } else if (name == "traceparent") {
+    call.context().AddParent(value);
+  } else if (name == "tracestate") {
+    call.context().AddState(value);
   }
 }
 
@@ -168,6 +185,7 @@ void GrpcConnection::OnHeadersEnd(int32_t stream) {
   Call& call = calls_[stream];
   if (call.answered) return;
   call.received = mailbox_->acceptor().Now();
+  call.read = reads_;
   if (!call.post || !call.grpc) {
     call.answered = true;
     session_.RespondHeaders(stream, {{":status", call.post ? "415" : "405"}});
@@ -235,7 +253,10 @@ void GrpcConnection::Infer(int32_t stream, Call& call, Slice message) {
   auto self = std::static_pointer_cast<GrpcConnection>(shared_from_this());
   call.infer = std::make_shared<InferCall>(std::move(self), stream);
   auto request = std::make_unique<Request>(call.infer);
-  request->timeline.received = call.received;
+  request->transport = Transport::kGrpc;
+  request->trace_context = std::move(call.trace_context);
+  request->timeline.receiving = call.received;
+  request->timeline.received = call.read == reads_ ? call.received : mailbox_->acceptor().Now();
   request->regions = &mailbox_->acceptor().shared_memory();
   Status status = v2_grpc::ReadRequest(message, *request);
   if (status.ok()) status = mailbox_->acceptor().Resolve(*request);
@@ -318,6 +339,7 @@ void GrpcConnection::OnClose(int32_t stream) {
     mailbox_->acceptor().NoteCancellation();
   }
   Forget(call);
+  if (call.trace) call.trace->EndSend();
   calls_.erase(found);
 }
 

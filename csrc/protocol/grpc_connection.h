@@ -92,6 +92,7 @@ class GrpcConnection final : public Connection, private Http2Handler {
   // Requests whose sinks have not been answered, those of reset calls too: a client can not buy work by resetting.
   std::atomic<size_t> outstanding_{0};
   TimeNs last_sent_ = 0;
+  uint64_t reads_ = 0;
   bool paused_ = false;
   bool draining_ = false;
   bool closed_ = false;

@@ -61,6 +61,7 @@ class HttpConnection::Exchange final : public CompletionSink,
 
   void Send(const Request& request, Response response, bool) noexcept override {
     if (cancelled()) return;
+    trace_ = request.trace;
     try {
       answer_ = v2_http::WriteResponse(request, response, format);
     } catch (const std::exception&) {
@@ -71,12 +72,13 @@ class HttpConnection::Exchange final : public CompletionSink,
 
   bool cancelled() const noexcept override { return connection_->closed_.load(std::memory_order_relaxed); }
 
-  void Deliver() override { connection_->Fill(place_, std::move(answer_), !format.keep_alive); }
+  void Deliver() override { connection_->Fill(place_, std::move(answer_), !format.keep_alive, std::move(trace_)); }
 
  private:
   const std::shared_ptr<HttpConnection> connection_;
   const uint64_t place_;
   Output answer_;
+  std::shared_ptr<Trace> trace_;
 };
 
 Status HttpConnection::ParseJob::Read() {
@@ -112,15 +114,27 @@ void HttpConnection::ParseJob::Run(bool dispatch) {
 HttpConnection::HttpConnection(std::shared_ptr<Mailbox> mailbox, uint64_t id, Options options)
     : Connection(id), mailbox_(std::move(mailbox)), options_(options) {}
 
+void HttpConnection::NoteBody() {
+  body_split_ = body_begun_ != 0;
+  if (!body_split_) body_begun_ = mailbox_->acceptor().Now();
+}
+
+Slice HttpConnection::TakeBody() {
+  body_begun_ = 0;
+  return body_.Take();
+}
+
 bool HttpConnection::Append(std::string_view chunk) {
   if (chunk.size() > options_.max_body_size - std::min(options_.max_body_size, body_.size())) return false;
   body_.Append(chunk.data(), chunk.size());
+  NoteBody();
   return true;
 }
 
 HttpConnection::Room HttpConnection::BodyBuffer(size_t size) {
   const size_t allowed = options_.max_body_size - std::min(options_.max_body_size, body_.size());
   size = std::min({size, allowed, std::max(kFirstRoom, body_.size())});
+  NoteBody();
   return {body_.Prepare(size), size};
 }
 
@@ -132,7 +146,9 @@ HttpConnection::InferHead::InferHead(InferCall call)
       answer_compression_(ChooseCompression(call.accept_encoding)),
       keep_alive_(call.keep_alive) {}
 
-std::unique_ptr<HttpConnection::ParseJob> HttpConnection::Infer(const InferHead& head, bool last) {
+std::unique_ptr<HttpConnection::ParseJob> HttpConnection::Infer(const InferHead& head, bool last,
+                                                                std::unique_ptr<TraceContext> context) {
+  const TimeNs begun = body_begun_;
   Slice body = TakeBody();
   if (closed_) return nullptr;
   const uint64_t place = Open();
@@ -144,7 +160,10 @@ std::unique_ptr<HttpConnection::ParseJob> HttpConnection::Infer(const InferHead&
   auto self = std::static_pointer_cast<HttpConnection>(shared_from_this());
   auto exchange = std::make_shared<Exchange>(std::move(self), place, keep_alive);
   auto request = std::make_unique<Request>(exchange);
-  request->timeline.received = mailbox_->acceptor().Now();
+  request->transport = Transport::kHttp;
+  request->trace_context = std::move(context);
+  request->timeline.received = begun != 0 && !body_split_ ? begun : mailbox_->acceptor().Now();
+  request->timeline.receiving = begun != 0 ? begun : request->timeline.received;
   request->regions = &mailbox_->acceptor().shared_memory();
   request->model_name = head.model_;
   Status status = head.version_.status();
@@ -181,7 +200,7 @@ uint64_t HttpConnection::Open() {
   return first_place_ + places_.size() - 1;
 }
 
-void HttpConnection::Fill(uint64_t place, Output answer, bool close) {
+void HttpConnection::Fill(uint64_t place, Output answer, bool close, std::shared_ptr<Trace> trace) {
   // Places before the first are gone, and so are all once the connection is closed.
   if (place < first_place_ || place - first_place_ >= places_.size()) return;
   Place& filled = places_[place - first_place_];
@@ -189,6 +208,8 @@ void HttpConnection::Fill(uint64_t place, Output answer, bool close) {
   filled.ready = true;
   filled.close = close;
   filled.answer = std::move(answer);
+  filled.trace = std::move(trace);
+  if (filled.trace) filled.trace->BeginSend();
   if (place == first_place_ && !paused_) mailbox_->MarkReady(*this);
 }
 
@@ -214,6 +235,7 @@ bool HttpConnection::TakeOutput(Output& output) {
       mailbox_->MarkReady(*this);
       return false;
     }
+    if (front.trace) front.trace->EndSend();
     if (front.close) {
       Close();
       return true;

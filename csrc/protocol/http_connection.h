@@ -96,11 +96,12 @@ class HttpConnection final : public Connection {
   void BodyFilled(size_t size) { body_.Commit(size); }
   size_t body_size() const { return body_.size(); }
   // The current body; the next one starts empty.
-  Slice TakeBody() { return body_.Take(); }
+  Slice TakeBody();
 
   // Starts the inference whose body was collected. Returns its job where the body is too large to be read on the loop.
-  // `last`: the connection closes after the answer, whatever the head says.
-  std::unique_ptr<ParseJob> Infer(const InferHead& head, bool last = false);
+  // `last`: the connection closes after the answer, whatever the head says. `context`: the client's trace, if any.
+  std::unique_ptr<ParseJob> Infer(const InferHead& head, bool last = false,
+                                  std::unique_ptr<TraceContext> context = nullptr);
 
   // A place in the order of answers, to be filled by Respond.
   uint64_t Open();
@@ -126,13 +127,18 @@ class HttpConnection final : public Connection {
     Output answer;
     size_t piece = 0;   // of the answer, the first that was not handed out yet
     size_t offset = 0;  // in that piece
+    std::shared_ptr<Trace> trace;
   };
 
-  void Fill(uint64_t place, Output answer, bool close);
+  void Fill(uint64_t place, Output answer, bool close, std::shared_ptr<Trace> trace = nullptr);
+  // A piece of the current body is coming.
+  void NoteBody();
 
   const std::shared_ptr<Mailbox> mailbox_;
   const Options options_;
   GrowingBuffer body_;
+  TimeNs body_begun_ = 0;    // when its first piece came; 0: none has
+  bool body_split_ = false;  // it came in several
   std::deque<Place> places_;
   uint64_t first_place_ = 0;  // the number of places_.front()
   bool paused_ = false;
