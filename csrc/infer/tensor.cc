@@ -1,11 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "infer/tensor.h"
 
+#include <cstdint>
 #include <cstring>
 
 #include "base/size.h"
 
 namespace pyinfer {
+
+namespace {
+
+constexpr uint64_t kMaxElements = INT64_MAX / 8;
+
+}  // namespace
 
 std::optional<uint64_t> ElementCount(const Shape& shape) {
   uint64_t count = 1;
@@ -18,7 +25,7 @@ std::optional<uint64_t> ElementCount(const Shape& shape) {
       continue;
     }
     const auto product = CheckedMultiply(without_zeros, static_cast<uint64_t>(dim));
-    if (!product) return std::nullopt;
+    if (!product || *product > kMaxElements) return std::nullopt;
     without_zeros = *product;
   }
   return count == 0 ? 0 : without_zeros;
@@ -44,7 +51,8 @@ namespace {
 
 Status IncompleteLength(size_t left, std::string_view what) {
   return Status::InvalidArg("incomplete string length indicator for " + std::string(what) +
-                            ", expecting 4 bytes but only " + std::to_string(left) + " bytes available");
+                            ", expecting 4 bytes but only " + std::to_string(left) +
+                            " bytes available. Please make sure the string length indicator is in one buffer.");
 }
 
 }  // namespace

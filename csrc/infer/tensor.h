@@ -25,7 +25,8 @@ struct Tensor {
   bool placed = false;  // an output whose bytes were put into shared memory, and are not in `data`
 };
 
-// Product of the dimensions (1 for a scalar); nothing where a dimension is negative or the product does not fit uint64.
+// Product of the dimensions (1 for a scalar); nothing where one is negative or where, zeros left aside, it is above
+// INT64_MAX / 8: then bytes and strides fit in 63 bits whatever the data type is.
 std::optional<uint64_t> ElementCount(const Shape& shape);
 // Bytes of a tensor of a fixed-size type; nothing as above, and for BYTES.
 std::optional<uint64_t> ByteSize(DType dtype, const Shape& shape);

@@ -148,12 +148,11 @@ Status CheckData(const ModelSpec& model, const Tensor& input) {
     return CheckBytes(input.data.view(), *count,
                       "inference input " + Quoted(input.name) + " for model " + Quoted(model.name));
   }
-  const auto expected = ByteSize(input.dtype, input.shape);
-  if (expected && *expected == input.data.size()) return Status();
+  const uint64_t expected = ByteSize(input.dtype, input.shape).value_or(0);  // there is one: the count is not too large
+  if (expected == input.data.size()) return Status();
   return Status::InvalidArg("input byte size mismatch for input " + Quoted(input.name) + " for model " +
-                            Quoted(model.name) + ". Expected " +
-                            (expected ? std::to_string(*expected) : std::string("more than can be addressed")) +
-                            ", got " + std::to_string(input.data.size()));
+                            Quoted(model.name) + ". Expected " + std::to_string(expected) + ", got " +
+                            std::to_string(input.data.size()));
 }
 
 Status CheckInput(const ModelSpec& model, const TensorSpec& spec, Tensor& input, bool first, int64_t& batch_size) {

@@ -5,8 +5,13 @@
 #include <optional>
 #include <utility>
 
+#include "base/quoted.h"
+
 namespace pyinfer {
 namespace {
+
+constexpr std::string_view kEmptyFinalResponse = "triton_enable_empty_final_response";
+constexpr size_t kMaxCorrelationId = 128;
 
 Status WrongType(const std::string& name, std::string_view expected) {
   return Status::InvalidArg("parameter '" + name + "' has invalid type, expecting " + std::string(expected));
@@ -21,6 +26,10 @@ std::optional<uint64_t> Unsigned(const ParameterValue& value) {
 
 Status ReadCorrelationId(ParameterValue value, CorrelationId& id) {
   if (std::string* text = std::get_if<std::string>(&value)) {
+    if (text->size() > kMaxCorrelationId) {
+      return Status::Unsupported("string correlation ID cannot be longer than " + std::to_string(kMaxCorrelationId) +
+                                 " characters");
+    }
     id.text = std::move(*text);
   } else if (const uint64_t* number = std::get_if<uint64_t>(&value)) {
     id.number = *number;
@@ -53,20 +62,22 @@ bool IsSchedulingParameter(std::string_view name) {
          name == "timeout";
 }
 
+Status CheckParameterName(std::string_view name) {
+  if (name.rfind("triton_", 0) != 0 || name == kEmptyFinalResponse) return Status();
+  return Status::InvalidArg(
+      "parameter keys starting with 'triton_' are reserved for Triton usage and should not be specified, got " +
+      QuotedForError(name));
+}
+
 Status AddParameter(std::string name, ParameterValue value, Request& request) {
   if (IsSchedulingParameter(name)) return ReadScheduling(name, std::move(value), request);
-  if (name == "triton_enable_empty_final_response") {
+  if (name == kEmptyFinalResponse) {
     const bool* flag = std::get_if<bool>(&value);
     if (flag == nullptr) return WrongType(name, "a boolean");
     request.wants_empty_final_response = *flag;
     return Status();
   }
-  if (name.rfind("triton_", 0) == 0) {
-    return Status::InvalidArg(
-        "parameter keys starting with 'triton_' are reserved for Triton usage and should not be "
-        "specified, got '" +
-        name + "'");
-  }
+  if (Status status = CheckParameterName(name); !status.ok()) return status;
   request.parameters.emplace_back(std::move(name), std::move(value));
   return Status();
 }

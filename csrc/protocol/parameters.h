@@ -12,8 +12,11 @@
 
 namespace pyinfer {
 
+// InvalidArg for a name that is reserved whatever its value.
+Status CheckParameterName(std::string_view name);
+
 // Gives `value` the place in `request` that `name` stands for: a field of its own, or the list of custom parameters.
-// InvalidArg for a reserved name or a value of the wrong type.
+// InvalidArg for a reserved name or a value of the wrong type, Unsupported for a correlation id that is too long.
 Status AddParameter(std::string name, ParameterValue value, Request& request);
 
 // True for the parameters that the scheduler reads: sequence_id, sequence_start, sequence_end, priority, timeout.

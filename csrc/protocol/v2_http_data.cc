@@ -192,17 +192,17 @@ StatusOr<Slice> ReadElements(const JsonArray& array, const Nesting& nesting, con
 }  // namespace
 
 StatusOr<Slice> ReadJsonData(const JsonValue& data, const Tensor& input, size_t max_size) {
+  const auto expected = ElementCount(input.shape);
+  if (expected == uint64_t{0}) return Slice::Copy(nullptr, 0);
   if (input.dtype == DType::kFp16 || input.dtype == DType::kBf16) {
     return Status::InvalidArg("receiving " + std::string(DTypeName(input.dtype)) +
                               " data via JSON is not supported. Please use the binary data format for input " +
                               CutForError(input.name));
   }
-  const auto expected = ElementCount(input.shape);
   if (!expected) {
     return Status::InvalidArg("the shape " + ShapeText(input.shape) + " of input " + QuotedForError(input.name) +
                               " is too large");
   }
-  if (*expected == 0) return Slice::Copy(nullptr, 0);
   JsonArray array;
   if (data.get_array().get(array) != simdjson::SUCCESS) {
     return Status::InvalidArg("Unable to parse 'data': attempt to access JSON non-array as array");

@@ -29,7 +29,7 @@ Status ReadRequestParameters(const JsonValue& value, Request& request, OutputFor
     Status status;
     if (field.key == "binary_data_output") {
       status = ReadBool(field.value, field.key, outputs.binary_by_default);
-    } else {
+    } else if (status = CheckParameterName(field.key); status.ok()) {
       StatusOr<ParameterValue> parameter = ReadParameterValue(field.key, field.value);
       if (!parameter.ok()) return parameter.status();
       status = AddParameter(std::string(field.key), std::move(parameter).value(), request);
@@ -303,13 +303,14 @@ StatusOr<size_t> ReadJsonSize(const std::optional<std::string>& header_length, s
   int64_t size = 0;
   const char* const end = header_length->data() + header_length->size();
   const auto [stop, error] = std::from_chars(header_length->data(), end, size);
-  if (error != std::errc() || stop != end) {
+  const bool huge = error == std::errc::result_out_of_range;
+  if (stop != end || (error != std::errc() && !huge)) {
     return Status::InvalidArg("Unable to parse Inference-Header-Content-Length, got: " +
                               header_length->substr(0, kShownHeader));
   }
-  if (size < 0 || static_cast<uint64_t>(size) > body_size) {
+  if (huge || size < 0 || static_cast<uint64_t>(size) > body_size) {
     return Status::InvalidArg("inference header size should be in range (0, " + std::to_string(body_size) +
-                              "), got: " + *header_length);
+                              "), got: " + header_length->substr(0, kShownHeader));
   }
   return static_cast<size_t>(size);
 }

@@ -114,9 +114,15 @@ def _plain(field: Any, value: Any) -> Any:
     return value
 
 
-def _plain_float(value: float, *, single: bool) -> float | str:
+#: integers below it are exact as doubles
+_EXACT = 2**53
+
+
+def _plain_float(value: float, *, single: bool) -> float | int | str:
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if value.is_integer() and abs(value) < _EXACT and math.copysign(1, value) == math.copysign(1, int(value)):
+        return int(value)  # protobuf's JSON, which Triton's is, has 0 for 0.0; -0.0 is no integer
     if single:
         # a float32 widened to 64 bits would print as 0.10000000149011612
         for digits in (6, 7, 8, 9):

@@ -120,7 +120,7 @@ TEST(V2HttpRead, RefusesJsonData) {
                         {"FP32", "[1.0]", "[1]", "Unable to parse 'shape'"},
                         {"FP32", "[9223372036854775808]", "[1]", "Unable to parse 'shape'"},
                         {"FP32", "3", "[1]", "Unable to parse 'shape'"},
-                        {"FP32", "[9223372036854775807]", "[1]", "Shape does not match"},
+                        {"FP32", "[9223372036854775807]", "[1]", "too large"},
                         {"FP32", "[4294967296,4294967296]", "[1]", "too large"},
                         {"FP32", "[0,9223372036854775807,9223372036854775807]", "[]", "too large"}};
   for (const Case& item : cases) {
@@ -237,10 +237,11 @@ TEST(V2HttpRead, HeaderLength) {
   const std::string json = Input("FP32", "[1]", "\"data\":[1]");
   const std::string size = std::to_string(json.size());
   CHECK_EQ(Refusal(Read(json, size)), "");
-  for (const std::string& wrong : {std::string("-1"), std::to_string(json.size() + 1), std::string("2147483648")}) {
+  for (const std::string& wrong : {std::string("-1"), std::to_string(json.size() + 1), std::string("2147483648"),
+                                   std::string("123456789012345678901234567890")}) {
     CheckRefused(Read(json, wrong), "inference header size should be in range (0, " + size + "), got: " + wrong);
   }
-  for (const char* wrong : {"", "x", "12x", " 12", "1e2", "123456789012345678901234567890", "10, 10", "+5", "0x10"}) {
+  for (const char* wrong : {"", "x", "12x", " 12", "1e2", "10, 10", "+5", "0x10"}) {
     CheckRefused(Read(json, wrong), "Unable to parse Inference-Header-Content-Length, got: " + std::string(wrong));
   }
 }

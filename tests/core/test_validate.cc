@@ -150,8 +150,7 @@ TEST(Validate, SizesThatOverflow) {
   constexpr int64_t most = std::numeric_limits<int64_t>::max();
   request->inputs[0].shape = {most, 2};
   Refused(request,
-          "[request id: <id_unknown>] input byte size mismatch for input 'A' for model 'm'. Expected more than "
-          "can be addressed, got 24");
+          "[request id: <id_unknown>] the shape [9223372036854775807,2] of input 'A' for model 'm' is too large");
   ModelSpec wide = Spec(0);
   wide.inputs[0].dims = {-1, -1, -1};
   request = Good(std::move(wide));
@@ -180,7 +179,7 @@ TEST(Validate, BytesElements) {
   Refused(request,
           "[request id: <id_unknown>] incomplete string length indicator for inference input 'B' for model 'm', "
           "expecting 4 "
-          "bytes but only 3 bytes available");
+          "bytes but only 3 bytes available. Please make sure the string length indicator is in one buffer.");
 }
 
 TEST(Validate, Outputs) {

@@ -19,7 +19,7 @@ from pyinfer.testing import RunningServer
 pytestmark = pytest.mark.usefixtures("guarded")
 
 INPUT = [1.0, 2.0, 3.0, 4.0]
-FAILED = "Failed to process the request(s) for model instance 'faulty_0_0', message: "
+FAILED = "Failed to process the request(s) for model 'faulty_0_0', message: "
 FAULTY = "/v2/models/faulty/infer"
 
 

@@ -232,7 +232,7 @@ def test_row_16_log_stays_one_line(server: RunningServer, rpc: Grpc, text: str) 
     """A model fails with the client's text in its message: one record in the log, and the text escaped in it."""
     before = server.log
     body = document(tensor((1, 4), [1] * 4), parameters={"mode": "echo " + text})
-    refused(server, "faulty", body, status=500, text="Failed to process the request(s) for model instance 'faulty_0_0'")
+    refused(server, "faulty", body, status=500, text="Failed to process the request(s) for model 'faulty_0_0'")
     request = message("faulty", ("INPUT0", "FP32", (1, 4)), raw=[bytes(16)])
     request.parameters["mode"].string_param = "echo " + text
     with pytest.raises(grpc.RpcError) as caught:

@@ -127,7 +127,7 @@ class _PythonInstance:
             _log.error("model instance '%s' failed to execute", self._name, exc_info=error)
             fault = _told(error, self._directory)
         if fault is not None:
-            text = f"Failed to process the request(s) for model instance '{self._name}', message: {fault}"
+            text = f"Failed to process the request(s) for model '{self._name}', message: {fault}"
             fail_all(batch, requests, "INTERNAL", text)
         release(requests)
 

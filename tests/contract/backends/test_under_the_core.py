@@ -89,7 +89,7 @@ def test_python_strings(serve: Serve) -> None:
     [
         (
             "raise ValueError('wrong')",
-            "Failed to process the request(s) for model instance 'm_0', message: ValueError: wrong",
+            "Failed to process the request(s) for model 'm_0', message: ValueError: wrong",
         ),
         ("pass", "InferenceRequest(s) size is:2, and InferenceResponse(s) size is:0"),
         (ECHO.replace('"B"', '"X"'), "X"),

@@ -36,7 +36,7 @@ EXECUTE = """
         def execute(self, requests):
             {}
 """
-PREFIX = "Failed to process the request(s) for model instance 'm_0', message: "
+PREFIX = "Failed to process the request(s) for model 'm_0', message: "
 
 Load = Callable[..., Instance]
 
