@@ -49,6 +49,12 @@ build/perf_analyzer/.stamp: $(STAMPS)/packages
 	chmod +x build/perf_analyzer/bin/perf_analyzer
 	@touch $@
 
+# The real tritonserver, for benches and for tests/differential. Where it can not be had, those tests say so and are
+# skipped; the next run tries again.
+.venv-triton/.stamp: perf/peers.py | build/release/.stamp
+	@$(BIN)/python -m perf install-triton && touch $@ || \
+	  echo 'tritonserver can not be installed here: nothing will be compared with it' >&2
+
 build/release/.stamp: $(COMPILED) $(STAMPS)/packages
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable . \
 	  -Cbuild-dir=build/release -Ccmake.define.PYINFER_BUILD_TESTS=ON
@@ -62,7 +68,7 @@ run: build/release/.stamp  ## serve the example repository and show its answers 
 	$(BIN)/python model_repository/fetch.py
 	$(BIN)/python model_repository/demo.py $(ARGS)
 
-test: build/release/.stamp build/perf_analyzer/.stamp  ## the core's own tests, then the Python suites
+test: build/release/.stamp build/perf_analyzer/.stamp .venv-triton/.stamp  ## the core's own tests, then the Python suites
 	$(BIN)/python model_repository/fetch.py
 	build/release/core_tests
 	PATH="$(TOOLS):$$PATH" $(BIN)/python -m pytest $(ARGS)
@@ -93,5 +99,5 @@ wheel: $(STAMPS)/packages  ## a wheel with its system libraries bundled, in dist
 	PATH="$(TOOLS):$$PATH" $(BIN)/auditwheel repair --wheel-dir dist build/wheel/*.whl
 
 clean:  ## remove everything that was built
-	rm -rf build dist .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist .venv .venv-triton .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Differences that docs/differences.md explains: its rows, and the rules that recognise them in two answers.
+
+A row's last column is its key. A rule of that key says what Triton's answer becomes under the documented difference;
+rules are applied until nothing changes, and where the outcome is what pyinfer answers, the difference is explained
+by the rules that took part. A key of ``-`` marks a row that no request of this suite can show.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from differential.case import Answer, Case, same
+
+__all__ = ["NOT_SHOWN", "PAGE", "Row", "Rule", "explain", "read_rows"]
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "differences.md"
+
+#: (case, Triton's answer, pyinfer's answer) -> Triton's answer under the difference; the same one where it is none
+Rule = Callable[[Case, Answer, Answer], Answer]
+
+_COLUMNS = ("what", "Triton", "pyinfer", "why", "key")
+NOT_SHOWN = "-"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the page."""
+
+    line: int
+    what: str
+    key: str
+
+
+def read_rows(text: str | None = None) -> list[Row]:
+    """The rows of all tables that have a key. Raises ValueError, with the line, for a row that has another form."""
+    rows: list[Row] = []
+    inside = False
+    for number, line in enumerate((PAGE.read_text() if text is None else text).splitlines(), 1):
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] if line.startswith("|") else []
+        if not cells:
+            inside = False
+        elif cells == list(_COLUMNS):
+            inside = True
+        elif not inside and cells[:4] == list(_COLUMNS[:4]):
+            raise ValueError(f"{PAGE.name}:{number}: the tables of differences have the columns {', '.join(_COLUMNS)}")
+        elif inside and set(cells[0]) != {"-"}:
+            key = cells[-1].strip("`")
+            if len(cells) != len(_COLUMNS) or not re.fullmatch(r"-|[a-z0-9]+(-[a-z0-9]+)*", key):
+                raise ValueError(f"{PAGE.name}:{number}: a row is | {' | '.join(_COLUMNS)} |, the key in small letters")
+            rows.append(Row(number, cells[0], key))
+    return rows
+
+
+def explain(
+    rules: Mapping[str, Iterable[Rule]], case: Case, triton: Answer, pyinfer: Answer
+) -> tuple[Answer, frozenset[str]]:
+    """Triton's answer with all documented differences applied, and the keys of those that took part."""
+    keys: set[str] = set()
+    changed = not same(triton, pyinfer)
+    while changed:
+        changed = False
+        for key, group in rules.items():
+            for rule in group:
+                after = rule(case, triton, pyinfer)
+                if not same(after, triton):
+                    triton, changed = after, True
+                    keys.add(key)
+    return triton, frozenset(keys)

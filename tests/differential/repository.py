@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model repositories that both servers serve: configurations here, programs in ``models/``."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["CONTROL", "DATATYPES", "GUARDED", "OPEN", "Model", "write_repository"]
+
+PROGRAMS = Path(__file__).with_name("models")
+
+#: data types that a Python model can hold in numpy
+DATATYPES = (
+    "BOOL",
+    "UINT8",
+    "UINT16",
+    "UINT32",
+    "UINT64",
+    "INT8",
+    "INT16",
+    "INT32",
+    "INT64",
+    "FP16",
+    "FP32",
+    "FP64",
+    "BYTES",
+)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A directory of a repository. ``config`` is the text of config.pbtxt; none where empty."""
+
+    name: str
+    #: a file of ``models/``, copied into each version; none where empty
+    program: str = ""
+    config: str = ""
+    versions: tuple[str, ...] = ("1",)
+    #: further files: path below the model's directory -> text
+    files: tuple[tuple[str, str], ...] = ()
+
+
+def _tensors(kind: str, *tensors: str) -> str:
+    """``"NAME TYPE dims rest"`` -> one entry of ``input`` or ``output`` each; dims are joined by commas."""
+    entries = []
+    for tensor in tensors:
+        name, datatype, dims, *rest = tensor.split(" ", 3)
+        datatype = "STRING" if datatype == "BYTES" else datatype
+        entries.append(f'{{ name: "{name}" data_type: TYPE_{datatype} dims: [ {dims} ] {" ".join(rest)} }}')
+    return f"{kind} [ {', '.join(entries)} ]"
+
+
+def _config(inputs: list[str], outputs: list[str], *, batch: int = 0, backend: str = "python", more: str = "") -> str:
+    lines = [f'backend: "{backend}"', f"max_batch_size: {batch}", _tensors("input", *inputs)]
+    lines += [_tensors("output", *outputs), "instance_group [ { count: 1 kind: KIND_CPU } ]", more]
+    return "\n".join(line for line in lines if line) + "\n"
+
+
+def _echo(name: str, datatype: str, dims: str, *, batch: int, backend: str = "python") -> Model:
+    config = _config([f"INPUT0 {datatype} {dims}"], [f"OUTPUT0 {datatype} {dims}"], batch=batch, backend=backend)
+    return Model(name, "echo" if backend == "python" else "", config)
+
+
+def _identity(name: str, *, more: str = "", versions: tuple[str, ...] = ("1",)) -> Model:
+    """Without a process of its own, so that it is cheap to load."""
+    config = _config(["INPUT0 FP32 -1"], ["OUTPUT0 FP32 -1"], batch=8, backend="identity", more=more)
+    return Model(name, "", config, versions)
+
+
+def _versions(name: str, policy: str) -> Model:
+    config = _config(["INPUT FP32 1"], ["VERSION INT64 1"], more=f"version_policy {{ {policy} }}")
+    return Model(name, "version", config, ("1", "2", "3", "10"))
+
+
+def _sequence(name: str, corrid: str, strategy: str) -> Model:
+    controls = "".join(
+        f'{{ name: "{kind}" control [ {{ kind: CONTROL_SEQUENCE_{kind} int32_false_true: [ 0, 1 ] }} ] }}, '
+        for kind in ("START", "END", "READY")
+    )
+    controls += f'{{ name: "CORRID" control [ {{ kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_{corrid} }} ] }}'
+    more = f"sequence_batching {{ max_sequence_idle_microseconds: 60000000 control_input [ {controls} ] {strategy} }}"
+    return Model(
+        name, "accumulate", _config(["INPUT INT32 1"], ["OUTPUT INT32 1", "CONTROL BYTES 1"], batch=4, more=more)
+    )
+
+
+_KINDS = [f'{kind} {kind} 4 label_filename: "labels.txt"' for kind in ("FP32", "INT32", "UINT8", "BYTES")]
+_KINDS += [f"{kind} {kind} 4" for kind in ("FP64", "INT8", "INT64", "UINT64", "BOOL", "FP16")]
+_LABELS = (("labels.txt", "zero\none\ntwo with blanks\n"),)
+_DECOUPLED = "model_transaction_policy { decoupled: true }"
+
+#: served by the pair that most requests go to
+OPEN: tuple[Model, ...] = (
+    *(_echo(kind.lower(), kind, "-1", batch=8) for kind in DATATYPES),
+    _echo("bf16", "BF16", "-1", batch=8, backend="identity"),
+    _echo("fixed", "FP32", "4", batch=8),
+    _echo("flat", "FP32", "-1", batch=0),
+    _echo("flat_fixed", "INT32", "2,2", batch=0),
+    _echo("flat_text", "BYTES", "1", batch=0),
+    _echo("matrix", "INT64", "-1,2", batch=0),
+    _echo("cube", "INT32", "-1,-1,2", batch=4),
+    Model("pair", "pair", _config(["A INT32 2", "B INT32 2"], ["SUM INT32 2", "DIFFERENCE INT32 2"], batch=8)),
+    Model(
+        "optional",
+        "present",
+        _config(["A FP32 1", "B FP32 1 optional: true", "C FP32 1 optional: true"], ["PRESENT BYTES 1"], batch=4),
+    ),
+    Model(
+        "reshape",
+        "shape",
+        _config(
+            ["INPUT FP32 1 reshape { shape: [ ] }"],
+            ["OUTPUT FP32 1 reshape { shape: [ ] }", "SHAPE INT64 -1"],
+            batch=8,
+        ),
+    ),
+    Model(
+        "reshape_flat",
+        "shape",
+        _config(
+            ["INPUT FP32 -1,4 reshape { shape: [ -1, 2, 2 ] }"],
+            ["OUTPUT FP32 -1,4 reshape { shape: [ -1, 2, 2 ] }", "SHAPE INT64 -1"],
+        ),
+    ),
+    Model("scores", "kinds", _config(["SCORES FP32 4"], _KINDS, batch=4), files=_LABELS),
+    Model("scores_flat", "kinds", _config(["SCORES FP32 4"], _KINDS[:1]), files=_LABELS),
+    Model("inspect", "inspect_request", _config(["INPUT FP32 1"], ["REQUEST BYTES 1", "SIZE INT32 1"])),
+    Model("fail", "fail", _config(["INPUT FP32 2"], ["OUTPUT FP32 2"], batch=4)),
+    Model("repeat", "repeat", _config(["IN INT32 -1"], ["OUT INT32 1", "INDEX UINT32 1"], more=_DECOUPLED)),
+    _sequence("sequence", "UINT64", "direct { }"),
+    _sequence("sequence_oldest", "STRING", "oldest { max_candidate_sequences: 4 }"),
+    _versions("versions_latest", "latest { num_versions: 2 }"),
+    _versions("versions_all", "all { }"),
+    _versions("versions_specific", "specific { versions: [ 1, 3 ] }"),
+    Model("completes", "completes"),
+    _echo("counted", "FP32", "-1", batch=8),
+)
+
+#: loaded and unloaded by requests
+CONTROL: tuple[Model, ...] = (
+    _identity("first"),
+    _identity("second", versions=("1", "3")),
+    _identity("third"),
+    Model("broken", "", "backend: 7\n"),
+    Model("no_version", "", _config(["INPUT0 FP32 -1"], ["OUTPUT0 FP32 -1"], backend="identity"), ()),
+)
+
+#: behind restricted interfaces, with headers forwarded
+GUARDED: tuple[Model, ...] = (
+    Model("inspect", "inspect_request", _config(["INPUT FP32 1"], ["REQUEST BYTES 1", "SIZE INT32 1"])),
+)
+
+
+def write_repository(folder: Path, models: tuple[Model, ...]) -> Path:
+    """The models as a repository below ``folder``, which is returned."""
+    for model in models:
+        directory = folder / model.name
+        directory.mkdir(parents=True)
+        if model.config:
+            (directory / "config.pbtxt").write_text(model.config)
+        for name, text in model.files:
+            (directory / name).write_text(text)
+        for version in model.versions:
+            (directory / version).mkdir()
+            if model.program:
+                shutil.copyfile(PROGRAMS / f"{model.program}.py", directory / version / "model.py")
+    return folder
