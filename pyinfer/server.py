@@ -40,6 +40,7 @@ from pyinfer.telemetry.families import Family
 from pyinfer.telemetry.log_format import log_table
 from pyinfer.telemetry.logging import LogOptions, LogSettings
 from pyinfer.telemetry.metrics import machine_families
+from pyinfer.telemetry.tracing import Tracing
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -50,6 +51,8 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 #: seconds that connections get to take their last answers once all models are done
 _LAST_ANSWERS_S = 2.0
+#: seconds that the last traces get to be written or sent
+_LAST_TRACES_S = 5.0
 #: seconds that a client has for its TLS handshake
 _HANDSHAKE_S = 10.0
 
@@ -98,6 +101,7 @@ class Server:
         sockets = self._bind()
         engine = Engine()
         engine.shared_memory.set_allowed(self.options.allow_client_shm)
+        tracing = _tracing(self.options, engine, sockets)
         service = Service(
             engine,
             _manager(self.options, engine, repositories),
@@ -106,6 +110,7 @@ class Server:
             metrics=self._metrics(),
             latency_counters=metrics_config(self.options.metrics_config).counter_latencies,
             log=self._log_settings,
+            trace=tracing.settings,
             extensions=_extensions(self.options),
         )
         stream = Stream(loop, engine, max_connections=self.options.max_connections)
@@ -124,6 +129,8 @@ class Server:
             return await self._shut_down(loop, servers, stream, service)
         finally:
             stream.close()
+            # what it still has to send may take long, or for ever
+            await asyncio.wait((_off_loop(loop, tracing.close),), timeout=_LAST_TRACES_S)
             for listener in sockets.values():
                 listener.close()
 
@@ -275,6 +282,16 @@ def _handle_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -
     # A closed terminal or a vanished reader of a pipe is no reason to stop serving.
     for number in (signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
+
+
+def _tracing(options: Options, engine: Engine, sockets: dict[str, socket.socket]) -> Tracing:
+    """Raises PyinferError, and closes ``sockets``, where traces can not be exported."""
+    try:
+        return Tracing(engine.tracer, options.trace_options())
+    except PyinferError:
+        for listener in sockets.values():
+            listener.close()
+        raise
 
 
 def _extensions(options: Options) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from pyinfer.shared_memory import SharedMemory
 from pyinfer.telemetry.families import Family
 from pyinfer.telemetry.logging import LogSettings
 from pyinfer.telemetry.metrics import Metrics
+from pyinfer.telemetry.tracing import TraceSettings
 
 if TYPE_CHECKING:
     from pyinfer._core import Engine, Model
@@ -44,6 +45,7 @@ EXTENSIONS = (
     "binary_tensor_data",
     "parameters",
     "statistics",
+    "trace",
     "logging",
 )
 
@@ -99,13 +101,16 @@ class Service:
         metrics: Sequence[Callable[[], list[Family]]] = (),
         latency_counters: bool = True,
         log: LogSettings | None = None,
+        trace: TraceSettings | None = None,
         extensions: tuple[str, ...] = EXTENSIONS,
     ) -> None:
         """``metrics`` are read for each page, after what belongs to models; without ``latency_counters`` the cumulative
-        durations of models are left out. ``log`` is what the logging extension shows and changes."""
+        durations of models are left out. ``log`` and ``trace`` are what the extensions of these
+        names show and change."""
         self._engine = engine
         self._manager = manager
         self._log = log or LogSettings()
+        self._trace = trace or TraceSettings(engine.tracer)
         self._server_id = server_id
         self._strict_readiness = strict_readiness
         self._extensions = extensions
@@ -280,6 +285,31 @@ class Service:
         """
         self._refuse_while_stopping()
         self._log.update(changes)
+
+    def trace_settings(self, name: str = "") -> dict[str, list[str]]:
+        """The settings of tracing that hold for a model ("": for all that have none of their own), by name.
+
+        Raises InvalidArgument where the model is not ready, known or not.
+        """
+        self._require_traceable(name)
+        return self._trace.describe(name)
+
+    def update_trace_settings(self, name: str, changes: Mapping[str, Any]) -> None:
+        """Change settings of tracing for a model ("": for all), all of ``changes`` or none; None takes one back.
+
+        Raises Unsupported for ``trace_file``, InvalidArgument for a wrong value and where the model is not ready.
+        """
+        self._require_traceable(name)
+        self._trace.update(name, changes)
+
+    def _require_traceable(self, name: str) -> None:
+        self._refuse_while_stopping()
+        if not name:
+            return
+        try:
+            self._manager.find(name, None)
+        except (NotFound, Unavailable):
+            raise InvalidArgument(f"Request for unknown model : {name}") from None
 
     def metrics(self) -> bytes:
         """All metrics in Prometheus' text format (UTF-8)."""

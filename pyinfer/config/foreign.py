@@ -24,7 +24,6 @@ class Refusal(NamedTuple):
 _EVENT_LOOP = "an event loop serves all connections"
 _NO_GPU_MEMORY = "no CUDA memory is allocated"
 _PACKAGES = "backends are installed packages"
-_NO_TRACE = "tracing is not supported by this version"
 _NO_SAGEMAKER = "there is no SageMaker front end"
 _NO_VERTEX = "there is no Vertex AI front end"
 _NO_CACHE = "there is no response cache in this version"
@@ -73,10 +72,4 @@ REFUSED: Mapping[str, Refusal] = {
     "rate-limit": Refusal("off", "there is no rate limiter in this version"),
     "rate-limit-resource": Refusal("", "there is no rate limiter in this version"),
     "response-cache-byte-size": Refusal("0", _NO_CACHE),
-    "trace-config": Refusal("", _NO_TRACE),
-    "trace-count": Refusal("-1", _NO_TRACE),
-    "trace-file": Refusal("", _NO_TRACE),
-    "trace-level": Refusal("OFF", _NO_TRACE),
-    "trace-log-frequency": Refusal("0", _NO_TRACE),
-    "trace-rate": Refusal("1000", _NO_TRACE),
 }

@@ -26,6 +26,7 @@ from pyinfer.config.flags import (
 from pyinfer.config.foreign import IGNORED, REFUSED
 from pyinfer.config.metrics import metrics_setting
 from pyinfer.config.restrictions import CATEGORIES, parse_restrictions
+from pyinfer.config.tracing import TraceOptions, read_trace_options
 
 __all__ = ["Options", "UsageError", "check", "help_text", "options_markdown", "parse"]
 
@@ -181,9 +182,38 @@ class Options:
         "Shared memory", boolean, False, "Let clients register shared memory for inputs and outputs"
     )
 
+    trace_config: tuple[str, ...] = flag(
+        "Tracing",
+        text,
+        (),
+        "Setting of tracing: rate, level, count, mode; triton,file, triton,log-frequency; opentelemetry,url and others",
+        metavar="[<mode>,]<setting>=<value>",
+        repeatable=True,
+    )
+    trace_file: str = flag("Tracing", text, "", "Deprecated: use --trace-config triton,file=FILE", metavar="FILE")
+    trace_level: tuple[str, ...] = flag(
+        "Tracing", text, (), "Deprecated: use --trace-config level=LEVEL", metavar="LEVEL", repeatable=True
+    )
+    trace_rate: int = flag("Tracing", integer(0, 2**32 - 1), 1000, "Deprecated: use --trace-config rate=N")
+    trace_count: int = flag("Tracing", integer(-1, 2**31 - 1), -1, "Deprecated: use --trace-config count=N")
+    trace_log_frequency: int = flag(
+        "Tracing", integer(0, 2**32 - 1), 0, "Deprecated: use --trace-config triton,log-frequency=N"
+    )
+
     backend_config: tuple[tuple[str, str, str], ...] = flag(
         "Backends", setting, (), "Setting of one backend, or of all where none is named", repeatable=True
     )
+
+    def trace_options(self) -> TraceOptions:
+        """What the flags say about tracing. Raises ValueError where they make no sense."""
+        return read_trace_options(
+            self.trace_config,
+            level=self.trace_level,
+            rate=self.trace_rate,
+            count=self.trace_count,
+            file=self.trace_file,
+            log_frequency=self.trace_log_frequency,
+        )
 
     def backend_options(self, backend: str) -> dict[str, str]:
         """The settings of ``backend``: its own over those given for all backends."""
@@ -225,6 +255,10 @@ def check(options: Options) -> None:
         raise UsageError("--grpc-use-ssl-mutual needs --grpc-root-cert")
     _check_restrictions("http-restricted-api", options.http_restricted_api, "api")
     _check_ports(options)
+    try:
+        options.trace_options()
+    except ValueError as error:
+        raise UsageError(f"option '--trace-config': {error}") from None
 
 
 def _check_restrictions(name: str, values: Sequence[str], feature: str) -> None:

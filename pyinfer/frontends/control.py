@@ -133,8 +133,13 @@ def _result(endpoint: Endpoint, value: dict[str, Any]) -> Result:
     elif endpoint.answer is Answer.VALUES:
         shown = list(next(iter(value.values())).values())
     elif endpoint.answer is Answer.SETTINGS:
-        shown = {name: next(iter(typed.values())) for name, typed in value["settings"].items()}
+        shown = {name: _shown_setting(name, next(iter(typed.values()))) for name, typed in value["settings"].items()}
     return Result(200, json.dumps(shown, separators=(",", ":"), ensure_ascii=False).encode(), JSON_HEADERS)
+
+
+def _shown_setting(name: str, value: Any) -> Any:
+    """A setting as JSON shows it: lists of texts are joined, but for the levels, which are an array."""
+    return ",".join(value) if isinstance(value, list) and name != "trace_level" else value
 
 
 class ApiSite:

@@ -187,6 +187,13 @@ def _memory(kind: str, action: str, *, all_too: bool = True) -> tuple[str, ...]:
 _SHM = "shared-memory"
 
 
+def _trace_settings(service: Service, arguments: Arguments) -> dict[str, Any]:
+    if arguments.settings:
+        service.update_trace_settings(arguments.model, arguments.settings)
+    shown = service.trace_settings(arguments.model)
+    return {"settings": {name: {"value": values} for name, values in shown.items()}}
+
+
 def _by_model(tail: str) -> tuple[str, str]:
     return f"/v2/models/{{model}}{tail}", f"/v2/models/{{model}}/versions/{{version}}{tail}"
 
@@ -194,6 +201,8 @@ def _by_model(tail: str) -> tuple[str, str]:
 def _control(action: str) -> tuple[str, str]:
     return f"/v2/repository/models/{{model}}/{action}", f"/v2/repository/{{repository}}/models/{{model}}/{action}"
 
+
+_TRACE = ("/v2/trace/setting", "/v2/models/{model}/trace/setting")
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("ModelInfer", "POST", _by_model("/infer"), "inference", Answer.INFER),
@@ -273,6 +282,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         blocking=True,
     ),
     # GET can not bring settings to change; over gRPC both are one
+    Endpoint("TraceSetting", "GET", _TRACE, "trace", Answer.SETTINGS, _trace_settings),
+    Endpoint("TraceSetting", "POST", _TRACE, "trace", Answer.SETTINGS, _trace_settings),
     Endpoint("LogSettings", "GET", ("/v2/logging",), "logging", Answer.SETTINGS, _log_settings),
     Endpoint("LogSettings", "POST", ("/v2/logging",), "logging", Answer.SETTINGS, _log_settings),
 )

@@ -7,6 +7,7 @@ llhttp (httptools). It does NOT see bodies. What llhttp lets pass and RFC 9112 d
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -26,6 +27,9 @@ _CACHED_HEAD_BYTES = 2048
 _SINGLE = frozenset(
     (b"host", b"content-length", b"transfer-encoding", b"content-encoding", b"inference-header-content-length")
 )
+
+#: a header of W3C Trace Context; repeated ones are joined. One class of characters: it scans in linear time
+_TRACE_LINE = re.compile(rb"\r\n(traceparent|tracestate):([\t\x20-\x7e]*)(?=\r\n)", re.IGNORECASE)
 
 
 class Result:
@@ -71,7 +75,16 @@ class HeadError(Exception):
 class Head:
     """A valid head. Shared by all requests with the same bytes, so nothing changes it."""
 
-    __slots__ = ("action", "encoding", "expects_continue", "infer", "keep_alive", "length")
+    __slots__ = (
+        "action",
+        "encoding",
+        "expects_continue",
+        "infer",
+        "keep_alive",
+        "length",
+        "traceparent",
+        "tracestate",
+    )
 
     def __init__(self, action: Action, length: int, keep_alive: bool, expects_continue: bool, encoding: str) -> None:
         self.action = action
@@ -82,6 +95,15 @@ class Head:
         self.encoding = encoding
         #: the head as the core understands it; None for a control request
         self.infer: InferHead | None = None
+        #: the client's trace; empty where it has none
+        self.traceparent = self.tracestate = b""
+
+    def in_trace(self, traceparent: bytes, tracestate: bytes) -> Head:
+        """The same head of a request that belongs to a trace."""
+        head = Head(self.action, self.length, self.keep_alive, self.expects_continue, self.encoding)
+        head.infer = self.infer
+        head.traceparent, head.tracestate = traceparent, tracestate
+        return head
 
 
 class _Collector:
@@ -116,10 +138,24 @@ class Heads:
     def find(self, data: bytes) -> Head:
         """The head whose bytes, up to and with the empty line, are ``data``. Raises HeadError."""
         head = self._cache.get(data)
-        if head is None:
-            head = self._parse(data)
-            if len(data) <= _CACHED_HEAD_BYTES:
-                self._cache.put(data, head)
+        if head is not None:
+            return head
+        # Each request of a traced client has a head of its own, but for these lines the same.
+        lines: dict[bytes, bytes] = {}
+        for name, value in _TRACE_LINE.findall(data):
+            known = lines.get(name.lower())
+            lines[name.lower()] = value.strip(b" \t") if known is None else known + b"," + value.strip(b" \t")
+        if b"traceparent" not in lines:
+            return self._remember(data)
+        _check_sizes(data.index(b"\r\n"), len(data))
+        plain = _TRACE_LINE.sub(b"", data)
+        head = self._cache.get(plain) or self._remember(plain)
+        return head.in_trace(lines[b"traceparent"], lines.get(b"tracestate", b""))
+
+    def _remember(self, data: bytes) -> Head:
+        head = self._parse(data)
+        if len(data) <= _CACHED_HEAD_BYTES:
+            self._cache.put(data, head)
         return head
 
     def _parse(self, data: bytes) -> Head:

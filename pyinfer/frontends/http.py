@@ -273,7 +273,7 @@ class HttpProtocol(Connection):
         last = not head.keep_alive or self.stream.draining
         self._closing = last
         if head.infer is not None:
-            job = self.core.infer(head.infer, data, start, stop, last)
+            job = self.core.infer(head.infer, data, start, stop, last, head.traceparent, head.tracestate)
             if job is not None:
                 self.stream.offload(job)
         else:

@@ -25,7 +25,7 @@ _MAX_INT = 2**31 - 1
 #: settings of the logging extension that are switches -> the field of LogOptions
 _SWITCHES = {"log_info": "info", "log_warning": "warning", "log_error": "error"}
 #: what asyncio says of our tasks and transports belongs into our log; of less than a warning there is too much
-_FOREIGN = ("asyncio",)
+_FOREIGN = ("asyncio", "opentelemetry")
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,12 @@ DEFAULTS = {
     "allow_client_shm": False,
     "metrics_interval_ms": 2000,
     "metrics_config": (),
+    "trace_config": (),
+    "trace_file": "",
+    "trace_level": (),
+    "trace_rate": 1000,
+    "trace_count": -1,
+    "trace_log_frequency": 0,
     "backend_config": (),
     "model_files": ("m.onnx",),
     "ignored": (),
@@ -271,7 +277,7 @@ def test_nothing_but_the_standard_library_is_imported():
     answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60).stdout
     third_party, ours = answer.splitlines()
     assert third_party == "pyinfer"
-    config = ["flags", "foreign", "metrics", "options", "restrictions"]
+    config = ["flags", "foreign", "metrics", "options", "restrictions", "tracing"]
     assert ours.split() == ["pyinfer.config", *(f"pyinfer.config.{name}" for name in config)]
 
 

@@ -20,6 +20,7 @@ CATEGORIES = {
     "model-config",
     "model-repository",
     "statistics",
+    "trace",
 }
 
 

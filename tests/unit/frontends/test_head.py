@@ -112,3 +112,51 @@ def test_any_bytes_get_a_verdict(noise: bytes) -> None:
 )
 def test_parts_that_can_not_become_valid(data: bytes, status: int) -> None:
     assert verdict(check_partial, data) == status
+
+
+PARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def test_heads_of_a_traced_client_are_understood_once() -> None:
+    site = _Site()
+    heads = Heads(site)
+    plain = lines(b"POST /x HTTP/1.1", b"Host: a", b"Content-Length: 3")
+    for number in (b"1", b"2", b"3"):
+        parent = PARENT[:-1] + number
+        traced = lines(
+            b"POST /x HTTP/1.1", b"Host: a", b"TraceParent:  " + parent + b" ", b"Content-Length: 3", b"tracestate: k=v"
+        )
+        head = heads.find(traced)
+        assert (head.traceparent, head.tracestate, head.length) == (parent, b"k=v", 3)
+        assert head.infer is heads.find(plain).infer
+    assert (heads.find(plain).traceparent, heads.find(plain).tracestate) == (b"", b"")
+    assert site.asked == [(b"POST", b"/x")]
+
+
+@pytest.mark.parametrize(
+    ("headers", "traceparent"),
+    [
+        ([b"traceparent: a", b"traceparent: b"], b"a,b"),
+        ([b"tracestate: a"], b""),
+        ([b"x-traceparent: a"], b""),
+        ([b"x: traceparent: a"], b""),
+        ([b"traceparent:"], b""),
+    ],
+)
+def test_what_counts_as_a_trace(headers: list[bytes], traceparent: bytes) -> None:
+    head = Heads(_Site()).find(lines(b"POST /x HTTP/1.1", b"Host: a", *headers))
+    assert head.traceparent == traceparent
+
+
+@pytest.mark.parametrize(
+    "line", [b"traceparent: a\x00", b"traceparent : a", b"traceparent: a\r\n b", b"traceparent: \x7f"]
+)
+def test_a_trace_hides_nothing_from_the_parser(line: bytes) -> None:
+    with pytest.raises(HeadError):
+        Heads(_Site()).find(lines(b"POST /x HTTP/1.1", b"Host: a", line))
+
+
+def test_a_trace_does_not_get_around_the_limits() -> None:
+    with pytest.raises(HeadError) as caught:
+        Heads(_Site()).find(lines(b"POST /x HTTP/1.1", b"Host: a", b"traceparent: " + b"a" * 70000))
+    assert caught.value.status == 431
