@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random histories of disk changes, loads and unloads, against a simple model of what must be served."""
+"""Random histories of disk changes, loads, unloads and polls, against a simple model of what must be served."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ POLICIES = st.sampled_from(
 )
 
 
-class ManagerMachine(RuleBasedStateMachine):
-    """``expected`` is what must serve: name -> version -> contents of its file when it was loaded."""
+class DiskMachine(RuleBasedStateMachine):
+    """What happens on disk, and what must hold. ``expected`` is what must serve: name -> versions."""
+
+    mode: ControlMode
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,7 +35,7 @@ class ManagerMachine(RuleBasedStateMachine):
         self.repository = self.root / "repository"
         self.repository.mkdir()
         self.loader, self.publisher = FakeLoader(), FakePublisher()
-        options = ManagerOptions(repositories=(LocalRepository(self.repository),), mode=ControlMode.EXPLICIT)
+        options = ManagerOptions((LocalRepository(self.repository),), self.mode, poll_seconds=0)
         self.manager = ModelManager(options, self.loader, self.publisher)
         self.expected: dict[str, set[int]] = {}
         self.size = 0
@@ -61,9 +63,11 @@ class ManagerMachine(RuleBasedStateMachine):
             if broken:
                 (directory / "fail").write_text("broken")
 
-    @rule(name=NAMES, policy=POLICIES)
-    def set_policy(self, name: str, policy: dict[str, object]) -> None:
-        write_model(self.repository, name, (), {"version_policy": policy})
+    @rule(name=NAMES, policy=POLICIES, instances=st.integers(1, 2))
+    def configure(self, name: str, policy: dict[str, object], instances: int) -> None:
+        self.size += 1
+        text = json.dumps({"version_policy": policy, "instance_group": instances})
+        write_model(self.repository, name, (), text + " " * self.size)
 
     @rule(name=NAMES)
     def break_config(self, name: str) -> None:
@@ -72,25 +76,6 @@ class ManagerMachine(RuleBasedStateMachine):
     @rule(name=NAMES)
     def remove_model(self, name: str) -> None:
         shutil.rmtree(self.repository / name, ignore_errors=True)
-
-    @rule(name=NAMES)
-    def load(self, name: str) -> None:
-        wanted = self._wanted(name)
-        # What serves already and has not changed is kept, whatever a file says about failing: compare by what is built.
-        before = [served.version for served in self.manager.served(name)]
-        try:
-            self.manager.load(name)
-        except PyinferError:
-            assert wanted is None or any((self.repository / name / str(v) / "fail").exists() for v in wanted)
-            assert [served.version for served in self.manager.served(name)] == before
-        else:
-            assert wanted is not None
-            self.expected[name] = wanted
-
-    @rule(name=NAMES)
-    def unload(self, name: str) -> None:
-        self.manager.unload(name)
-        self.expected[name] = set()
 
     def _wanted(self, name: str) -> set[int] | None:
         """The versions that a load must serve, None where it must fail before it builds any."""
@@ -115,7 +100,9 @@ class ManagerMachine(RuleBasedStateMachine):
     @invariant()
     def requests_reach_what_serves(self) -> None:
         for name, versions in self.expected.items():
-            assert [served.version for served in self.manager.served(name)] == sorted(versions)
+            assert self._ready(name) == sorted(versions)
+            for served in self.manager.served(name):
+                assert served.core.instances == served.config.get("instance_group")
             assert set(self.publisher.reachable.get(name, {})) == versions
             for core in self.publisher.reachable.get(name, {}).values():
                 assert not core.closed.is_set()
@@ -132,9 +119,59 @@ class ManagerMachine(RuleBasedStateMachine):
     def nothing_else_is_alive(self) -> None:
         served = {id(served.core) for served in self.manager.served()}
         for version in self.loader.built:
+            assert version.prepared == 0
             if id(version) not in served:
                 assert version.closed.wait(60)
 
+    def _is_broken(self, name: str, versions: set[int]) -> bool:
+        return any((self.repository / name / str(version) / "fail").exists() for version in versions)
 
-TestManagerMachine = ManagerMachine.TestCase
-TestManagerMachine.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+    def _ready(self, name: str) -> list[int]:
+        return [served.version for served in self.manager.served(name)]
+
+
+class ExplicitMachine(DiskMachine):
+    """Clients load and unload."""
+
+    mode = ControlMode.EXPLICIT
+
+    @rule(name=NAMES)
+    def load(self, name: str) -> None:
+        wanted = self._wanted(name)
+        before = self._ready(name)
+        try:
+            self.manager.load(name)
+        except PyinferError:
+            assert wanted is None or self._is_broken(name, wanted)
+            assert self._ready(name) == before
+        else:
+            assert wanted is not None
+            self.expected[name] = wanted
+
+    @rule(name=NAMES)
+    def unload(self, name: str) -> None:
+        self.manager.unload(name)
+        self.expected[name] = set()
+
+
+class PollMachine(DiskMachine):
+    """The repository is looked at now and then."""
+
+    mode = ControlMode.POLL
+
+    @rule()
+    def poll(self) -> None:
+        self.manager.poll()
+        for name in ("a", "b"):
+            wanted = self._wanted(name)
+            if not (self.repository / name).exists():
+                self.expected[name] = set()
+            elif wanted is not None and not self._is_broken(name, wanted):
+                self.expected[name] = wanted
+
+
+TestExplicitMachine = ExplicitMachine.TestCase
+TestPollMachine = PollMachine.TestCase
+TestExplicitMachine.settings = TestPollMachine.settings = settings(
+    max_examples=60, stateful_step_count=25, deadline=None
+)
