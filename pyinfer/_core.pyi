@@ -17,6 +17,7 @@ __all__ = [
     "Batch",
     "Engine",
     "GrpcConnection",
+    "GrpcOptions",
     "HeaderForwarding",
     "HttpConnection",
     "InferHead",
@@ -477,16 +478,17 @@ class Mailbox:
     def __init__(self, engine: Engine) -> None:
         """GIL: held."""
     def fileno(self) -> int: ...
-    def flush(self) -> list[tuple[int, bytes | list[bytes | memoryview], bool]]:
+    def flush(self) -> list[tuple[int, bytes | list[bytes | memoryview], int]]:
         """Dispatch what was received, collect what was answered.
 
-        Returns (connection_id, data to write, close after it) for every connection with something to do; data may be
-        empty where only the closing matters. GIL: released.
+        Returns (connection_id, data to write, what then) for every connection with something to do; data may be empty.
+        Then: 1 to close it, 2 where it ``has_events``, 3 for both, 0 for nothing. GIL: released.
         """
     def next_deadline(self) -> float | None:
-        """Seconds until ``flush`` must be called although nothing happens; None if never.
+        """Seconds until ``flush`` must be called although nothing happens, if that is within two seconds.
 
-        A request's deadline needs it, and an answer larger than one flush hands out. GIL: held.
+        To be asked after each flush, and once a second. Deadlines need it, and an answer larger than one flush hands
+        out. GIL: held.
         """
     def close(self) -> None:
         """Close the descriptor; later answers are dropped. GIL: held."""
@@ -594,41 +596,79 @@ class HttpConnection:
         """The connection is lost: cancel its requests, drop its answers. Idempotent."""
 
 @final
-class GrpcConnection:
-    """One HTTP/2 connection speaking gRPC. Loop thread. GIL: held unless told.
+class GrpcOptions:
+    """What the connections of a gRPC port share. Not to be changed once one is made. GIL: held.
 
-    ModelInfer is decoded, submitted and answered without Python. Other unary RPCs whose path is in ``paths`` are handed
-    out by ``take_calls``; unknown paths are answered UNIMPLEMENTED.
+    ``unary`` and ``streaming`` are the paths of the control RPCs. ``restricted``: path -> (key, value) of the header
+    ``triton-grpc-protocol-<key>`` that its calls must have. ``response_compression`` (none, low, medium, high) and
+    ``forwarding`` are of inference. Raises ValueError for an unknown level, or a restricted path that is not served.
     """
 
     def __init__(
         self,
-        mailbox: Mailbox,
-        connection_id: int,
         *,
-        paths: Sequence[str] = (),
+        unary: Sequence[str] = (),
+        streaming: Sequence[str] = (),
+        restricted: Mapping[str, tuple[str, str]] = {},
         max_message_size: int = 2147483647,
         max_concurrent_streams: int = 1024,
+        response_compression: str = "none",
+        forwarding: HeaderForwarding | None = None,
     ) -> None: ...
+    def set_keepalive(
+        self,
+        *,
+        time_ms: int = 7200000,
+        timeout_ms: int = 20000,
+        permit_without_calls: bool = False,
+        max_pings_without_data: int = 2,
+        min_recv_ping_interval_ms: int = 300000,
+        max_ping_strikes: int = 2,
+        max_connection_age_ms: int = 0,
+        max_connection_age_grace_ms: int = 0,
+    ) -> None:
+        """gRPC's channel arguments of these names, with Triton's defaults: 2147483647 ms is for ever, and for the ages
+        and the two maxima 0 is no limit."""
+
+@final
+class GrpcConnection:
+    """One HTTP/2 connection speaking gRPC. Loop thread. GIL: held unless told.
+
+    ModelInfer and ModelStreamInfer are decoded, submitted and answered without Python. Control RPCs are handed out by
+    ``take_events``; unknown paths are answered UNIMPLEMENTED.
+    """
+
+    def __init__(self, mailbox: Mailbox, connection_id: int, options: GrpcOptions) -> None: ...
     def buffer(self) -> memoryview:
         """Where the transport reads into; the same memory for all connections of a mailbox."""
     def received(self, nbytes: int) -> bool:
-        """``nbytes`` were read into ``buffer()``. True where ``take_calls`` has something.
+        """``nbytes`` were read into ``buffer()``. True where ``take_events`` has something.
 
         GIL: released where there is much to read.
         """
-    def take_calls(self) -> list[tuple[int, str, bytes]]:
-        """(call, path, request message) of each control RPC that is complete."""
+    def has_events(self) -> bool:
+        """Whether ``take_events`` has something; ``received`` and ``flush`` tell when that is new."""
+    def take_events(self) -> list[tuple[int, str, str, bytes]]:
+        """(call, event, path, request message) for what has happened to control RPCs.
+
+        Events are "message" and, for those that stream, "end" (the client has sent everything) and "gone" (the call is
+        over, and not by ``finish`` or ``fail``). A unary RPC has one "message" and is answered by ``respond`` or
+        ``fail``. One that streams gets its next message after the last one was answered by ``send``.
+        """
     def respond(self, call: int, message: bytes) -> None:
-        """Answer a control RPC. A call that is gone (reset, expired) is ignored."""
+        """Answer a unary RPC. A call that is gone (reset, expired) is ignored, here and below."""
+    def send(self, call: int, message: bytes) -> None:
+        """One message of an RPC that streams."""
+    def finish(self, call: int) -> None:
+        """End an RPC that streams, with status OK."""
     def fail(self, call: int, code: str, message: str) -> None:
-        """Answer a control RPC with an error; ``code`` as in ``error_table``."""
+        """End a control RPC with an error; ``code`` as in ``error_table``."""
     def in_flight(self) -> int:
         """Calls not yet answered."""
     def unsent(self) -> int:
         """Bytes of answers that the client's flow control does not let out."""
     def drain(self) -> None:
-        """Send GOAWAY; the connection closes itself once its calls are answered."""
+        """Send GOAWAY and end the RPCs that stream; the connection closes itself once its calls are answered."""
     def pause(self) -> None:
         """The transport's buffer is full: ``flush`` hands out nothing more for this connection."""
     def resume(self) -> None: ...

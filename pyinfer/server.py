@@ -26,7 +26,7 @@ from pyinfer.config.options import Options
 from pyinfer.config.restrictions import parse_restrictions
 from pyinfer.errors import PyinferError, Unavailable
 from pyinfer.frontends.control import ApiSite
-from pyinfer.frontends.grpc import GrpcListener
+from pyinfer.frontends.grpc import GrpcListener, GrpcSettings
 from pyinfer.frontends.http import HttpLimits, HttpListener
 from pyinfer.frontends.metrics import MetricsSite
 from pyinfer.frontends.sockets import BACKLOG, bind
@@ -189,7 +189,7 @@ class Server:
         factories: dict[str, tuple[str, Callable[[], Connection]]] = {
             "grpc": (
                 "GRPCInferenceService",
-                GrpcListener(stream, service, max_message_size=options.grpc_max_message_size, tls=tls is not None),
+                GrpcListener(stream, service, _grpc_settings(options), tls=tls is not None),
             ),
             "http": (
                 "HTTPService",
@@ -299,6 +299,25 @@ def _extensions(options: Options) -> tuple[str, ...]:
     shared = shared_memory.EXTENSIONS if options.allow_client_shm else ()
     after = EXTENSIONS.index("model_configuration") + 1
     return (*EXTENSIONS[:after], *shared, *EXTENSIONS[after:])
+
+
+def _grpc_settings(options: Options) -> GrpcSettings:
+    return GrpcSettings(
+        max_message_size=options.grpc_max_message_size,
+        restrictions=parse_restrictions(options.grpc_restricted_protocol, "protocol"),
+        header_forward_pattern=options.grpc_header_forward_pattern,
+        response_compression=options.grpc_infer_response_compression_level,
+        keepalive={
+            "time_ms": options.grpc_keepalive_time,
+            "timeout_ms": options.grpc_keepalive_timeout,
+            "permit_without_calls": options.grpc_keepalive_permit_without_calls,
+            "max_pings_without_data": options.grpc_http2_max_pings_without_data,
+            "min_recv_ping_interval_ms": options.grpc_http2_min_recv_ping_interval_without_data,
+            "max_ping_strikes": options.grpc_http2_max_ping_strikes,
+            "max_connection_age_ms": options.grpc_max_connection_age,
+            "max_connection_age_grace_ms": options.grpc_max_connection_age_grace,
+        },
+    )
 
 
 def _manager(options: Options, engine: Engine, repositories: tuple[Repository, ...]) -> ModelManager:

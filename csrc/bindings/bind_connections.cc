@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// bind_connections.cc - Mailbox and the connections of one event loop.
+// bind_connections.cc - Mailbox and the HTTP/1.1 connections of one event loop.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <optional>
 
 #include "bindings/arrays.h"
+#include "bindings/connections.h"
 #include "bindings/gil.h"
 #include "bindings/register.h"
 #include "protocol/error_map.h"
-#include "protocol/grpc_connection.h"
 #include "protocol/header_forwarding.h"
 #include "protocol/http_connection.h"
 
@@ -18,26 +18,6 @@ namespace py = pybind11;
 namespace pyinfer {
 namespace {
 
-// Understanding this many bytes takes longer than taking the GIL again.
-constexpr size_t kReleaseGilFrom = 16384;
-
-py::memoryview Writable(uint8_t* data, size_t size) {
-  return py::memoryview::from_memory(data, static_cast<py::ssize_t>(size));
-}
-
-class MailboxHandle {
- public:
-  explicit MailboxHandle(std::shared_ptr<Engine> engine) : mailbox(std::make_shared<Mailbox>(std::move(engine))) {
-    ReadBuffer& memory = mailbox->read_buffer();
-    read_view = Writable(memory.data(), memory.size());
-  }
-
-  const std::shared_ptr<Mailbox> mailbox;
-  py::object read_view;
-};
-
-py::bytes ToBytes(std::string_view data) { return py::bytes(data.data(), data.size()); }
-
 py::object OutputObject(const Output& output) {
   if (output.pieces().empty()) return ToBytes(output.tail());
   py::list pieces;
@@ -45,6 +25,9 @@ py::object OutputObject(const Output& output) {
   if (!output.tail().empty()) pieces.append(ToBytes(output.tail()));
   return pieces;
 }
+
+// What a connection wants after its data is written.
+constexpr int kClose = 1, kHasEvents = 2;
 
 py::list Flush(MailboxHandle& handle) {
   std::vector<Written> written;
@@ -55,32 +38,22 @@ py::list Flush(MailboxHandle& handle) {
   ObjectGraveyard::Default().Sweep();
   py::list result(written.size());
   for (size_t i = 0; i < written.size(); ++i) {
-    result[i] = py::make_tuple(written[i].connection_id, OutputObject(written[i].output), written[i].close);
+    const int then = (written[i].close ? kClose : 0) | (written[i].has_events ? kHasEvents : 0);
+    result[i] = py::make_tuple(written[i].connection_id, OutputObject(written[i].output), then);
   }
   return result;
 }
 
+// What is further away is asked for again in time: a loop need not set a timer for the keepalive of each connection.
+constexpr double kHorizonSeconds = 2;
+
 std::optional<double> NextDeadline(const MailboxHandle& handle) {
   const TimeNs next = handle.mailbox->NextFlush();
   if (next == 0) return std::nullopt;
-  return std::max(0.0, static_cast<double>(next - handle.mailbox->acceptor().Now()) * 1e-9);
+  const double wait = static_cast<double>(next - handle.mailbox->acceptor().Now()) * 1e-9;
+  if (wait > kHorizonSeconds) return std::nullopt;
+  return std::max(0.0, wait);
 }
-
-// Python's reference to a connection: the connection is closed when it goes, whatever else still holds it.
-template <typename C>
-class ConnectionHandle {
- public:
-  explicit ConnectionHandle(std::shared_ptr<C> connection) : connection_(std::move(connection)) {}
-  ~ConnectionHandle() { connection_->Close(); }
-  ConnectionHandle(const ConnectionHandle&) = delete;
-  ConnectionHandle& operator=(const ConnectionHandle&) = delete;
-
-  C& operator*() const { return *connection_; }
-  C* operator->() const { return connection_.get(); }
-
- private:
-  const std::shared_ptr<C> connection_;
-};
 
 // --- headers that become parameters ---
 
@@ -196,77 +169,6 @@ void BindHttp(py::module_& module) {
       .def("close", [](HttpHandle& http) { http->Close(); });
 }
 
-// --- gRPC ---
-
-// Beside the connection, the memory that its transport reads into.
-class GrpcHandle : public ConnectionHandle<GrpcConnection> {
- public:
-  GrpcHandle(const MailboxHandle& handle, uint64_t id, std::shared_ptr<const GrpcConnection::Options> options)
-      : ConnectionHandle(std::make_shared<GrpcConnection>(handle.mailbox, id, std::move(options))),
-        mailbox(handle.mailbox),
-        read_view(handle.read_view) {}
-
-  const std::shared_ptr<Mailbox> mailbox;
-  const py::object read_view;
-};
-
-std::unique_ptr<GrpcHandle> MakeGrpc(const MailboxHandle& handle, uint64_t id, const std::vector<std::string>& paths,
-                                     uint64_t max_message_size, uint32_t max_concurrent_streams) {
-  auto options = std::make_shared<GrpcConnection::Options>();
-  options->paths.insert(paths.begin(), paths.end());
-  options->max_message_size = max_message_size;
-  options->max_concurrent_streams = max_concurrent_streams;
-  return std::make_unique<GrpcHandle>(handle, id, std::move(options));
-}
-
-bool Received(GrpcHandle& grpc, size_t nbytes) {
-  ReadBuffer& memory = grpc.mailbox->read_buffer();
-  if (nbytes > memory.size()) throw py::value_error("more bytes than the buffer holds");
-  if (nbytes < kReleaseGilFrom) {
-    grpc->Receive(memory.data(), nbytes);
-  } else {
-    ReleaseGil release;
-    grpc->Receive(memory.data(), nbytes);
-  }
-  return grpc->has_calls();
-}
-
-py::list TakeCalls(GrpcHandle& grpc) {
-  py::list calls;
-  for (const GrpcConnection::ControlCall& call : grpc->TakeCalls()) {
-    calls.append(py::make_tuple(call.call, call.path, ToBytes(call.message.view())));
-  }
-  return calls;
-}
-
-void BindGrpc(py::module_& module) {
-  py::class_<GrpcHandle>(module, "GrpcConnection", py::is_final())
-      .def(py::init(&MakeGrpc), py::arg("mailbox"), py::arg("connection_id"), py::kw_only(),
-           py::arg("paths") = std::vector<std::string>(), py::arg("max_message_size") = uint64_t{0x7fffffff},
-           py::arg("max_concurrent_streams") = uint32_t{1024})
-      .def("buffer", [](const GrpcHandle& grpc) { return grpc.read_view; })
-      .def("received", &Received, py::arg("nbytes"))
-      .def("take_calls", &TakeCalls)
-      .def(
-          "respond",
-          [](GrpcHandle& grpc, int32_t call, const py::bytes& message) {
-            grpc->Respond(call, static_cast<std::string_view>(message));
-          },
-          py::arg("call"), py::arg("message"))
-      .def(
-          "fail",
-          [](GrpcHandle& grpc, int32_t call, const std::string& code, std::string message) {
-            grpc->Fail(call, {CodeOfName(code), std::move(message)});
-          },
-          py::arg("call"), py::arg("code"), py::arg("message"))
-      .def("unsent", [](const GrpcHandle& grpc) { return grpc->unsent(); })
-      .def("in_flight", [](const GrpcHandle& grpc) { return grpc->in_flight(); })
-      .def("drain", [](GrpcHandle& grpc) { grpc->Drain(); })
-      .def("pause", [](GrpcHandle& grpc) { grpc->Pause(); })
-      .def("resume", [](GrpcHandle& grpc) { grpc->Resume(); })
-      .def("close", [](GrpcHandle& grpc) { grpc->Close(); });
-}
-
 }  // namespace
 
 void BindConnections(py::module_& module) {
@@ -278,7 +180,6 @@ void BindConnections(py::module_& module) {
       .def("close", [](MailboxHandle& handle) { handle.mailbox->Close(); });
   BindHeaders(module);
   BindHttp(module);
-  BindGrpc(module);
 }
 
 }  // namespace pyinfer

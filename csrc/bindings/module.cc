@@ -14,4 +14,5 @@ PYBIND11_MODULE(_core, module) {
   pyinfer::BindEngine(module);
   pyinfer::BindConnections(module);
   pyinfer::BindMetrics(module);
+  pyinfer::BindGrpc(module);
 }

@@ -41,5 +41,6 @@ void BindSharedMemory(pybind11::module_& module);
 void BindConnections(pybind11::module_& module);
 void BindMetrics(pybind11::module_& module);
 void BindTracing(pybind11::module_& module);
+void BindGrpc(pybind11::module_& module);
 
 }  // namespace pyinfer

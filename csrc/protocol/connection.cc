@@ -45,9 +45,10 @@ std::vector<Written> Mailbox::Flush() {
     const std::shared_ptr<Connection> connection = weak.lock();
     if (!connection) continue;
     connection->marked_ = false;
-    Written item{connection->id(), Output(), false};
+    Written item{connection->id(), Output(), false, false};
     item.close = connection->TakeOutput(item.output);
-    if (item.close || !item.output.empty()) written.push_back(std::move(item));
+    item.has_events = connection->has_events();
+    if (item.close || item.has_events || !item.output.empty()) written.push_back(std::move(item));
   }
   return written;
 }

@@ -31,6 +31,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // the connection marks itself again when the transport resumes.
   virtual bool TakeOutput(Output& output) = 0;
 
+  // Something has happened that the connection's owner must ask for.
+  virtual bool has_events() const { return false; }
+
   // The transport can not take more: nothing is handed out until Resume.
   virtual void Pause() = 0;
   virtual void Resume() = 0;
@@ -57,6 +60,7 @@ struct Written {
   uint64_t connection_id;
   Output output;
   bool close;
+  bool has_events;
 };
 
 class Mailbox : public std::enable_shared_from_this<Mailbox> {
@@ -80,7 +84,8 @@ class Mailbox : public std::enable_shared_from_this<Mailbox> {
   // hands out, otherwise when the next timer is due or a request's time in a queue is over; 0 for never.
   TimeNs NextFlush() const;
 
-  // Dispatches submitted requests, delivers answers, and returns what the marked connections have to write.
+  // Dispatches submitted requests, delivers answers, and returns those of the marked connections that have something to
+  // write or to tell.
   std::vector<Written> Flush();
 
   // Memory that transports read into, one connection at a time: what is read is understood before anything else is.

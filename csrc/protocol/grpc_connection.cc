@@ -2,120 +2,40 @@
 #include "protocol/grpc_connection.h"
 
 #include <algorithm>
-#include <array>
-#include <limits>
+#include <utility>
 
-#include "protocol/error_map.h"
-#include "protocol/v2_grpc.h"
+#include "protocol/grpc_stream.h"
+#include "protocol/grpc_unary.h"
 #include "wire/grpc_text.h"
-#include "wire/gzip.h"
 
 namespace pyinfer {
 namespace {
 
-constexpr std::string_view kInferPath = "/inference.GRPCInferenceService/ModelInfer";
-constexpr size_t kPrefixSize = 5;
 // A connection with more than this in answers, none of which its client has taken for a while, gets no new ones.
 constexpr size_t kMaxUnsent = size_t{64} << 20;
 constexpr TimeNs kUnreadAfter = 1'000'000'000;
+// Of answers to a control call that streams, before the next question is read.
+constexpr size_t kMaxUnsentOfControl = size_t{1} << 20;
+constexpr uint32_t kEnhanceYourCalm = 11;  // HTTP/2's error code
 
-Status TooLarge(uint64_t size, uint64_t limit) {
-  return {Code::kResourceExhausted,
-          "Received message larger than max (" + std::to_string(size) + " vs. " + std::to_string(limit) + ")"};
+Status ShuttingDown() {
+  return Status::Unavailable("GRPC server is shutting down and has stopped accepting new requests.");
 }
 
 }  // namespace
 
-// One unary call, from its headers to its answer.
-struct GrpcConnection::Call {
-  enum class Kind { kUnknown, kInfer, kControl };
-
-  Kind kind = Kind::kUnknown;
-  bool post = false;
-  bool grpc = false;
-  std::string path;  // not kept for kInfer
-  std::string encoding;
-  std::string timeout;
-  bool has_timeout = false;
-  TimeNs received = 0;
-  uint64_t read = 0;  // the number of the read that brought the headers
-  std::unique_ptr<TraceContext> trace_context;
-
-  std::array<uint8_t, kPrefixSize> prefix{};
-  size_t prefix_size = 0;
-  uint64_t message_size = 0;  // as announced by the prefix
-  GrowingBuffer message;
-  bool overlong = false;  // there was more than one message
-
-  bool ended = false;     // the client has sent everything
-  bool answered = false;  // an answer was submitted
-  bool handed_out = false;
-  std::optional<Mailbox::Timer> deadline;
-  std::shared_ptr<InferCall> infer;
-  std::shared_ptr<Trace> trace;  // of the answer that is being sent
-
-  TraceContext& context() {
-    if (!trace_context) trace_context = std::make_unique<TraceContext>();
-    return *trace_context;
-  }
-};
-
-// The way of one request's answer back to its stream.
-class GrpcConnection::InferCall final : public CompletionSink,
-                                        public Delivery,
-                                        public std::enable_shared_from_this<InferCall> {
- public:
-  InferCall(std::shared_ptr<GrpcConnection> connection, int32_t stream)
-      : connection_(std::move(connection)), stream_(stream) {
-    connection_->outstanding_.fetch_add(1, std::memory_order_relaxed);
-  }
-
-  void Send(const Request& request, Response response, bool) noexcept override {
-    status_ = std::move(response.status);
-    trace_ = request.trace;
-    if (status_.ok() && !cancelled()) {
-      StatusOr<Output> message = v2_grpc::WriteResponse(request, response);
-      if (message.ok()) {
-        message_ = std::move(message).value();
-      } else {
-        status_ = message.status();
-      }
-    }
-    connection_->mailbox_->Post(shared_from_this());
-  }
-
-  bool cancelled() const noexcept override { return cancelled_.load(std::memory_order_relaxed); }
-  void Cancel() { cancelled_.store(true, std::memory_order_relaxed); }
-
-  void Deliver() override {
-    connection_->outstanding_.fetch_sub(1, std::memory_order_relaxed);
-    if (cancelled()) return;
-    Call* call = connection_->FindOpen(stream_);
-    if (call == nullptr) return;
-    call->trace = std::move(trace_);
-    if (call->trace) call->trace->BeginSend();
-    if (status_.ok()) {
-      connection_->SendMessage(stream_, *call, std::move(message_));
-    } else {
-      connection_->SendStatus(stream_, *call, status_);
-    }
-  }
-
- private:
-  const std::shared_ptr<GrpcConnection> connection_;
-  const int32_t stream_;
-  std::atomic<bool> cancelled_{false};
-  Status status_;
-  Output message_;
-  std::shared_ptr<Trace> trace_;
-};
-
 GrpcConnection::GrpcConnection(std::shared_ptr<Mailbox> mailbox, uint64_t id, std::shared_ptr<const Options> options)
-    : Connection(id), mailbox_(std::move(mailbox)), options_(std::move(options)), session_(*this, [&] {
+    : Connection(id),
+      mailbox_(std::move(mailbox)),
+      options_(std::move(options)),
+      keepalive_(options_->keepalive, mailbox_->acceptor().Now(), id),
+      session_(*this, [&] {
         Http2Session::Options http2;
         http2.max_concurrent_streams = options_->max_concurrent_streams;
         return http2;
-      }()) {}
+      }()) {
+  SetKeepaliveTimer();
+}
 
 // Its timers must not outlive it.
 GrpcConnection::~GrpcConnection() { Close(); }
@@ -123,49 +43,29 @@ GrpcConnection::~GrpcConnection() { Close(); }
 void GrpcConnection::Receive(const uint8_t* data, size_t size) {
   if (closed_) return;
   ++reads_;
+  keepalive_.OnReceived(mailbox_->acceptor().Now());
   session_.Receive(data, size);
+  if (keepalive_timer_ && keepalive_.next() < (*keepalive_timer_)->first) SetKeepaliveTimer();
   mailbox_->MarkReady(*this);
 }
 
+// --- headers ---
+
 void GrpcConnection::OnHeader(int32_t stream, std::string_view name, std::string_view value) {
-  Call& call = calls_[stream];
-  if (name == ":path") {
-    if (value == kInferPath) {
-      call.kind = Call::Kind::kInfer;
-    } else {
-      call.path = value;
-    }
-  } else if (name == ":method") {
-    call.post = value == "POST";
-  } else if (name == "content-type") {
-    call.grpc = IsGrpcContentType(value);
-  } else if (name == "grpc-encoding") {
-    call.encoding = value;
-  } else if (name == "grpc-timeout") {
-    call.timeout = value;
-    call.has_timeout = true;
-  } else if (name == "traceparent") {
-    call.context().AddParent(value);
-  } else if (name == "tracestate") {
-    call.context().AddState(value);
-  }
+  calls_[stream].AddHeader(name, value, *options_);
 }
 
 void GrpcConnection::OnHeadersTooLarge(int32_t stream) {
-  SendStatus(stream, calls_[stream], {Code::kResourceExhausted, "received metadata size exceeds the limit"});
+  calls_.try_emplace(stream);
+  End(stream, {Code::kResourceExhausted, "received metadata size exceeds the limit"});
 }
 
-Status GrpcConnection::CheckHeaders(const Call& call) const {
-  if (call.kind == Call::Kind::kUnknown) return Status::Unsupported("unknown method " + call.path.substr(0, 256));
-  if (!call.encoding.empty() && call.encoding != "identity" && call.encoding != "gzip" && call.encoding != "deflate") {
-    return Status::Unsupported("grpc-encoding '" + call.encoding.substr(0, 64) +
-                               "' is not supported: use identity, deflate or gzip");
-  }
+Status GrpcConnection::CheckLoad(const Call& call) const {
   if (session_.unsent() > kMaxUnsent && call.received - last_sent_ > kUnreadAfter) {
     return {Code::kResourceExhausted, "the client does not read its answers: " + std::to_string(session_.unsent()) +
                                           " bytes of this connection are waiting"};
   }
-  if (outstanding_.load(std::memory_order_relaxed) >= 2 * size_t{options_->max_concurrent_streams}) {
+  if (outstanding >= 2 * size_t{options_->max_concurrent_streams}) {
     return Status::Unavailable("too many requests of this connection are still being executed");
   }
   return Status();
@@ -192,35 +92,102 @@ void GrpcConnection::OnHeadersEnd(int32_t stream) {
     session_.StopReceiving(stream);
     return;
   }
-  const bool known = call.kind == Call::Kind::kUnknown && options_->paths.count(call.path) != 0;
-  if (known) call.kind = Call::Kind::kControl;
-  Status status = CheckHeaders(call);
+  Status status = call.CheckHeaders();
+  if (status.ok()) status = CheckLoad(call);
   if (status.ok()) status = StartDeadline(stream, call);
-  if (!status.ok()) SendStatus(stream, call, status);
+  if (!status.ok()) return End(stream, status);
+  if (call.route->kind == GrpcRoute::Kind::kStreamInfer) {
+    call.stream = std::make_shared<InferStream>(AsHost(), stream, call, options_->compression_level);
+  }
 }
 
-void GrpcConnection::OnData(int32_t stream, const uint8_t* data, size_t size) {
+// --- messages ---
+
+// As shared as the connection itself.
+std::shared_ptr<GrpcHost> GrpcConnection::AsHost() { return {shared_from_this(), this}; }
+
+size_t GrpcConnection::OnData(int32_t stream, const uint8_t* data, size_t size) {
   Call* call = FindOpen(stream);
-  if (call == nullptr) return;
-  if (call->prefix_size < kPrefixSize) {
-    const size_t now = std::min(size, kPrefixSize - call->prefix_size);
-    std::copy_n(data, now, call->prefix.begin() + static_cast<std::ptrdiff_t>(call->prefix_size));
-    call->prefix_size += now;
-    data += now;
-    size -= now;
-    if (call->prefix_size < kPrefixSize) return;
-    call->message_size = 0;
-    for (size_t i = 1; i < kPrefixSize; ++i) call->message_size = call->message_size << 8 | call->prefix[i];
-    if (call->message_size > options_->max_message_size) {
-      return SendStatus(stream, *call, TooLarge(call->message_size, options_->max_message_size));
+  if (call == nullptr) return size;
+  if (!call->paused) {
+    const size_t used = Read(stream, *call, data, size);
+    if (!call->paused) return size;
+    data += used;
+    size -= used;
+    call->held.Append(data, size);
+    return used;
+  }
+  call->held.Append(data, size);
+  return 0;
+}
+
+size_t GrpcConnection::Read(int32_t stream, Call& call, const uint8_t* data, size_t size) {
+  size_t used = 0;
+  while (used < size && !call.answered) {
+    if (call.reader.complete()) {
+      End(stream, Status::Internal("a unary call carries exactly one message"));
+      break;
     }
-    call->message.Expect(static_cast<size_t>(call->message_size));
+    if (call.streams() && Full(stream, call)) {
+      call.paused = true;
+      held_up_.push_back(stream);
+      break;
+    }
+    const StatusOr<size_t> taken = call.reader.Feed(data + used, size - used, options_->max_message_size);
+    if (!taken.ok()) {
+      End(stream, taken.status());
+      break;
+    }
+    used += taken.value();
+    if (call.streams() && call.reader.complete()) OnMessage(stream, call);
   }
-  if (size > call->message_size - call->message.size()) {
-    call->overlong = true;
-    return SendStatus(stream, *call, Status::Internal("a unary call carries exactly one message"));
+  return used;
+}
+
+bool GrpcConnection::Full(int32_t stream, const Call& call) const {
+  if (call.stream) return call.stream->full() || outstanding >= 2 * size_t{options_->max_concurrent_streams};
+  return call.asked || session_.unsent(stream) > kMaxUnsentOfControl;
+}
+
+bool GrpcConnection::HasRoom(int32_t stream, const Call& call) const {
+  return call.stream ? call.stream->has_room() && !Full(stream, call) : !Full(stream, call);
+}
+
+void GrpcConnection::ReadOn() {
+  for (const int32_t stream : std::exchange(held_up_, {})) {
+    Call* call = FindOpen(stream);
+    if (call == nullptr) continue;
+    if (!HasRoom(stream, *call)) {
+      held_up_.push_back(stream);
+      continue;
+    }
+    call->paused = false;
+    HeldBytes held = std::exchange(call->held, HeldBytes());
+    size_t used = Read(stream, *call, held.data(), held.size());
+    if (call->answered) used = held.size();
+    session_.Consume(stream, used);
+    held.Drop(used);
+    call->held = std::move(held);
+    if (call->ended && !call->paused && !call->answered) OnAllRead(stream, *call);
+    mailbox_->MarkReady(*this);
   }
-  call->message.Append(data, size);
+}
+
+void GrpcConnection::OnMessage(int32_t stream, Call& call) {
+  StatusOr<Slice> message = call.reader.Take(call.encoding, options_->max_message_size);
+  if (!message.ok()) return End(stream, message.status());
+  switch (call.route->kind) {
+    case GrpcRoute::Kind::kInfer:
+      call.infer = std::make_shared<UnaryInfer>(AsHost(), stream, call.answer_encoding, options_->compression_level);
+      // A call that came in one read was received when its headers were.
+      return call.infer->Submit(call, message.value(),
+                                call.read == reads_ ? call.received : mailbox_->acceptor().Now());
+    case GrpcRoute::Kind::kStreamInfer:
+      return call.stream->Receive(message.value(), mailbox_->acceptor().Now());
+    default:
+      call.asked = true;
+      events_.push_back({ControlEvent::Kind::kMessage, stream, call.path, std::move(message).value()});
+  }
 }
 
 void GrpcConnection::OnEnd(int32_t stream) {
@@ -228,130 +195,71 @@ void GrpcConnection::OnEnd(int32_t stream) {
   if (found == calls_.end()) return;
   Call& call = found->second;
   call.ended = true;
-  if (call.answered) return;
-  StatusOr<Slice> message = FinishMessage(call);
-  if (!message.ok()) return SendStatus(stream, call, message.status());
-  if (call.kind == Call::Kind::kInfer) return Infer(stream, call, std::move(message).value());
-  call.handed_out = true;
-  control_calls_.push_back({stream, call.path, std::move(message).value()});
+  if (!call.answered && !call.paused) OnAllRead(stream, call);
 }
 
-StatusOr<Slice> GrpcConnection::FinishMessage(Call& call) const {
-  if (call.prefix_size < kPrefixSize || call.message.size() != call.message_size) {
-    return Status::Internal("the call ended before its message was complete");
-  }
-  Slice message = call.message.Take();
-  if (call.prefix[0] == 0) return message;
-  if (call.prefix[0] != 1 || call.encoding.empty() || call.encoding == "identity") {
-    return Status::Internal("a message is marked as compressed, but the call names no grpc-encoding for it");
-  }
-  const Compression compression = call.encoding == "gzip" ? Compression::kGzip : Compression::kDeflate;
-  return Decompress(compression, message, options_->max_message_size);
+void GrpcConnection::OnAllRead(int32_t stream, Call& call) {
+  const bool whole = call.streams() ? call.reader.empty() : call.reader.complete();
+  if (!whole) return End(stream, Status::Internal("the call ended before its message was complete"));
+  if (!call.streams()) return OnMessage(stream, call);
+  if (call.stream) return call.stream->ReceiveEnd();
+  events_.push_back({ControlEvent::Kind::kEnd, stream, call.path, Slice()});
 }
 
-void GrpcConnection::Infer(int32_t stream, Call& call, Slice message) {
-  auto self = std::static_pointer_cast<GrpcConnection>(shared_from_this());
-  call.infer = std::make_shared<InferCall>(std::move(self), stream);
-  auto request = std::make_unique<Request>(call.infer);
-  request->transport = Transport::kGrpc;
-  request->trace_context = std::move(call.trace_context);
-  request->timeline.receiving = call.received;
-  request->timeline.received = call.read == reads_ ? call.received : mailbox_->acceptor().Now();
-  request->regions = &mailbox_->acceptor().shared_memory();
-  Status status = v2_grpc::ReadRequest(message, *request);
-  if (status.ok()) status = mailbox_->acceptor().Resolve(*request);
-  if (status.ok() && request->model->decoupled) {
-    status = Status::Unsupported("ModelInfer RPC doesn't support models with decoupled transaction policy");
-  }
-  if (!status.ok()) return request->Fail(FailureReason::kOther, std::move(status));
-  mailbox_->acceptor().Submit(std::move(request));
-}
-
-std::vector<GrpcConnection::ControlCall> GrpcConnection::TakeCalls() { return std::exchange(control_calls_, {}); }
-
-GrpcConnection::Call* GrpcConnection::FindOpen(int32_t stream) {
-  const auto found = calls_.find(stream);
-  return found == calls_.end() || found->second.answered ? nullptr : &found->second;
-}
-
-void GrpcConnection::Respond(int32_t id, std::string_view message) {
-  Call* call = FindOpen(id);
-  if (call == nullptr) return;
-  std::string framed(kPrefixSize, '\0');
-  for (size_t i = 0; i < 4; ++i) framed[1 + i] = static_cast<char>(message.size() >> (24 - 8 * i));
-  framed += message;
-  Output output;
-  output.Append(framed);
-  SendMessage(id, *call, std::move(output));
-}
-
-void GrpcConnection::Fail(int32_t id, const Status& status) {
-  if (Call* call = FindOpen(id)) SendStatus(id, *call, status);
-}
-
-void GrpcConnection::SendMessage(int32_t stream, Call& call, Output message) {
-  Forget(call);
-  session_.Respond(stream, {{":status", "200"}, {"content-type", kGrpcContentType}}, std::move(message),
-                   {{"grpc-status", "0"}});
-  mailbox_->MarkReady(*this);
-}
-
-void GrpcConnection::SendStatus(int32_t stream, Call& call, const Status& status) {
-  Forget(call);
-  const std::string code = std::to_string(ErrorRowOf(status.code()).grpc_status);
-  const std::string message = EncodeGrpcMessage(status.message());
-  Headers headers = {{":status", "200"}, {"content-type", kGrpcContentType}, {"grpc-status", code}};
-  if (!message.empty()) headers.emplace_back("grpc-message", message);
-  if (status.code() == Code::kUnsupported) headers.emplace_back("grpc-accept-encoding", "identity,deflate,gzip");
-  session_.RespondHeaders(stream, headers);
-  if (!call.ended) session_.StopReceiving(stream);
-  mailbox_->MarkReady(*this);
-}
-
-// The call is being answered: nothing else may answer it, and what was received for it is not needed any more.
-void GrpcConnection::Forget(Call& call) {
-  call.answered = true;
-  call.message = GrowingBuffer();
-  if (call.deadline) mailbox_->RemoveTimer(*call.deadline);
-  call.deadline.reset();
-  call.infer.reset();
-}
-
-void GrpcConnection::Expire(int32_t stream) {
-  const auto found = calls_.find(stream);
-  if (found == calls_.end()) return;
-  Call& call = found->second;
-  call.deadline.reset();  // it is the timer that is calling
-  if (call.answered) return;
-  if (call.infer) {
-    call.infer->Cancel();
-    mailbox_->acceptor().NoteCancellation();
-  }
-  SendStatus(stream, call, {Code::kDeadlineExceeded, "Deadline Exceeded"});
-}
-
-void GrpcConnection::OnClose(int32_t stream) {
-  const auto found = calls_.find(stream);
-  if (found == calls_.end()) return;
-  Call& call = found->second;
-  if (call.infer) {
-    call.infer->Cancel();
-    mailbox_->acceptor().NoteCancellation();
-  }
-  Forget(call);
-  if (call.trace) call.trace->EndSend();
-  calls_.erase(found);
-}
+// --- the life of the connection ---
 
 size_t GrpcConnection::in_flight() const {
   return static_cast<size_t>(
       std::count_if(calls_.begin(), calls_.end(), [](const auto& item) { return !item.second.answered; }));
 }
 
+void GrpcConnection::OnPing() {
+  if (keepalive_.OnPing(mailbox_->acceptor().Now(), !calls_.empty())) return;
+  session_.Abandon(kEnhanceYourCalm, "too_many_pings");
+}
+
+void GrpcConnection::SetKeepaliveTimer() {
+  if (keepalive_timer_) mailbox_->RemoveTimer(*keepalive_timer_);
+  keepalive_timer_.reset();
+  if (const TimeNs next = keepalive_.next(); next != 0) {
+    keepalive_timer_ = mailbox_->AddTimer(next, [this] {
+      keepalive_timer_.reset();
+      KeepAlive();
+    });
+  }
+}
+
+void GrpcConnection::KeepAlive() {
+  for (;;) {
+    switch (keepalive_.Due(mailbox_->acceptor().Now(), !calls_.empty())) {
+      case Keepalive::Action::kPing:
+        session_.Ping();
+        break;
+      case Keepalive::Action::kGoAway:
+        session_.GoAway("max_age");
+        draining_ = true;
+        break;
+      case Keepalive::Action::kGiveUp:
+        given_up_ = true;
+        mailbox_->MarkReady(*this);
+        return;
+      case Keepalive::Action::kNone:
+        mailbox_->MarkReady(*this);
+        return SetKeepaliveTimer();
+    }
+  }
+}
+
 void GrpcConnection::Drain() {
-  if (draining_ || closed_) return;
-  draining_ = true;
-  session_.GoAway();
+  if (closed_) return;
+  if (!std::exchange(draining_, true)) session_.GoAway("");
+  for (auto& [stream, call] : calls_) {
+    if (call.stream) {
+      call.stream->Drain();
+    } else if (call.streams()) {
+      End(stream, ShuttingDown());
+    }
+  }
   mailbox_->MarkReady(*this);
 }
 
@@ -359,14 +267,13 @@ void GrpcConnection::Close() {
   if (std::exchange(closed_, true)) return;
   bool cancelled = false;
   for (auto& [stream, call] : calls_) {
-    if (call.infer) {
-      call.infer->Cancel();
-      cancelled = true;
-    }
-    Forget(call);
+    cancelled = Cancel(call) || cancelled;
+    if (call.deadline) mailbox_->RemoveTimer(*call.deadline);
   }
+  if (keepalive_timer_) mailbox_->RemoveTimer(*keepalive_timer_);
+  keepalive_timer_.reset();
   calls_.clear();
-  control_calls_.clear();
+  events_.clear();
   if (cancelled) mailbox_->acceptor().NoteCancellation();
 }
 
@@ -376,9 +283,13 @@ void GrpcConnection::Resume() {
 }
 
 bool GrpcConnection::TakeOutput(Output& output) {
-  if (paused_ || closed_) return false;
+  if (closed_) return false;
+  if (given_up_) return true;
+  if (paused_) return false;
   const bool more = session_.Send(output, kWriteLimit);
   if (!output.empty()) last_sent_ = mailbox_->acceptor().Now();
+  if (session_.TakeSentData()) keepalive_.OnSentData();
+  ReadOn();
   if (more) return mailbox_->MarkReady(*this), false;
   if (session_.finished()) return true;
   // Calls stay in the table until their last byte is handed out.

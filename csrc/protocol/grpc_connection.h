@@ -1,36 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
-// grpc_connection.h - gRPC over one HTTP/2 connection: unary calls in, answers out.
+// grpc_connection.h - gRPC over one HTTP/2 connection: calls in, answers out. Loop thread.
 //
-// ModelInfer is decoded, submitted and answered here. Other unary calls whose path is known are collected and handed
-// out by TakeCalls; whoever takes them answers by Respond or Fail. Loop thread.
+// Calls of inference are decoded, submitted and answered here (grpc_unary.h, grpc_stream.h). Others whose path is known
+// are handed out by TakeEvents; whoever takes them answers.
 //
 // Source: "gRPC over HTTP2" protocol description; statuses for malformed calls are those of its reference
 // implementations.
 #pragma once
 
-#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 #include "protocol/connection.h"
+#include "protocol/grpc_call.h"
+#include "protocol/grpc_host.h"
+#include "protocol/grpc_keepalive.h"
 #include "wire/http2.h"
 
 namespace pyinfer {
 
-class GrpcConnection final : public Connection, private Http2Handler {
+class InferStream;
+class UnaryInfer;
+
+class GrpcConnection final : public Connection, private Http2Handler, private GrpcHost {
  public:
-  struct Options {
-    std::unordered_set<std::string> paths;  // of the calls that TakeCalls hands out
+  struct Options : GrpcCallOptions {
     uint64_t max_message_size = 0x7fffffff;
     uint32_t max_concurrent_streams = 1024;
+    KeepaliveOptions keepalive;
   };
 
-  struct ControlCall {
+  // What has happened to a control call. One that does not stream has one kMessage and nothing else; one that streams
+  // gets its next message after the last one was answered, kEnd when the client has sent all, kGone when it is over
+  // and its server has not ended it.
+  struct ControlEvent {
+    enum class Kind { kMessage, kEnd, kGone };
+    Kind kind;
     int32_t call;
     std::string path;
     Slice message;
@@ -43,17 +52,17 @@ class GrpcConnection final : public Connection, private Http2Handler {
   // Bytes of the client. Marks the connection ready where something is to be written.
   void Receive(const uint8_t* data, size_t size);
 
-  bool has_calls() const { return !control_calls_.empty(); }
-  std::vector<ControlCall> TakeCalls();
-  // Answer a control call; one that is gone is ignored.
-  void Respond(int32_t call, std::string_view message);
-  void Fail(int32_t call, const Status& status);
+  bool has_events() const override { return !events_.empty(); }
+  std::vector<ControlEvent> TakeEvents();
+  // Answer a control call: a message, and the end. A call that is gone is ignored.
+  void Send(int32_t call, std::string_view message);
+  void Finish(int32_t call, const Status& status) { End(call, status); }
 
   // Calls not yet answered.
   size_t in_flight() const;
   // Bytes of answers that the client does not take.
   size_t unsent() const { return session_.unsent(); }
-  // Opens no new calls; closes once those open are answered.
+  // Opens no new calls, ends those that stream; closes once those open are answered.
   void Drain();
   // The connection is lost: its requests are cancelled, its answers dropped.
   void Close();
@@ -63,38 +72,60 @@ class GrpcConnection final : public Connection, private Http2Handler {
   void Resume() override;
 
  private:
-  class InferCall;
-  struct Call;
+  struct Call : GrpcCall {
+    bool asked = false;  // control: a message was handed out and is not answered
+    std::optional<Mailbox::Timer> deadline;
+    std::shared_ptr<UnaryInfer> infer;
+    std::shared_ptr<InferStream> stream;
+    std::shared_ptr<pyinfer::Trace> trace;  // of the answer that is being sent
+
+    bool streams() const { return route != nullptr && route->streams(); }
+  };
 
   void OnHeader(int32_t stream, std::string_view name, std::string_view value) override;
   void OnHeadersTooLarge(int32_t stream) override;
   void OnHeadersEnd(int32_t stream) override;
-  void OnData(int32_t stream, const uint8_t* data, size_t size) override;
+  size_t OnData(int32_t stream, const uint8_t* data, size_t size) override;
   void OnEnd(int32_t stream) override;
   void OnClose(int32_t stream) override;
+  void OnPing() override;
 
+  Mailbox& mailbox() override { return *mailbox_; }
+  void Trace(int32_t stream, std::shared_ptr<pyinfer::Trace> trace) override;
+  void SendMessage(int32_t stream, Output message) override;
+  void End(int32_t stream, const Status& status) override;
+  void Break(int32_t stream, const Status& status) override;
+  size_t unsent(int32_t stream) const override { return session_.unsent(stream); }
+
+  std::shared_ptr<GrpcHost> AsHost();
   Call* FindOpen(int32_t stream);
-  Status CheckHeaders(const Call& call) const;
+  Status CheckLoad(const Call& call) const;
   Status StartDeadline(int32_t stream, Call& call);
-  StatusOr<Slice> FinishMessage(Call& call) const;
-  void Infer(int32_t stream, Call& call, Slice message);
-  void Deliver(int32_t stream, Output message);
-  void SendMessage(int32_t stream, Call& call, Output message);
-  // Answers with a status and no message.
-  void SendStatus(int32_t stream, Call& call, const Status& status);
+  // Messages out of the bytes of a call; returns how many bytes were used. The others are held.
+  size_t Read(int32_t stream, Call& call, const uint8_t* data, size_t size);
+  bool Full(int32_t stream, const Call& call) const;
+  bool HasRoom(int32_t stream, const Call& call) const;
+  void ReadOn();
+  void OnMessage(int32_t stream, Call& call);
+  void OnAllRead(int32_t stream, Call& call);
   void Expire(int32_t stream);
-  void Forget(Call& call);
+  static bool Cancel(Call& call);
+  void Forget(int32_t stream, Call& call);
+  void KeepAlive();
+  void SetKeepaliveTimer();
 
   const std::shared_ptr<Mailbox> mailbox_;
   const std::shared_ptr<const Options> options_;
   std::unordered_map<int32_t, Call> calls_;
-  std::vector<ControlCall> control_calls_;
-  // Requests whose sinks have not been answered, those of reset calls too: a client can not buy work by resetting.
-  std::atomic<size_t> outstanding_{0};
+  std::vector<ControlEvent> events_;
+  std::vector<int32_t> held_up_;  // calls of which no more is read for now
+  Keepalive keepalive_;
+  std::optional<Mailbox::Timer> keepalive_timer_;
   TimeNs last_sent_ = 0;
   uint64_t reads_ = 0;
   bool paused_ = false;
   bool draining_ = false;
+  bool given_up_ = false;
   bool closed_ = false;
   Http2Session session_;
 };

@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "protocol/v2_grpc.h"
 
-#include <limits>
 #include <optional>
 #include <protozero/pbf_reader.hpp>
-#include <protozero/pbf_writer.hpp>
-#include <protozero/varint.hpp>
 
 #include "protocol/classification.h"
 #include "protocol/parameters.h"
 #include "protocol/request_rules.h"
 #include "protocol/shm_parameters.h"
 #include "protocol/v2_grpc_contents.h"
+#include "protocol/v2_grpc_fields.h"
 #include "wire/utf8.h"
 
 namespace pyinfer::v2_grpc {
@@ -29,23 +27,6 @@ std::string ReadText(pbf_reader& field) {
   const std::string_view text(view.data(), view.size());
   if (!ValidUtf8(text)) throw NotText();
   return std::string(text);
-}
-
-// Field numbers of the messages of package `inference`.
-namespace model_infer_request {
-enum : uint32_t { kModelName = 1, kModelVersion = 2, kId = 3, kParameters = 4, kInputs = 5, kOutputs = 6, kRaw = 7 };
-}
-namespace input_tensor {
-enum : uint32_t { kName = 1, kDatatype = 2, kShape = 3, kParameters = 4, kContents = 5 };
-}
-namespace output_tensor {
-enum : uint32_t { kName = 1, kDatatype = 2, kShape = 3, kParameters = 4 };
-}
-namespace infer_parameter {
-enum : uint32_t { kBool = 1, kInt64 = 2, kString = 3, kDouble = 4, kUint64 = 5 };
-}
-namespace model_infer_response {
-enum : uint32_t { kModelName = 1, kModelVersion = 2, kId = 3, kParameters = 4, kOutputs = 5, kRaw = 6 };
 }
 
 struct MapEntry {
@@ -283,72 +264,6 @@ Status AttachData(RequestMessage& parts, Request& request) {
   return Status();
 }
 
-void WriteParameters(protozero::pbf_writer& writer, uint32_t tag, const Parameters& parameters) {
-  for (const auto& [name, value] : parameters) {
-    std::string bytes;
-    protozero::pbf_writer parameter(bytes);
-    if (const bool* flag = std::get_if<bool>(&value)) {
-      parameter.add_bool(infer_parameter::kBool, *flag);
-    } else if (const int64_t* integer = std::get_if<int64_t>(&value)) {
-      parameter.add_int64(infer_parameter::kInt64, *integer);
-    } else if (const uint64_t* natural = std::get_if<uint64_t>(&value)) {
-      parameter.add_uint64(infer_parameter::kUint64, *natural);
-    } else if (const double* real = std::get_if<double>(&value)) {
-      parameter.add_double(infer_parameter::kDouble, *real);
-    } else {
-      parameter.add_string(infer_parameter::kString, std::get<std::string>(value));
-    }
-    protozero::pbf_writer entry(writer, tag);
-    entry.add_string(1, name);
-    entry.add_message(2, bytes);
-  }
-}
-
-void WriteOutput(protozero::pbf_writer& writer, const Tensor& output) {
-  protozero::pbf_writer message(writer, model_infer_response::kOutputs);
-  const std::string_view datatype = DTypeName(output.dtype);
-  message.add_string(output_tensor::kName, output.name);
-  message.add_string(output_tensor::kDatatype, datatype.data(), datatype.size());
-  message.add_packed_int64(output_tensor::kShape, output.shape.begin(), output.shape.end());
-}
-
-// The message with `outputs` in the place of those of `response`.
-StatusOr<Output> WriteMessage(const Request& request, const Response& response, const std::vector<Tensor>& outputs) {
-  namespace f = model_infer_response;
-  constexpr size_t kPrefix = 5;
-  std::string head;
-  head.reserve(256);
-  head.resize(kPrefix);
-  protozero::pbf_writer writer(head);
-  writer.add_string(f::kModelName, request.model->name);
-  writer.add_string(f::kModelVersion, request.model->version_text);
-  if (!request.id.empty()) writer.add_string(f::kId, request.id);
-  WriteParameters(writer, f::kParameters, response.parameters);
-  for (const Tensor& output : outputs) WriteOutput(writer, output);
-
-  // Tag and length of each raw entry, then its bytes.
-  uint64_t size = head.size() - kPrefix;
-  for (const Tensor& output : outputs) {
-    size += 1 + static_cast<uint64_t>(protozero::length_of_varint(output.data.size())) + output.data.size();
-  }
-  if (size > static_cast<uint64_t>(std::numeric_limits<int32_t>::max())) {
-    return Status::InvalidArg("Response has byte size " + std::to_string(size) +
-                              " which exceeds gRPC's byte size limit " +
-                              std::to_string(std::numeric_limits<int32_t>::max()) + ".");
-  }
-  for (size_t i = 0; i < 4; ++i) head[1 + i] = static_cast<char>(size >> (24 - 8 * i));
-
-  Output message(std::move(head));
-  std::string entry;
-  for (const Tensor& output : outputs) {
-    entry.assign(1, static_cast<char>(f::kRaw << 3 | static_cast<uint32_t>(pbf_wire_type::length_delimited)));
-    protozero::write_varint(std::back_inserter(entry), output.data.size());
-    message.Append(entry);
-    message.Append(output.data);
-  }
-  return message;
-}
-
 }  // namespace
 
 Status ReadRequest(const Slice& message, Request& request) {
@@ -361,13 +276,6 @@ Status ReadRequest(const Slice& message, Request& request) {
   } catch (const NotText&) {
     return Status::InvalidArg("failed to parse the request: a string field of ModelInferRequest is not valid UTF-8");
   }
-}
-
-StatusOr<Output> WriteResponse(const Request& request, const Response& response) {
-  if (!WantsClasses(request)) return WriteMessage(request, response, response.outputs);
-  StatusOr<std::vector<Tensor>> classified = ClassifyOutputs(request, response.outputs);
-  if (!classified.ok()) return classified.status();
-  return WriteMessage(request, response, classified.value());
 }
 
 }  // namespace pyinfer::v2_grpc

@@ -18,4 +18,12 @@ Status ReadRequest(const Slice& message, Request& request);
 // The serialized ModelInferResponse, with gRPC's 5-byte prefix. Tensor data is shared, not copied, where it is large.
 StatusOr<Output> WriteResponse(const Request& request, const Response& response);
 
+// The serialized ModelStreamInferResponse for each thing that a stream answers, all with gRPC's prefix; `final`: no
+// more will follow for this request.
+StatusOr<Output> WriteStreamResponse(const Request& request, const Response& response, bool final);
+// An error. It names the model and says whether it is final only where the request was accepted by the model.
+Output WriteStreamError(const Request& request, const Status& status, bool final);
+// Says nothing but that there are no more.
+Output WriteStreamEnd(const Request& request);
+
 }  // namespace pyinfer::v2_grpc

@@ -78,12 +78,10 @@ class Inflater {
 
 class Deflater {
  public:
-  explicit Deflater(Compression compression) {
-    // The fastest level: the next ones cost several times the CPU for a few percent of size on tensor bytes and
-    // numbers.
+  Deflater(Compression compression, int effort) {
     constexpr int kMemoryLevel = 8;
-    ready_ = deflateInit2(&stream, Z_BEST_SPEED, Z_DEFLATED, WindowBits(compression), kMemoryLevel,
-                          Z_DEFAULT_STRATEGY) == Z_OK;
+    ready_ =
+        deflateInit2(&stream, effort, Z_DEFLATED, WindowBits(compression), kMemoryLevel, Z_DEFAULT_STRATEGY) == Z_OK;
   }
   ~Deflater() { deflateEnd(&stream); }
   bool ready() const { return ready_; }
@@ -156,8 +154,8 @@ StatusOr<Slice> Decompress(Compression compression, const Slice& compressed, siz
   return plain.Take();
 }
 
-StatusOr<Slice> Compress(Compression compression, const std::vector<std::string_view>& pieces) {
-  Deflater deflater(compression);
+StatusOr<Slice> Compress(Compression compression, const std::vector<std::string_view>& pieces, int effort) {
+  Deflater deflater(compression, effort);
   if (!deflater.ready()) return Status::Internal("compression could not be started: out of memory");
   z_stream& stream = deflater.stream;
   GrowingBuffer packed;

@@ -29,7 +29,9 @@ Compression ChooseCompression(std::string_view accept_encoding);
 // where the stream is cut short, damaged, or followed by something. Requires: kGzip or kDeflate.
 StatusOr<Slice> Decompress(Compression compression, const Slice& compressed, size_t limit);
 
-// One stream of all the pieces. Internal where it fails (out of memory). Requires: kGzip or kDeflate.
-StatusOr<Slice> Compress(Compression compression, const std::vector<std::string_view>& pieces);
+// One stream of all the pieces. Internal where it fails (out of memory). Requires: kGzip or kDeflate; `effort` is 1 to
+// 9. The default is 1, because the next levels cost several times the CPU for a few percent of size on tensor bytes and
+// numbers.
+StatusOr<Slice> Compress(Compression compression, const std::vector<std::string_view>& pieces, int effort = 1);
 
 }  // namespace pyinfer

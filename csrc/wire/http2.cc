@@ -8,6 +8,8 @@
 #include <iterator>
 #include <new>
 
+#include "wire/send_queue.h"
+
 namespace pyinfer {
 namespace {
 
@@ -37,32 +39,11 @@ struct Http2Session::Stream {
   size_t header_bytes = 0;
   bool headers_too_large = false;
   bool stop_receiving = false;  // once the answer is sent
-  Output body;
+  bool ended = false;           // no parts will follow, but the trailers
+  bool waiting = false;         // the library was told that there is nothing to send
+  size_t kept = 0;              // bytes that OnData has kept
+  SendQueue body;
   std::vector<std::pair<std::string, std::string>> trailers;
-  size_t piece = 0;   // in body.pieces(); == their number: in the tail
-  size_t offset = 0;  // in that piece
-  size_t left = 0;    // of the body
-
-  // Appends the next `size` bytes of the body to `output`.
-  void MoveTo(Output& output, size_t size) {
-    left -= size;
-    while (size != 0) {
-      const bool in_tail = piece == body.pieces().size();
-      const size_t available = (in_tail ? body.tail().size() : body.pieces()[piece].size()) - offset;
-      const size_t now = std::min(available, size);
-      if (in_tail) {
-        output.Append(std::string_view(body.tail()).substr(offset, now));
-      } else {
-        output.Append(body.pieces()[piece].Sub(offset, now));
-      }
-      offset += now;
-      size -= now;
-      if (now == available && !in_tail) {
-        ++piece;
-        offset = 0;
-      }
-    }
-  }
 };
 
 // The library's callbacks. `user_data` is the session. None may throw through the library.
@@ -115,12 +96,16 @@ struct Http2Session::Callbacks {
       case NGHTTP2_RST_STREAM:
         self.CountReset();
         return 0;
+      case NGHTTP2_PING:
+        if ((frame->hd.flags & NGHTTP2_FLAG_ACK) == 0) self.handler_.OnPing();
+        return 0;
       default:
         return 0;
     }
   }
 
-  static int OnFrameSent(nghttp2_session* session, const nghttp2_frame* frame, void*) {
+  static int OnFrameSent(nghttp2_session* session, const nghttp2_frame* frame, void* user_data) {
+    if (frame->hd.type == NGHTTP2_DATA || frame->hd.type == NGHTTP2_HEADERS) Self(user_data).sent_data_ = true;
     if ((frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0) return 0;
     const int32_t id = frame->hd.stream_id;
     const Stream* stream = Find(session, id);
@@ -138,9 +123,16 @@ struct Http2Session::Callbacks {
     return 0;
   }
 
-  static int OnData(nghttp2_session* session, uint8_t, int32_t stream, const uint8_t* data, size_t size,
-                    void* user_data) {
-    if (Find(session, stream) != nullptr) Self(user_data).handler_.OnData(stream, data, size);
+  static int OnData(nghttp2_session* session, uint8_t, int32_t id, const uint8_t* data, size_t size, void* user_data) {
+    Http2Session& self = Self(user_data);
+    Stream* stream = Find(session, id);
+    const size_t done = stream == nullptr ? size : self.handler_.OnData(id, data, size);
+    if (done < size) {
+      stream->kept += size - done;
+      self.kept_ += size - done;
+    }
+    if (done != 0) nghttp2_session_consume_stream(session, id, done);
+    self.ConsumeConnection(size);
     return 0;
   }
 
@@ -150,8 +142,10 @@ struct Http2Session::Callbacks {
     Http2Session& self = Self(user_data);
     self.handler_.OnClose(stream);
     const auto closed = self.streams_.find(stream);
-    self.unsent_ -= closed->second.left;
+    self.unsent_ -= closed->second.body.size();
+    self.kept_ -= closed->second.kept;
     self.streams_.erase(closed);
+    self.ConsumeConnection(0);
     return 0;
   }
 
@@ -170,9 +164,13 @@ struct Http2Session::Callbacks {
   static ssize_t ReadBody(nghttp2_session* session, int32_t id, uint8_t*, size_t size, uint32_t* flags,
                           nghttp2_data_source* source, void*) {
     Stream& stream = *static_cast<Stream*>(source->ptr);
+    if (stream.body.size() == 0 && !stream.ended) {
+      stream.waiting = true;
+      return NGHTTP2_ERR_DEFERRED;
+    }
     *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
-    const size_t now = std::min(size, stream.left);
-    if (now == stream.left) {
+    const size_t now = std::min(size, stream.body.size());
+    if (now == stream.body.size() && stream.ended) {
       *flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
       const Headers trailers(stream.trailers.begin(), stream.trailers.end());
       const auto nv = ToNv(trailers);
@@ -186,7 +184,7 @@ struct Http2Session::Callbacks {
     Http2Session& self = Self(user_data);
     if (self.sending_->size() >= self.send_limit_) return NGHTTP2_ERR_WOULDBLOCK;
     self.sending_->Append({reinterpret_cast<const char*>(frame_header), kMaxFrameHeader});
-    static_cast<Stream*>(source->ptr)->MoveTo(*self.sending_, size);
+    static_cast<Stream*>(source->ptr)->body.MoveTo(*self.sending_, size);
     self.unsent_ -= size;
     return 0;
   }
@@ -206,7 +204,14 @@ Http2Session::Http2Session(Http2Handler& handler, const Options& options)
   nghttp2_session_callbacks_set_send_callback(callbacks, Callbacks::OnSend);
   nghttp2_session_callbacks_set_send_data_callback(callbacks, Callbacks::SendBody);
   nghttp2_session_callbacks_set_data_source_read_length_callback(callbacks, Callbacks::ReadLength);
-  const int created = nghttp2_session_server_new(&session_, callbacks, this);
+  nghttp2_option* option = nullptr;
+  if (nghttp2_option_new(&option) != 0) {
+    nghttp2_session_callbacks_del(callbacks);
+    throw std::bad_alloc();
+  }
+  nghttp2_option_set_no_auto_window_update(option, 1);
+  const int created = nghttp2_session_server_new2(&session_, callbacks, this, option);
+  nghttp2_option_del(option);
   nghttp2_session_callbacks_del(callbacks);
   if (created != 0) throw std::bad_alloc();
   const nghttp2_settings_entry settings[] = {
@@ -233,25 +238,15 @@ bool Http2Session::CountReset() {
 }
 
 bool Http2Session::Receive(const uint8_t* data, size_t size) {
-  if (failed_) return false;
+  if (failed_ || abandoned_) return false;
   // The library answers protocol errors with GOAWAY by itself; a negative result means that it can not go on.
   failed_ = nghttp2_session_mem_recv(session_, data, size) < 0;
   return !failed_;
 }
 
-void Http2Session::Respond(int32_t id, const Headers& headers, Output body, const Headers& trailers) {
+Http2Session::Stream* Http2Session::Find(int32_t id) {
   const auto found = streams_.find(id);
-  if (found == streams_.end()) return;
-  Stream& stream = found->second;
-  stream.left = body.size();
-  unsent_ += stream.left;
-  stream.body = std::move(body);
-  stream.trailers.assign(trailers.begin(), trailers.end());
-  nghttp2_data_provider provider{};
-  provider.source.ptr = &stream;
-  provider.read_callback = Callbacks::ReadBody;
-  const auto nv = ToNv(headers);
-  nghttp2_submit_response(session_, id, nv.data(), nv.size(), &provider);
+  return found == streams_.end() ? nullptr : &found->second;
 }
 
 void Http2Session::RespondHeaders(int32_t id, const Headers& headers) {
@@ -259,14 +254,72 @@ void Http2Session::RespondHeaders(int32_t id, const Headers& headers) {
   nghttp2_submit_response(session_, id, nv.data(), nv.size(), nullptr);
 }
 
-void Http2Session::StopReceiving(int32_t id) {
-  const auto found = streams_.find(id);
-  if (found != streams_.end()) found->second.stop_receiving = true;
+void Http2Session::Start(int32_t id, const Headers& headers) {
+  nghttp2_data_provider provider{};
+  provider.source.ptr = Find(id);
+  if (provider.source.ptr == nullptr) return;
+  provider.read_callback = Callbacks::ReadBody;
+  const auto nv = ToNv(headers);
+  nghttp2_submit_response(session_, id, nv.data(), nv.size(), &provider);
 }
 
-void Http2Session::GoAway() {
+void Http2Session::Write(int32_t id, Output part) {
+  Stream* stream = Find(id);
+  if (stream == nullptr) return;
+  unsent_ += part.size();
+  stream->body.Add(std::move(part));
+  if (std::exchange(stream->waiting, false)) nghttp2_session_resume_data(session_, id);
+}
+
+void Http2Session::Finish(int32_t id, const Headers& trailers) {
+  Stream* stream = Find(id);
+  if (stream == nullptr) return;
+  stream->ended = true;
+  stream->trailers.assign(trailers.begin(), trailers.end());
+  if (std::exchange(stream->waiting, false)) nghttp2_session_resume_data(session_, id);
+}
+
+void Http2Session::DropUnsent(int32_t id) {
+  if (Stream* stream = Find(id)) unsent_ -= stream->body.Drop();
+}
+
+void Http2Session::StopReceiving(int32_t id) {
+  if (Stream* stream = Find(id)) stream->stop_receiving = true;
+}
+
+void Http2Session::Consume(int32_t id, size_t size) {
+  Stream* stream = Find(id);
+  if (stream == nullptr || size == 0) return;
+  stream->kept -= size;
+  kept_ -= size;
+  nghttp2_session_consume_stream(session_, id, size);
+  ConsumeConnection(0);
+}
+
+void Http2Session::ConsumeConnection(size_t size) {
+  withheld_ += size;
+  if (withheld_ == 0 || kept_ > options_.max_kept) return;
+  nghttp2_session_consume_connection(session_, std::exchange(withheld_, 0));
+}
+
+void Http2Session::Ping() { nghttp2_submit_ping(session_, NGHTTP2_FLAG_NONE, nullptr); }
+
+void Http2Session::SubmitGoAway(uint32_t error, std::string_view reason) {
   const int32_t last = nghttp2_session_get_last_proc_stream_id(session_);
-  nghttp2_submit_goaway(session_, NGHTTP2_FLAG_NONE, last, NGHTTP2_NO_ERROR, nullptr, 0);
+  nghttp2_submit_goaway(session_, NGHTTP2_FLAG_NONE, last, error, reinterpret_cast<const uint8_t*>(reason.data()),
+                        reason.size());
+}
+
+void Http2Session::GoAway(std::string_view reason) { SubmitGoAway(NGHTTP2_NO_ERROR, reason); }
+
+void Http2Session::Abandon(uint32_t error, std::string_view reason) {
+  if (std::exchange(abandoned_, true)) return;
+  SubmitGoAway(error, reason);
+}
+
+size_t Http2Session::unsent(int32_t id) const {
+  const auto found = streams_.find(id);
+  return found == streams_.end() ? 0 : found->second.body.size();
 }
 
 bool Http2Session::Send(Output& output, size_t limit) {
@@ -274,6 +327,7 @@ bool Http2Session::Send(Output& output, size_t limit) {
   send_limit_ = limit;
   if (nghttp2_session_send(session_) != 0) failed_ = true;
   sending_ = nullptr;
+  if (abandoned_ && output.size() < limit) failed_ = true;
   return output.size() >= limit && nghttp2_session_want_write(session_) != 0;
 }
 

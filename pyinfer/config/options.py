@@ -152,6 +152,52 @@ class Options:
     grpc_max_message_size: int = flag(
         "gRPC", integer(1, 2**31 - 1), 2**31 - 1, "Most bytes of a message, either way", own=True
     )
+    grpc_infer_response_compression_level: str = flag(
+        "gRPC",
+        choice("none", "low", "medium", "high"),
+        "none",
+        "Compress inference responses for clients that accept it; low chooses gzip, the others deflate, if they can",
+    )
+    grpc_header_forward_pattern: str = flag(
+        "gRPC",
+        text,
+        "",
+        "Regular expression (RE2) of the headers that become request parameters: found in their names, in any case",
+        metavar="REGEX",
+    )
+    grpc_restricted_protocol: tuple[str, ...] = flag(
+        "gRPC",
+        text,
+        (),
+        "RPCs that are answered only to calls with the header triton-grpc-protocol-<key>. Known are "
+        + ", ".join(CATEGORIES),
+        metavar="<protocol>,<protocol>,...:<key>=<value>",
+        repeatable=True,
+    )
+    grpc_keepalive_time: int = flag(
+        "gRPC", _COUNT, 7200000, "Milliseconds that a client is silent before it is pinged; 2147483647 is for ever"
+    )
+    grpc_keepalive_timeout: int = flag(
+        "gRPC", _COUNT, 20000, "Milliseconds that a client has to answer a ping before its connection is closed"
+    )
+    grpc_keepalive_permit_without_calls: bool = flag(
+        "gRPC", boolean, False, "Ping, and let clients ping, while there are no calls"
+    )
+    grpc_http2_max_pings_without_data: int = flag(
+        "gRPC", _COUNT, 2, "Most pings to a client without sending it anything else; 0 is no limit"
+    )
+    grpc_http2_min_recv_ping_interval_without_data: int = flag(
+        "gRPC", _COUNT, 300000, "Least milliseconds between pings of a client that is sent nothing else"
+    )
+    grpc_http2_max_ping_strikes: int = flag(
+        "gRPC", _COUNT, 2, "Pings that may come too soon before the connection is closed; 0 is no limit"
+    )
+    grpc_max_connection_age: int = flag(
+        "gRPC", _COUNT, 0, "Milliseconds after which a connection takes no new calls, give or take a tenth; 0 is never"
+    )
+    grpc_max_connection_age_grace: int = flag(
+        "gRPC", _COUNT, 0, "Milliseconds that its calls have then to end; 0 is no limit"
+    )
 
     max_connections: int = flag(
         "Connections", _POSITIVE, 10000, "Most connections at a time, over all services", own=True
@@ -254,6 +300,7 @@ def check(options: Options) -> None:
     if options.grpc_use_ssl_mutual and not options.grpc_root_cert:
         raise UsageError("--grpc-use-ssl-mutual needs --grpc-root-cert")
     _check_restrictions("http-restricted-api", options.http_restricted_api, "api")
+    _check_restrictions("grpc-restricted-protocol", options.grpc_restricted_protocol, "protocol")
     _check_ports(options)
     try:
         options.trace_options()

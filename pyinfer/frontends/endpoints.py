@@ -32,6 +32,7 @@ class Answer(Enum):
     INNER = "inner"  # the value of the response message's one field
     INFER = "infer"  # not a handler: the core does it
     VALUES = "values"  # the values of the response message's one map
+    STREAM = "stream"  # not a handler: over gRPC only, with any number of messages
     SETTINGS = "settings"  # the values of the response message's settings, without the names of their types
 
 
@@ -198,6 +199,20 @@ def _by_model(tail: str) -> tuple[str, str]:
     return f"/v2/models/{{model}}{tail}", f"/v2/models/{{model}}/versions/{{version}}{tail}"
 
 
+def _stream(rpc: str, category: str, package: str, service: str, message: str) -> Endpoint:
+    """An RPC that streams, which HTTP has no form for."""
+    return Endpoint(
+        rpc,
+        "GET",
+        (),
+        category,
+        Answer.STREAM,
+        grpc_service=f"{package}.{service}",
+        request=f"{package}.{message}Request",
+        response=f"{package}.{message}Response",
+    )
+
+
 def _control(action: str) -> tuple[str, str]:
     return f"/v2/repository/models/{{model}}/{action}", f"/v2/repository/{{repository}}/models/{{model}}/{action}"
 
@@ -206,6 +221,7 @@ _TRACE = ("/v2/trace/setting", "/v2/models/{model}/trace/setting")
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("ModelInfer", "POST", _by_model("/infer"), "inference", Answer.INFER),
+    Endpoint("ModelStreamInfer", "POST", (), "inference", Answer.INFER, request="inference.ModelInferRequest"),
     Endpoint("ServerLive", "GET", ("/v2/health/live",), "health", Answer.FLAG, _server_live),
     Endpoint("ServerReady", "GET", ("/v2/health/ready",), "health", Answer.FLAG, _server_ready, asks_models=True),
     Endpoint(
@@ -220,6 +236,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         request="grpc.health.v1.HealthCheckRequest",
         response="grpc.health.v1.HealthCheckResponse",
     ),
+    _stream("Watch", "health", "grpc.health.v1", "Health", "HealthCheck"),
+    _stream("ServerReflectionInfo", "metadata", "grpc.reflection.v1", "ServerReflection", "ServerReflection"),
+    _stream("ServerReflectionInfo", "metadata", "grpc.reflection.v1alpha", "ServerReflection", "ServerReflection"),
     Endpoint("ModelReady", "GET", _by_model("/ready"), "health", Answer.FLAG, _model_ready, asks_models=True),
     Endpoint("ServerMetadata", "GET", ("/v2",), "metadata", Answer.JSON, _server_metadata),
     # a model of the name "stats" is hidden by the statistics of all models, as it is in Triton

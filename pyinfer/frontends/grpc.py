@@ -1,31 +1,75 @@
 # SPDX-License-Identifier: Apache-2.0
-"""gRPC connections: the core speaks HTTP/2 and ModelInfer, this is the skin around it and the control RPCs.
+"""gRPC connections: the core speaks HTTP/2 and inference, this is the skin around it and the control RPCs.
 
-It does NOT see ModelInfer: its messages never reach Python.
+It does NOT see ModelInfer or ModelStreamInfer: their messages never reach Python.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from pyinfer._core import GrpcConnection
+from pyinfer._core import GrpcConnection, GrpcOptions, HeaderForwarding
 from pyinfer.config.messages import message
+from pyinfer.config.restrictions import NO_RESTRICTIONS, Restrictions
 from pyinfer.errors import InvalidArgument, PyinferError
 from pyinfer.frontends.endpoints import ENDPOINTS, Answer, Arguments, Endpoint
+from pyinfer.frontends.health import HealthBoard, HealthWatch
+from pyinfer.frontends.reflection import Reflection
+from pyinfer.frontends.replies import Conversation, Reply
 from pyinfer.frontends.stream import STALL_TICKS, Connection, Stream
 from pyinfer.service import Service
 
-__all__ = ["GrpcListener", "GrpcProtocol"]
+__all__ = ["GrpcListener", "GrpcProtocol", "GrpcSettings"]
 
 _log = logging.getLogger(__name__)
 
 #: seconds for a new connection to say anything
 _PREFACE_TICKS = 20
 
-_ENDPOINTS = {endpoint.grpc_path: endpoint for endpoint in ENDPOINTS if endpoint.answer is not Answer.INFER}
-_PATHS = tuple(_ENDPOINTS)
+_UNARY = {
+    endpoint.grpc_path: endpoint for endpoint in ENDPOINTS if endpoint.answer not in (Answer.INFER, Answer.STREAM)
+}
+_STREAMING = tuple(endpoint.grpc_path for endpoint in ENDPOINTS if endpoint.answer is Answer.STREAM)
+
+
+@dataclass(frozen=True)
+class GrpcSettings:
+    """What the operator chose for the gRPC port; the defaults are Triton's."""
+
+    max_message_size: int = 2147483647
+    restrictions: Restrictions = field(default_factory=lambda: NO_RESTRICTIONS)
+    #: headers that become request parameters; empty for none
+    header_forward_pattern: str = ""
+    #: of inference responses: none, low, medium or high
+    response_compression: str = "none"
+    #: the arguments of :meth:`GrpcOptions.set_keepalive`
+    keepalive: Mapping[str, Any] = field(default_factory=dict)
+
+    def options(self) -> GrpcOptions:
+        """Raises InvalidArgument where the pattern is not one."""
+        try:
+            forwarding = HeaderForwarding(self.header_forward_pattern) if self.header_forward_pattern else None
+        except ValueError as error:
+            raise InvalidArgument(f"--grpc-header-forward-pattern: {error}") from None
+        options = GrpcOptions(
+            unary=tuple(_UNARY),
+            streaming=_STREAMING,
+            restricted={
+                endpoint.grpc_path: self.restrictions[endpoint.category]
+                for endpoint in ENDPOINTS
+                if endpoint.category in self.restrictions
+            },
+            max_message_size=self.max_message_size,
+            response_compression=self.response_compression,
+            forwarding=forwarding,
+        )
+        options.set_keepalive(**self.keepalive)
+        return options
 
 
 class _Failure(Exception):
@@ -39,31 +83,57 @@ class _Failure(Exception):
 class GrpcListener:
     """What the connections of the gRPC port share. Calling it makes the protocol of a new connection."""
 
-    def __init__(
-        self, stream: Stream, service: Service, *, max_message_size: int = 2147483647, tls: bool = False
-    ) -> None:
+    def __init__(self, stream: Stream, service: Service, settings: GrpcSettings, *, tls: bool = False) -> None:
+        """Raises InvalidArgument where a setting can not be used."""
         self.stream = stream
         self.service = service
-        self.max_message_size = max_message_size
+        self.options = settings.options()
         self.tls = tls
+        self.health = HealthBoard(stream, service)
+        #: path of an RPC that streams -> what serves one call of it
+        self.conversations: dict[str, Callable[[Reply], Conversation]] = {
+            "/grpc.health.v1.Health/Watch": partial(HealthWatch, self.health),
+            **{
+                f"/{package}.ServerReflection/ServerReflectionInfo": partial(Reflection, package)
+                for package in ("grpc.reflection.v1", "grpc.reflection.v1alpha")
+            },
+        }
 
     def __call__(self) -> GrpcProtocol:
         return GrpcProtocol(self)
 
 
+class _Reply:
+    """The answering side of a call that streams."""
+
+    def __init__(self, connection: GrpcProtocol, call: int) -> None:
+        self._connection, self._call = connection, call
+
+    def send(self, message: bytes) -> None:
+        self._connection.core.send(self._call, message)
+        self._connection.stream.touch()
+
+    def finish(self) -> None:
+        self._connection.end_conversation(self._call)
+        self._connection.core.finish(self._call)
+
+    def fail(self, code: str, text: str) -> None:
+        self._connection.end_conversation(self._call)
+        self._connection.core.fail(self._call, code, text)
+
+
 class GrpcProtocol(Connection):
     """One HTTP/2 connection speaking gRPC."""
 
-    __slots__ = ("_listener", "_seen", "_since", "_unsent", "_unsent_since")
+    __slots__ = ("_conversations", "_listener", "_seen", "_since", "_unsent", "_unsent_since")
 
     core: GrpcConnection
 
     def __init__(self, listener: GrpcListener) -> None:
         super().__init__(listener.stream)
         self._listener = listener
-        self.core = GrpcConnection(
-            listener.stream.mailbox, self.id, paths=_PATHS, max_message_size=listener.max_message_size
-        )
+        self.core = GrpcConnection(listener.stream.mailbox, self.id, listener.options)
+        self._conversations: dict[int, Conversation] = {}  # by call
         self._since = listener.stream.tick
         self._seen = False  # the peer has sent something
         self._unsent = 0  # what flow control held back at the last sweep that saw it change
@@ -88,18 +158,28 @@ class GrpcProtocol(Connection):
     def buffer_updated(self, nbytes: int) -> None:
         self._seen = True
         if self.core.received(nbytes):
-            for call, path, request in self.core.take_calls():
-                self._serve(call, _ENDPOINTS[path], request)
+            self.take_events()
         self.stream.touch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        for conversation in self._conversations.values():
+            conversation.on_gone()
+        self._conversations.clear()
 
     def eof_received(self) -> bool:
         return False  # a gRPC client that sends no more does not read either
 
     def drain(self) -> None:
+        self._listener.health.stop()
         self.core.drain()
+
+    def end_conversation(self, call: int) -> None:
+        self._conversations.pop(call, None)
 
     def sweep(self, tick: int) -> None:
         super().sweep(tick)
+        self._listener.health.sweep(tick)
         unsent = self.core.unsent()
         if not unsent or unsent != self._unsent:
             self._unsent, self._unsent_since = unsent, tick
@@ -107,6 +187,29 @@ class GrpcProtocol(Connection):
             self.abort()
         if not self._seen and tick - self._since > _PREFACE_TICKS:
             self.transport.close()
+
+    def take_events(self) -> None:
+        for call, event, path, request in self.core.take_events():
+            endpoint = _UNARY.get(path)
+            if endpoint is not None:
+                self._serve(call, endpoint, request)
+            else:
+                self._converse(call, event, path, request)
+
+    def _converse(self, call: int, event: str, path: str, request: bytes) -> None:
+        conversation = self._conversations.get(call)
+        if event == "gone":
+            if conversation is not None:
+                del self._conversations[call]
+                conversation.on_gone()
+            return
+        if conversation is None:
+            conversation = self._listener.conversations[path](_Reply(self, call))
+            self._conversations[call] = conversation
+        if event == "message":
+            conversation.on_message(request)
+        else:
+            conversation.on_end()
 
     def _serve(self, call: int, endpoint: Endpoint, request: bytes) -> None:
         service = self._listener.service

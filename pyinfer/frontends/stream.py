@@ -36,6 +36,8 @@ _READ_BUFFER_BYTES = 65536
 _WORKERS = 2
 #: calls that wait at a time, for models to load or to say whether they are ready; a thread each
 _CALLS = 64
+#: what a connection may want after its data is written
+_CLOSE, _HAS_EVENTS = 1, 2
 
 Payload = bytes | list[bytes | memoryview]
 
@@ -174,15 +176,19 @@ class Stream:
     def _flush(self) -> None:
         self._flush_due = False
         connections = self._connections
-        for number, data, close in self.mailbox.flush():
+        for number, data, then in self.mailbox.flush():
             connection = connections.get(number)
             if connection is not None:
-                connection.send(data, close)
-        wait = self.mailbox.next_deadline()
-        if wait is not None:
-            self._arm(wait)
+                connection.send(data, (then & _CLOSE) != 0)
+                if then & _HAS_EVENTS:
+                    connection.take_events()
+        self._look_ahead()
 
-    def _arm(self, wait: float) -> None:
+    def _look_ahead(self) -> None:
+        """Have the mailbox flushed in time where something is due before the next sweep."""
+        wait = self.mailbox.next_deadline()
+        if wait is None:
+            return
         if wait <= 0.0:
             self.touch()  # there is more to write than one flush hands out
             return
@@ -202,6 +208,7 @@ class Stream:
         self.tick += 1
         for connection in list(self._connections.values()):
             connection.sweep(self.tick)
+        self._look_ahead()
         self._sweeper = self._loop.call_later(_TICK_SECONDS, self._sweep)
 
 
@@ -271,6 +278,9 @@ class Connection(asyncio.BufferedProtocol):
                 self.transport.writelines(cast("list[bytes | memoryview]", data))
         if close:
             self.transport.close()
+
+    def take_events(self) -> None:
+        """The core has news for us."""
 
     def abort(self) -> None:
         self.transport.abort()

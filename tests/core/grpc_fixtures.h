@@ -18,29 +18,33 @@
 namespace pyinfer::testing {
 
 inline constexpr const char* kInfer = "/inference.GRPCInferenceService/ModelInfer";
+inline constexpr const char* kStreamInfer = "/inference.GRPCInferenceService/ModelStreamInfer";
 inline constexpr const char* kLive = "/inference.GRPCInferenceService/ServerLive";
 
-// Knows one model, "m", that answers with its BYTES-free input. Time stands still until it is told.
+class NoStatistics final : public RequestObserver {
+ public:
+  void OnResponse(const Request&, const ResponseReport&) noexcept override {}
+  void OnAnswer(const Request&, const Status&) noexcept override {}
+};
+
+// Knows two models: "m" answers with its input, "d" is decoupled and answers when a test says so. Time stands still
+// until it is told.
 class IdentityAcceptor final : public RequestAcceptor {
  public:
-  IdentityAcceptor() {
-    auto spec = std::make_shared<ModelSpec>();
-    spec->name = "m";
-    spec->version_text = "1";
-    spec->inputs = spec->outputs = {{"X", DType::kUint8, {-1}, {}, false}};
-    spec_ = std::move(spec);
-  }
   TimeNs Now() const override { return now; }
   const SharedMemoryRegistry& shared_memory() const override { return regions; }
   Status Resolve(Request& request) override {
-    if (request.model_name != "m") return Status::NotFound("Request for unknown model: 'é%' is not found");
-    request.model = spec_;
+    if (request.model_name != "m" && request.model_name != "d") {
+      return Status::NotFound("Request for unknown model: 'é%' is not found");
+    }
+    request.model = request.model_name == "m" ? m_ : d_;
     return Status();
   }
   void Submit(RequestPtr request) override {
     Status status = Resolve(*request);
     if (status.ok()) status = ValidateRequest(*request);
     if (!status.ok()) return request->Fail(FailureReason::kOther, std::move(status));
+    request->observer = statistics_;
     held.push_back(std::move(request));
   }
   void Dispatch() override {
@@ -63,11 +67,22 @@ class IdentityAcceptor final : public RequestAcceptor {
 
  private:
   SharedMemoryRegistry regions;
-  std::shared_ptr<const ModelSpec> spec_;
+  static std::shared_ptr<const ModelSpec> Spec(const std::string& name, bool decoupled) {
+    auto spec = std::make_shared<ModelSpec>();
+    spec->name = name;
+    spec->version_text = "1";
+    spec->inputs = spec->outputs = {{"X", DType::kUint8, {-1}, {}, false}};
+    spec->decoupled = decoupled;
+    return spec;
+  }
+
+  const std::shared_ptr<const ModelSpec> m_ = Spec("m", false), d_ = Spec("d", true);
+  const std::shared_ptr<RequestObserver> statistics_ = std::make_shared<NoStatistics>();
 };
 
-inline std::string InferMessage(std::string_view data, std::string_view model = "m") {
-  return Field(1, model) + InputField("X", "UINT8", {static_cast<int64_t>(data.size())}) + Field(7, data);
+inline std::string InferMessage(std::string_view data, std::string_view model = "m", std::string_view id = "") {
+  return Field(1, model) + (id.empty() ? "" : Field(3, id)) +
+         InputField("X", "UINT8", {static_cast<int64_t>(data.size())}) + Field(7, data);
 }
 
 inline std::string InferAnswer(std::string_view data) {
@@ -87,9 +102,19 @@ inline HeaderList CallHeaders(std::string path, const HeaderList& more = {}) {
   return headers;
 }
 
+// Options of a connection that knows one control call, kLive, and is not kept alive.
+inline GrpcConnection::Options MakeOptions(uint64_t max_message_size = 1 << 26, uint32_t max_concurrent_streams = 100) {
+  GrpcConnection::Options options;
+  options.routes.Add(kLive, GrpcRoute::Kind::kControl);
+  options.max_message_size = max_message_size;
+  options.max_concurrent_streams = max_concurrent_streams;
+  options.keepalive.time = 0;
+  return options;
+}
+
 // Both ends of a connection. Bytes go to and fro in Exchange().
 struct GrpcPair {
-  explicit GrpcPair(GrpcConnection::Options options = {{kLive}, 1 << 26, 100}, int32_t client_window = 65535)
+  explicit GrpcPair(GrpcConnection::Options options = MakeOptions(), int32_t client_window = 65535)
       : client(client_window),
         connection(std::make_shared<GrpcConnection>(
             mailbox, 9, std::make_shared<const GrpcConnection::Options>(std::move(options)))) {}

@@ -23,7 +23,9 @@ class Http2Client {
   struct Stream {
     std::map<std::string, std::string> headers;  // and trailers
     std::string body;
-    std::string unsent;
+    std::string unsent;  // from `sent` on
+    size_t sent = 0;
+    size_t left() const { return unsent.size() - sent; }
     bool keep_open = false;
     bool closed = false;
     uint32_t error = 0;
@@ -69,9 +71,19 @@ class Http2Client {
     return id;
   }
 
+  // More of the body of a request that was kept open; and its end.
+  void SendMore(int32_t stream, std::string_view body) {
+    streams[stream].unsent += body;
+    nghttp2_session_resume_data(session_, stream);
+  }
+  void FinishSending(int32_t stream) {
+    streams[stream].keep_open = false;
+    nghttp2_session_resume_data(session_, stream);
+  }
   void Reset(int32_t stream, uint32_t code = NGHTTP2_CANCEL) {
     nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, stream, code);
   }
+  void Ping() { nghttp2_submit_ping(session_, NGHTTP2_FLAG_NONE, nullptr); }
   // Lets the server send `size` bytes more, on the stream and on the connection.
   void Allow(int32_t stream, size_t size) { nghttp2_session_consume(session_, stream, size); }
 
@@ -96,7 +108,9 @@ class Http2Client {
   bool goaway = false;
   uint32_t goaway_code = 0;
   int32_t goaway_last = 0;
+  std::string goaway_reason;
   size_t resets = 0;
+  size_t pings = 0;  // of the server
 
  private:
   static Http2Client& Self(void* user_data) { return *static_cast<Http2Client*>(user_data); }
@@ -119,20 +133,24 @@ class Http2Client {
   static int OnFrame(nghttp2_session*, const nghttp2_frame* frame, void* user_data) {
     Http2Client& self = Self(user_data);
     if (frame->hd.type == NGHTTP2_RST_STREAM) ++self.resets;
+    if (frame->hd.type == NGHTTP2_PING && (frame->hd.flags & NGHTTP2_FLAG_ACK) == 0) ++self.pings;
     if (frame->hd.type == NGHTTP2_GOAWAY && !self.goaway) {
       self.goaway = true;
       self.goaway_code = frame->goaway.error_code;
       self.goaway_last = frame->goaway.last_stream_id;
+      self.goaway_reason.assign(reinterpret_cast<const char*>(frame->goaway.opaque_data),
+                                frame->goaway.opaque_data_len);
     }
     return 0;
   }
   static ssize_t ReadBody(nghttp2_session*, int32_t id, uint8_t* buffer, size_t size, uint32_t* flags,
                           nghttp2_data_source*, void* user_data) {
     Stream& stream = Self(user_data).streams[id];
-    const size_t now = stream.unsent.copy(reinterpret_cast<char*>(buffer), size);
-    stream.unsent.erase(0, now);
+    const size_t now = stream.unsent.copy(reinterpret_cast<char*>(buffer), size, stream.sent);
+    stream.sent += now;
+    if (stream.sent * 2 >= stream.unsent.size()) stream.unsent.erase(0, std::exchange(stream.sent, 0));
     if (now == 0 && stream.keep_open) return NGHTTP2_ERR_DEFERRED;
-    if (stream.unsent.empty() && !stream.keep_open) *flags |= NGHTTP2_DATA_FLAG_EOF;
+    if (stream.left() == 0 && !stream.keep_open) *flags |= NGHTTP2_DATA_FLAG_EOF;
     return static_cast<ssize_t>(now);
   }
 

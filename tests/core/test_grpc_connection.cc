@@ -16,6 +16,7 @@ using testing::GrpcPair;
 using testing::InferMessage;
 using testing::kInfer;
 using testing::kLive;
+using testing::MakeOptions;
 
 TEST(Grpc, AnswersACall) {
   GrpcPair pair;
@@ -68,7 +69,7 @@ TEST(Grpc, SplitAnywhere) {
     pair.Deliver(std::string_view(whole).substr(cut));
     pair.Exchange();
     pair.CheckAnswered(1, "hello");
-    CHECK_EQ(pair.connection->TakeCalls().size(), size_t{1});
+    CHECK_EQ(pair.connection->TakeEvents().size(), size_t{1});
   }
   GrpcPair pair;
   pair.client.Request(CallHeaders(kInfer), Framed(InferMessage("hello")));
@@ -83,9 +84,9 @@ TEST(Grpc, HandsOutControlCalls) {
   const int32_t bad = pair.Call(Framed(""), {}, kLive);
   const int32_t gone = pair.Call(Framed(""), {}, kLive);
   pair.Exchange();
-  CHECK(pair.connection->has_calls());
-  const auto calls = pair.connection->TakeCalls();
-  CHECK(!pair.connection->has_calls());
+  CHECK(pair.connection->has_events());
+  const auto calls = pair.connection->TakeEvents();
+  CHECK(!pair.connection->has_events());
   CHECK_EQ(calls.size(), size_t{3});
   CHECK_EQ(calls[0].path, kLive);
   CHECK_EQ(calls[0].message.view(), "ask");
@@ -93,13 +94,14 @@ TEST(Grpc, HandsOutControlCalls) {
   pair.Exchange();
   for (const auto& call : calls) {
     if (call.call == bad) {
-      pair.connection->Fail(call.call, Status::NotFound("none"));
+      pair.connection->Finish(call.call, Status::NotFound("none"));
     } else {
-      pair.connection->Respond(call.call, "answer");
-      pair.connection->Respond(call.call, "twice");
+      pair.connection->Send(call.call, "answer");
+      pair.connection->Finish(call.call, Status());
+      pair.connection->Send(call.call, "twice");
     }
   }
-  pair.connection->Fail(12345, Status::Internal("no such call"));
+  pair.connection->Finish(12345, Status::Internal("no such call"));
   pair.Exchange();
   pair.CheckStatus(good, "0");
   CHECK(pair.client.streams[good].body == Framed("answer"));
@@ -165,7 +167,7 @@ TEST(Grpc, CompressedMessages) {
 }
 
 TEST(Grpc, AMessageThatExpandsTooMuch) {
-  GrpcPair pair({{}, 10'000, 100});
+  GrpcPair pair(MakeOptions(10'000, 100));
   const std::string message = InferMessage(std::string(1'000'000, 'z'));
   const std::string packed(Compress(Compression::kGzip, {message})->view());
   const int32_t stream = pair.Call(Framed(packed, true), {{"grpc-encoding", "gzip"}});
@@ -174,7 +176,7 @@ TEST(Grpc, AMessageThatExpandsTooMuch) {
 }
 
 TEST(Grpc, LengthsThatLie) {
-  GrpcPair pair({{kLive}, 1000, 100});
+  GrpcPair pair(MakeOptions(1000, 100));
   std::string framed = Framed(std::string(1001, 'x'));
   const int32_t large = pair.client.Request(CallHeaders(kInfer), framed.substr(0, 20), true);
   const int32_t announced = pair.Call(std::string("\0\xFF\xFF\xFF\xFF", 5));
@@ -267,14 +269,14 @@ TEST(Grpc, CloseCancelsAll) {
   CHECK(pair.engine->held[0]->cancelled() && pair.engine->held[1]->cancelled());
   CHECK_EQ(pair.engine->cancellations, 1);
   CHECK_EQ(pair.mailbox->NextFlush(), TimeNs{0});
-  CHECK(!pair.connection->has_calls());
+  CHECK(!pair.connection->has_events());
   pair.engine->AnswerAll();
   CHECK_EQ(pair.Flush(), "");
 }
 
 TEST(Grpc, ATimerDoesNotOutliveItsConnection) {
   GrpcPair pair;
-  const auto options = std::make_shared<const GrpcConnection::Options>();
+  const auto options = std::make_shared<const GrpcConnection::Options>(MakeOptions());
   auto other = std::make_shared<GrpcConnection>(pair.mailbox, 10, options);
   testing::Http2Client client;
   client.Request(CallHeaders(kInfer, {{"grpc-timeout", "5n"}}), Framed(""), true);

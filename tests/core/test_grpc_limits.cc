@@ -13,9 +13,10 @@ using testing::Framed;
 using testing::GrpcPair;
 using testing::InferMessage;
 using testing::kInfer;
+using testing::MakeOptions;
 
 TEST(Grpc, SlowReadersAreWaitedFor) {
-  GrpcPair pair({{}, 1 << 26, 100}, 1000);
+  GrpcPair pair(MakeOptions(1 << 26, 100), 1000);
   const std::string data(5000, 'd');
   const int32_t stream = pair.Infer(data);
   pair.Exchange();
@@ -30,7 +31,7 @@ TEST(Grpc, SlowReadersAreWaitedFor) {
 }
 
 TEST(Grpc, AWindowOfOneByte) {
-  GrpcPair pair({{}, 1 << 26, 100}, 1);
+  GrpcPair pair(MakeOptions(1 << 26, 100), 1);
   const int32_t stream = pair.Infer("abcdef");
   pair.Exchange();
   for (int i = 0; i < 200 && !pair.client.streams[stream].closed; ++i) {
@@ -41,7 +42,7 @@ TEST(Grpc, AWindowOfOneByte) {
 }
 
 TEST(Grpc, LargeAnswersLeaveInParts) {
-  GrpcPair pair({{}, 1 << 26, 100}, 1 << 30);
+  GrpcPair pair(MakeOptions(1 << 26, 100), 1 << 30);
   const std::string data(size_t{12} << 20, 'L');
   const int32_t stream = pair.Infer(data);
   // The client's connection window is what HTTP/2 gives it until it says otherwise.
@@ -116,7 +117,7 @@ TEST(Grpc, AFloodOfResets) {
 }
 
 TEST(Grpc, RequestsOfResetCallsCount) {
-  GrpcPair pair({{}, 1000, 10});
+  GrpcPair pair(MakeOptions(1000, 10));
   pair.engine->answering = false;
   int refused = 0;
   for (int i = 0; i < 50; ++i) {

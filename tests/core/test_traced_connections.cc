@@ -152,7 +152,7 @@ struct GrpcTraces : Traces {
 
   Http2Client client;
   std::shared_ptr<GrpcConnection> connection = std::make_shared<GrpcConnection>(
-      mailbox, 1, std::make_shared<const GrpcConnection::Options>(GrpcConnection::Options{{}, 1 << 26, 100}));
+      mailbox, 1, std::make_shared<const GrpcConnection::Options>());
 };
 
 TEST(TracedConnections, GrpcCall) {

@@ -7,7 +7,6 @@ import gzip
 import zlib
 from collections.abc import Iterator
 
-import grpc
 import pytest
 from tritonclient.grpc import service_pb2 as pb
 
@@ -284,10 +283,3 @@ def test_row_37_malformed_control_messages(rpc: Grpc, rpc_name: str, data: bytes
         rpc.call(data, rpc_name)  # its request has no fields
         return
     rpc.refused(data, "INVALID_ARGUMENT", f"failed to parse the {rpc_name} request message", name=rpc_name)
-
-
-@pytest.mark.parametrize("rpc_name", ["ModelStreamInfer", "SystemSharedMemoryStatus", "TraceSetting", "LogSettings"])
-def test_row_37_methods_of_later_versions(rpc: Grpc, rpc_name: str) -> None:
-    with pytest.raises(grpc.RpcError) as caught:
-        rpc.call(b"", rpc_name)
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED

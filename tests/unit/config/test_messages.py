@@ -25,7 +25,7 @@ SERVICES = {
         *("CudaSharedMemoryStatus", "CudaSharedMemoryRegister", "CudaSharedMemoryUnregister"),
         *("TraceSetting", "LogSettings"),
     ],
-    "grpc.health.v1.Health": ["Check"],
+    "grpc.health.v1.Health": ["Check", "Watch"],
 }
 
 # newer than the oldest tritonclient that we test with: number of each

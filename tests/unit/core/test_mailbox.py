@@ -204,7 +204,7 @@ def test_objects_go_in_any_order() -> None:
 @pytest.mark.parametrize("nbytes", [-1, 1 << 70])
 def test_sizes_of_the_caller_are_checked(nbytes: int) -> None:
     house = House()
-    grpc = _core.GrpcConnection(house.mailbox, 1)
+    grpc = _core.GrpcConnection(house.mailbox, 1, _core.GrpcOptions())
     with pytest.raises((TypeError, ValueError)):
         grpc.received(nbytes)
     with pytest.raises(ValueError, match="more bytes than the buffer holds"):

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// grpc_messages.h - the messages of a call <-> bytes: gRPC's prefix (a flag and four bytes of length), compression.
+//
+// Source: "gRPC over HTTP2" and "gRPC compression" protocol descriptions.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "base/status.h"
+#include "memory/buffer.h"
+#include "memory/output.h"
+#include "wire/gzip.h"
+
+namespace pyinfer {
+
+inline constexpr size_t kGrpcPrefixSize = 5;
+inline constexpr std::string_view kGrpcEncodings = "identity,deflate,gzip";
+
+// What a grpc-encoding header says; kUnknown for what is not in kGrpcEncodings.
+Compression ParseGrpcEncoding(std::string_view name);
+
+// How hard responses are compressed. As in gRPC, the level also chooses among the encodings that the client accepts
+// (its grpc-accept-encoding): the first of gzip and deflate, or the last.
+enum class CompressionLevel { kNone, kLow, kMedium, kHigh };
+Compression ChooseGrpcCompression(CompressionLevel level, std::string_view accept_encoding);
+
+// One message after the other, out of the bytes of one call.
+class MessageReader {
+ public:
+  // Takes bytes up to the end of the message, at most; returns how many. ResourceExhausted where the message is, or
+  // claims to be, larger than `limit`. Requires: !complete().
+  StatusOr<size_t> Feed(const uint8_t* data, size_t size, uint64_t limit);
+  bool complete() const { return prefix_size_ == kGrpcPrefixSize && bytes_.size() == size_; }
+  // Nothing of a message has come yet.
+  bool empty() const { return prefix_size_ == 0; }
+
+  // The message, decompressed (to `limit` bytes at most); the next one may follow. InvalidArg or ResourceExhausted
+  // where it can not be decompressed, Internal where its flag is wrong. Requires: complete().
+  StatusOr<Slice> Take(Compression encoding, uint64_t limit);
+
+ private:
+  std::array<uint8_t, kGrpcPrefixSize> prefix_{};
+  size_t prefix_size_ = 0;
+  uint64_t size_ = 0;  // as announced by the prefix
+  GrowingBuffer bytes_;
+};
+
+// Writes the prefix of a message of `size` bytes to the first kGrpcPrefixSize bytes of `head`.
+void WriteGrpcPrefix(std::string& head, uint64_t size);
+// One message behind its prefix.
+Output FrameMessage(std::string_view message);
+// The same message compressed, or as it is where that fails or would not make it smaller.
+Output CompressMessage(Output framed, Compression compression, CompressionLevel level);
+
+}  // namespace pyinfer

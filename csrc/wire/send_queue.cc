@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "wire/send_queue.h"
+
+#include <algorithm>
+#include <string_view>
+#include <utility>
+
+namespace pyinfer {
+
+void SendQueue::Add(Output part) {
+  if (part.empty()) return;
+  size_ += part.size();
+  parts_.push_back(std::move(part));
+}
+
+void SendQueue::MoveTo(Output& output, size_t count) {
+  size_ -= count;
+  while (count != 0) {
+    const Output& from = parts_[part_];
+    const bool in_tail = piece_ == from.pieces().size();
+    const size_t available = (in_tail ? from.tail().size() : from.pieces()[piece_].size()) - offset_;
+    const size_t now = std::min(available, count);
+    if (in_tail) {
+      output.Append(std::string_view(from.tail()).substr(offset_, now));
+    } else {
+      output.Append(from.pieces()[piece_].Sub(offset_, now));
+    }
+    offset_ += now;
+    count -= now;
+    if (now < available) return;
+    offset_ = 0;
+    ++piece_;
+    if (in_tail || (piece_ == from.pieces().size() && from.tail().empty())) NextPart();
+  }
+}
+
+void SendQueue::NextPart() {
+  parts_[part_++] = Output();
+  piece_ = 0;
+  // The slots of sent parts are given back when they are all of them, or most of many.
+  constexpr size_t kMany = 64;
+  if (part_ == parts_.size() || (part_ >= kMany && part_ * 2 > parts_.size())) {
+    parts_.erase(parts_.begin(), parts_.begin() + static_cast<std::ptrdiff_t>(part_));
+    part_ = 0;
+  }
+}
+
+size_t SendQueue::LeftOfBegunPart() const {
+  if (piece_ == 0 && offset_ == 0) return 0;
+  const Output& from = parts_[part_];
+  size_t sent = offset_;
+  for (size_t i = 0; i < piece_; ++i) sent += from.pieces()[i].size();
+  return from.size() - sent;
+}
+
+size_t SendQueue::Drop() {
+  const size_t begun = LeftOfBegunPart();
+  parts_.resize(part_ + (begun == 0 ? 0 : 1));
+  return std::exchange(size_, begun) - begun;
+}
+
+}  // namespace pyinfer
