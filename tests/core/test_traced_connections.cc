@@ -151,8 +151,8 @@ struct GrpcTraces : Traces {
   }
 
   Http2Client client;
-  std::shared_ptr<GrpcConnection> connection = std::make_shared<GrpcConnection>(
-      mailbox, 1, std::make_shared<const GrpcConnection::Options>());
+  std::shared_ptr<GrpcConnection> connection =
+      std::make_shared<GrpcConnection>(mailbox, 1, std::make_shared<const GrpcConnection::Options>());
 };
 
 TEST(TracedConnections, GrpcCall) {

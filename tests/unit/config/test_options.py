@@ -187,7 +187,10 @@ ERRORS = [
     ),
     (
         ["m", "--grpc-restricted-protocol=health,trace:a=b", "--grpc-restricted-protocol=trace:c=d"],
-        "option '--grpc-restricted-protocol': restricted protocol 'trace' can not be specified in multiple config groups",
+        (
+            "option '--grpc-restricted-protocol': restricted protocol 'trace' can not be specified in multiple "
+            "config groups"
+        ),
     ),
     (
         ["m", "--grpc-infer-response-compression-level=best"],
