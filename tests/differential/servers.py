@@ -17,7 +17,7 @@ from differential.over_http import HttpClient
 from perf.peers import Triton, start_triton
 from pyinfer.testing import RunningServer, run_server
 
-__all__ = ["PAIRS", "Pair", "PairSpec", "run_pair"]
+__all__ = ["PAIRS", "Pair", "PairSpec", "free_ports", "run_pair"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def run_pair(spec: PairSpec, folder: Path) -> Iterator[Pair]:
     """
     models = repository.write_repository(folder, spec.models)
     flags = ("--exit-on-error=false", *spec.flags)
-    http, grpc, metrics = _free_ports(3)
+    http, grpc, metrics = free_ports(3)
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(1))
         starting = pool.submit(
@@ -111,7 +111,7 @@ def _fault(triton: Triton, pyinfer: RunningServer) -> str:
     return "" if triton.child.running() else f"tritonserver has ended:\n{triton.child.log_tail()}"
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that were free a moment ago; tritonserver can not choose them itself."""
     sockets = [socket.socket() for _ in range(count)]
     for one in sockets:
