@@ -3,6 +3,8 @@
 
 HTTP routes, RPCs and restrictions are all derived from :data:`ENDPOINTS`. A handler is handed plain arguments and
 returns a plain value in Triton's JSON form; this module does NOT read or write any wire format.
+
+Longer than 400 lines: the table is read as a whole, with the handlers that it names.
 """
 
 from __future__ import annotations

@@ -179,15 +179,21 @@ def test_row_09_dimensions_that_are_none(server: RunningServer, shape: list[obje
 
 @pytest.mark.parametrize("shape", [[0, 2**62], [2**62, 0], [0, 2**63 - 1]], ids=str)
 def test_row_09_zero_times_huge(server: RunningServer, rpc: Grpc, shape: list[int]) -> None:
-    """There are no elements, so there is nothing to refuse and nothing to allocate."""
+    """There are no elements, but no array of an executor can have such a shape either: refused, nothing allocated."""
 
     def attack() -> None:
-        answer = http(server, "/v2/models/plane/infer", document(tensor(shape, [])))
-        assert (answer.status, answer.document["outputs"][0]["shape"]) == (200, shape)
-        response = rpc.infer(message("plane", ("INPUT0", "FP32", shape), raw=[b""]))
-        assert list(response.outputs[0].shape) == shape
+        refused(server, "plane", document(tensor(shape, [])), text="is too large")
+        rpc.refused(message("plane", ("INPUT0", "FP32", shape), raw=[b""]), "INVALID_ARGUMENT", "is too large")
 
     assert peak_growth(server, attack) < 16 << 20
+
+
+@pytest.mark.parametrize("shape", [[0, 1000], [1000, 0], [0, 0]], ids=str)
+def test_row_09_no_elements(server: RunningServer, rpc: Grpc, shape: list[int]) -> None:
+    answer = http(server, "/v2/models/plane/infer", document(tensor(shape, [])))
+    assert (answer.status, answer.document["outputs"][0]["shape"]) == (200, shape)
+    response = rpc.infer(message("plane", ("INPUT0", "FP32", shape), raw=[b""]))
+    assert list(response.outputs[0].shape) == shape
 
 
 ROW_10 = {

@@ -216,7 +216,7 @@ def test_namespaces(tmp_path: Path) -> None:
         assert [client.is_server_ready() for client in clients.both] == [True, True]
         page = httpx.get(f"http://{clients.server.metrics}/metrics").text
         for repository in (one, two):
-            assert f'nv_inference_request_success{{model="both",namespace="{repository}",version="1"}} 0.0' in page
+            assert f'nv_inference_request_success{{model="both",namespace="{repository}",version="1"}} 0\n' in page
 
 
 def test_a_model_in_two_repositories(tmp_path: Path) -> None:
