@@ -12,13 +12,14 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from perf.bodies import Body, fp32_rows, write_body
+from perf.core_load import CoreLoad, Difference, compare
 from perf.in_process import measure_in_process, run_once
 from perf.load import LoadError, Window, measure_window, run_h2load
 from perf.procs import cpu_seconds, memory
@@ -155,11 +156,38 @@ def _shared_memory(scenario: Scenario, effort: Effort, names: Sequence[str], rep
     }
 
 
+def _histograms(scenario: Scenario, effort: Effort, _names: Sequence[str], _repository: Path) -> _Figures:
+    """The core with and without them, and twice without, which tells the error. The calmest tries are kept."""
+    seen = [_compare_cores(scenario, 1500, histograms=True) for _ in range(effort.tries)]
+    alike = [_compare_cores(scenario, 1500, histograms=False) for _ in range(effort.tries)]
+    kept, null = (sorted(tries, key=lambda one: one.spread_ns)[: effort.rounds] for tries in (seen, alike))
+    base, added = (statistics.median(values) for values in zip(*((d.base_us, d.added_ns) for d in kept), strict=True))
+    noise = statistics.median(abs(one.added_ns) for one in null)
+    row = {
+        "cpu_us": base + added / 1000,
+        "added_ns": added,
+        "noise_ns": noise,
+        "windows": [asdict(one) for one in seen],
+    }
+    return {"pyinfer": row, "without_histograms": {"cpu_us": base}}
+
+
+def _compare_cores(scenario: Scenario, turns: int, *, histograms: bool) -> Difference:
+    with (
+        contextlib.closing(CoreLoad(scenario.elements, histograms=histograms)) as one,
+        contextlib.closing(CoreLoad(scenario.elements, histograms=False)) as other,
+    ):
+        if one.burst() < 4 * scenario.elements or one.burst() != other.burst():
+            raise LoadError("the core does not answer as it should")
+        return compare(one, other, turns)
+
+
 _KINDS: Mapping[str, Callable[[Scenario, Effort, Sequence[str], Path], _Figures]] = {
     "load": _load,
     "start": _start_stop,
     "growth": _growth,
     "shared_memory": _shared_memory,
+    "histograms": _histograms,
 }
 
 

@@ -14,7 +14,7 @@ from perf.bodies import Protocol
 
 __all__ = ["SCENARIOS", "Goal", "Scenario", "scenario_named"]
 
-_Kind = Literal["load", "start", "growth", "shared_memory"]
+_Kind = Literal["load", "start", "growth", "shared_memory", "histograms"]
 
 
 @dataclass(frozen=True)
@@ -175,6 +175,13 @@ SCENARIOS = (
         kind="growth",
         peers=(),
         goals=(Goal("pyinfer.growth_mib", "<=", 5),),
+    ),
+    Scenario(
+        "histograms",
+        "histograms of each model, in the core alone: identity FP32[16], HTTP binary, bursts of 64",
+        kind="histograms",
+        peers=(),
+        goals=(Goal("pyinfer.cpu_us", "<=", factor=1.01, of="without_histograms.cpu_us"),),
     ),
 )
 
