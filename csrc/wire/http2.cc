@@ -40,7 +40,9 @@ struct Http2Session::Stream {
   bool headers_too_large = false;
   bool stop_receiving = false;  // once the answer is sent
   bool ended = false;           // no parts will follow, but the trailers
+  bool trailed = false;         // those were submitted
   bool waiting = false;         // the library was told that there is nothing to send
+  size_t promised = 0;          // bytes that the library was told it can send
   size_t kept = 0;              // bytes that OnData has kept
   SendQueue body;
   std::vector<std::pair<std::string, std::string>> trailers;
@@ -104,13 +106,24 @@ struct Http2Session::Callbacks {
     }
   }
 
+  static bool SubmitTrailers(nghttp2_session* session, int32_t id, Stream& stream) {
+    if (std::exchange(stream.trailed, true)) return true;
+    const Headers trailers(stream.trailers.begin(), stream.trailers.end());
+    const auto nv = ToNv(trailers);
+    return nghttp2_submit_trailer(session, id, nv.data(), nv.size()) == 0;
+  }
+
   static int OnFrameSent(nghttp2_session* session, const nghttp2_frame* frame, void* user_data) {
-    if (frame->hd.type == NGHTTP2_DATA || frame->hd.type == NGHTTP2_HEADERS) Self(user_data).sent_data_ = true;
-    if ((frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0) return 0;
+    if (frame->hd.type != NGHTTP2_DATA && frame->hd.type != NGHTTP2_HEADERS) return 0;
+    Self(user_data).sent_data_ = true;
     const int32_t id = frame->hd.stream_id;
-    const Stream* stream = Find(session, id);
-    // A reset that is submitted earlier would overtake the answer.
-    if (stream != nullptr && stream->stop_receiving && nghttp2_session_get_stream_remote_close(session, id) == 0) {
+    Stream* stream = Find(session, id);
+    if (stream == nullptr) return 0;
+    if ((frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0) {
+      // The answer was ended after the library had asked for what was left of it.
+      if (stream->ended && stream->body.size() == 0) SubmitTrailers(session, id, *stream);
+    } else if (stream->stop_receiving && nghttp2_session_get_stream_remote_close(session, id) == 0) {
+      // A reset that is submitted earlier would overtake the answer.
       nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, id, NGHTTP2_NO_ERROR);
     }
     return 0;
@@ -169,14 +182,12 @@ struct Http2Session::Callbacks {
       return NGHTTP2_ERR_DEFERRED;
     }
     *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
-    const size_t now = std::min(size, stream.body.size());
-    if (now == stream.body.size() && stream.ended) {
+    stream.promised = std::min(size, stream.body.size());
+    if (stream.promised == stream.body.size() && stream.ended) {
       *flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
-      const Headers trailers(stream.trailers.begin(), stream.trailers.end());
-      const auto nv = ToNv(trailers);
-      if (nghttp2_submit_trailer(session, id, nv.data(), nv.size()) != 0) return NGHTTP2_ERR_CALLBACK_FAILURE;
+      if (!SubmitTrailers(session, id, stream)) return NGHTTP2_ERR_CALLBACK_FAILURE;
     }
-    return static_cast<ssize_t>(now);
+    return static_cast<ssize_t>(stream.promised);
   }
 
   static int SendBody(nghttp2_session*, nghttp2_frame*, const uint8_t* frame_header, size_t size,
@@ -184,7 +195,9 @@ struct Http2Session::Callbacks {
     Http2Session& self = Self(user_data);
     if (self.sending_->size() >= self.send_limit_) return NGHTTP2_ERR_WOULDBLOCK;
     self.sending_->Append({reinterpret_cast<const char*>(frame_header), kMaxFrameHeader});
-    static_cast<Stream*>(source->ptr)->body.MoveTo(*self.sending_, size);
+    Stream& stream = *static_cast<Stream*>(source->ptr);
+    stream.body.MoveTo(*self.sending_, size);
+    stream.promised = 0;
     self.unsent_ -= size;
     return 0;
   }
@@ -276,11 +289,12 @@ void Http2Session::Finish(int32_t id, const Headers& trailers) {
   if (stream == nullptr) return;
   stream->ended = true;
   stream->trailers.assign(trailers.begin(), trailers.end());
-  if (std::exchange(stream->waiting, false)) nghttp2_session_resume_data(session_, id);
+  // The library would ask for data again, but not while the client's window is closed.
+  if (stream->body.size() == 0) Callbacks::SubmitTrailers(session_, id, *stream);
 }
 
 void Http2Session::DropUnsent(int32_t id) {
-  if (Stream* stream = Find(id)) unsent_ -= stream->body.Drop();
+  if (Stream* stream = Find(id)) unsent_ -= stream->body.Drop(stream->promised);
 }
 
 void Http2Session::StopReceiving(int32_t id) {

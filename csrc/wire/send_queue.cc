@@ -45,18 +45,22 @@ void SendQueue::NextPart() {
   }
 }
 
-size_t SendQueue::LeftOfBegunPart() const {
-  if (piece_ == 0 && offset_ == 0) return 0;
-  const Output& from = parts_[part_];
+size_t SendQueue::SentOfPart() const {
+  if (piece_ == 0) return offset_;
   size_t sent = offset_;
-  for (size_t i = 0; i < piece_; ++i) sent += from.pieces()[i].size();
-  return from.size() - sent;
+  for (size_t i = 0; i < piece_; ++i) sent += parts_[part_].pieces()[i].size();
+  return sent;
 }
 
-size_t SendQueue::Drop() {
-  const size_t begun = LeftOfBegunPart();
-  parts_.resize(part_ + (begun == 0 ? 0 : 1));
-  return std::exchange(size_, begun) - begun;
+size_t SendQueue::Drop(size_t promised) {
+  const size_t sent = SentOfPart();
+  const size_t wanted = sent == 0 ? promised : sent + std::max<size_t>(promised, 1);
+  size_t kept = 0;
+  size_t end = part_;
+  while (kept < wanted && end < parts_.size()) kept += parts_[end++].size();
+  parts_.resize(end);
+  kept -= std::min(kept, sent);
+  return std::exchange(size_, kept) - kept;
 }
 
 }  // namespace pyinfer

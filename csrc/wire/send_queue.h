@@ -16,11 +16,13 @@ class SendQueue {
   size_t size() const { return size_; }
   // Appends the next `count` bytes to `output`. Requires: count <= size().
   void MoveTo(Output& output, size_t count);
-  // Forgets what is not begun: a part of which a byte was sent is sent to its end. Returns how many bytes that were.
-  size_t Drop();
+  // Forgets the parts behind the next `promised` bytes: one that is begun, or promised in part, is sent to its end.
+  // Returns how many bytes that were.
+  size_t Drop(size_t promised);
 
  private:
-  size_t LeftOfBegunPart() const;
+  // Bytes of the current part that were sent.
+  size_t SentOfPart() const;
   void NextPart();
 
   std::vector<Output> parts_;  // none is empty

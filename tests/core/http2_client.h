@@ -87,6 +87,9 @@ class Http2Client {
   // Lets the server send `size` bytes more, on the stream and on the connection.
   void Allow(int32_t stream, size_t size) { nghttp2_session_consume(session_, stream, size); }
 
+  // Lets the server send so much on the connection as a whole.
+  void AllowOnConnection(int32_t size) { nghttp2_session_set_local_window_size(session_, NGHTTP2_FLAG_NONE, 0, size); }
+
   // What the client would write to its socket now.
   std::string Written() {
     std::string written;

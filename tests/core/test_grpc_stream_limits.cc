@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "grpc_stream_fixtures.h"
 
@@ -118,6 +119,59 @@ TEST(GrpcStream, AModelThatNeverStopsIsCutOffFromAClientThatNeverReads) {
   }
   CHECK_EQ(pair.Status(), "8");
   CHECK(pair.Message().find("the client does not read its responses: 2684") == 0);
+}
+
+TEST(GrpcStream, AnEndThatNeedsNoWindow) {
+  // The client has given room for nothing, or just for the first answer: the end is told all the same.
+  for (const size_t room : {size_t{0}, Answer("x", "d", "", false).size()}) {
+    StreamPair pair(HeaderList{{"grpc-timeout", "5n"}}, MakeOptions(), static_cast<int32_t>(room));
+    pair.engine->answering = false;
+    pair.Ask(InferMessage("x", "d"));
+    pair.Exchange();
+    const RequestPtr request = pair.TakeHeld();
+    for (int i = 0; i < 3; ++i) request->Send(Echo(*request));
+    pair.Exchange();
+    CHECK_EQ(pair.Body().size(), room);
+    pair.engine->now += 5;
+    pair.Exchange();
+    pair.CheckStatus(pair.id, "4", "Deadline Exceeded");
+    CHECK_EQ(pair.connection->unsent(), size_t{0});
+    request->Answer(Response::End());
+  }
+}
+
+TEST(GrpcStream, AnEndBehindTheLastByteOfTheWindow) {
+  StreamPair pair({}, MakeOptions(), static_cast<int32_t>(Answer("x").size()));
+  pair.Ask(InferMessage("x"));
+  pair.Exchange();
+  CHECK_EQ(pair.Body(), Answer("x"));
+  pair.Halfclose();
+  pair.Exchange();
+  pair.CheckStatus(pair.id, "0");
+}
+
+TEST(GrpcStream, WhatIsPromisedIsSent) {
+  // More than one flush hands out: the rest of a part is in the library's hands when the deadline passes.
+  StreamPair pair(HeaderList{{"grpc-timeout", "5n"}}, MakeOptions(), 1 << 30);
+  pair.client.AllowOnConnection(1 << 30);
+  pair.Exchange();
+  pair.engine->answering = false;
+  for (int i = 0; i < 3; ++i) pair.Ask(InferMessage(std::string(size_t{1} << 20, 'x'), "d"));
+  pair.Exchange();
+  std::vector<RequestPtr> requests = std::exchange(pair.engine->held, {});
+  for (const RequestPtr& request : requests) {
+    for (int i = 0; i < 4; ++i) request->Send(Echo(*request));
+  }
+  const std::string first = pair.Flush();
+  CHECK(first.size() > Connection::kWriteLimit && pair.connection->unsent() > Connection::kWriteLimit);
+  pair.client.Receive(first);
+  pair.engine->now += 5;
+  for (int i = 0; i < 100 && !pair.closed(); ++i) {
+    pair.client.Allow(pair.id, pair.Body().size());
+    pair.Exchange();
+  }
+  CHECK_EQ(pair.Status(), "4");
+  for (const RequestPtr& request : requests) request->Answer(Response::End());
 }
 
 TEST(GrpcStream, AResetGivesBackWhatWasHeld) {

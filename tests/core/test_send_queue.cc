@@ -63,19 +63,25 @@ TEST(SendQueue, DropsWhatIsNotBegun) {
   SendQueue queue;
   for (const char* text : {"first", "second", "third"}) queue.Add(Output(text));
   CHECK_EQ(Take(queue, 7), "firstse");
-  CHECK_EQ(queue.Drop(), size_t{5});
+  CHECK_EQ(queue.Drop(0), size_t{5});
   CHECK_EQ(queue.size(), size_t{4});
   CHECK_EQ(Take(queue, 4), "cond");
-  CHECK_EQ(queue.Drop(), size_t{0});
+  CHECK_EQ(queue.Drop(0), size_t{0});
   queue.Add(Output("fourth"));
-  CHECK_EQ(queue.Drop(), size_t{6});
+  CHECK_EQ(queue.Drop(0), size_t{6});
   queue.Add(Output("fifth"));
   CHECK_EQ(Take(queue, 5), "fifth");
+
+  for (const char* text : {"abc", "de", "fgh"}) queue.Add(Output(text));
+  CHECK_EQ(queue.Drop(4), size_t{3});  // a byte of the second is promised
+  CHECK_EQ(Take(queue, 1), "a");
+  CHECK_EQ(queue.Drop(2), size_t{2});
+  CHECK_EQ(Take(queue, queue.size()), "bc");
 
   queue.Add(Mixed('a', true));
   queue.Add(Output("x"));
   Take(queue, 10 + Output::kShareFrom);  // the tail is left
-  CHECK_EQ(queue.Drop(), size_t{1});
+  CHECK_EQ(queue.Drop(0), size_t{1});
   CHECK_EQ(Take(queue, queue.size()), "end");
 }
 
