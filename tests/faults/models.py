@@ -145,6 +145,26 @@ class TritonPythonModel:
         ]
 """
 
+MANY = """
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    \"\"\"Decoupled: INPUT0 is [count, elements]; so many responses, unless nobody waits for them.\"\"\"
+
+    def execute(self, requests):
+        for request in requests:
+            count, elements = (int(value) for value in request.inputs()[0].as_numpy())
+            sender = request.get_response_sender()
+            for number in range(count):
+                if sender.is_cancelled():
+                    break
+                tensor = pb_utils.Tensor("OUTPUT0", np.full(elements, number, np.int64))
+                sender.send(pb_utils.InferenceResponse([tensor]))
+            sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+"""
+
 
 def _tensor(kind: str, name: str, datatype: str, dims: str) -> str:
     return f'{kind} [ {{ name: "{name}" data_type: {datatype} dims: [ {dims} ] }} ] '
@@ -182,3 +202,6 @@ def make_models(repository: Path) -> None:
     add_model(repository, "short_queue", python + queue + slow, {"model.py": SLOW})
     huge = _tensor("input", "INPUT0", "TYPE_INT64", "1") + _tensor("output", "OUTPUT0", "TYPE_FP32", "-1")
     add_model(repository, "huge", python + huge, {"model.py": HUGE})
+    many = _tensor("input", "INPUT0", "TYPE_INT64", "2") + _tensor("output", "OUTPUT0", "TYPE_INT64", "-1")
+    many += "model_transaction_policy { decoupled: true } "
+    add_model(repository, "many", python + many, {"model.py": MANY})
