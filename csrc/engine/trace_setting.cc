@@ -18,10 +18,13 @@ bool TraceSetting::Sample(bool forced) noexcept {
   return forced || left != 0;
 }
 
-void TraceSetting::Collect(TraceRecord record) noexcept try {
-  if (!queue_->Push({shared_from_this(), std::move(record)})) dropped_.fetch_add(1, std::memory_order_release);
-} catch (const std::exception&) {  // no memory
-  queue_->CountDropped(1);
+void TraceSetting::Collect(TraceRecord record) noexcept {
+  const std::shared_ptr<TraceQueue> queue = queue_.lock();
+  try {
+    if (queue && queue->Push({shared_from_this(), std::move(record)})) return;
+  } catch (const std::exception&) {  // no memory
+    queue->CountDropped(1);
+  }
   dropped_.fetch_add(1, std::memory_order_release);
 }
 

@@ -22,14 +22,14 @@ struct TraceOptions {
 // Any thread.
 class TraceSetting final : public TraceCollector, public std::enable_shared_from_this<TraceSetting> {
  public:
-  TraceSetting(const TraceOptions& options, std::shared_ptr<TraceQueue> queue)
-      : options_(options), queue_(std::move(queue)), left_(options.count) {}
+  TraceSetting(const TraceOptions& options, const std::shared_ptr<TraceQueue>& queue)
+      : options_(options), queue_(queue), left_(options.count) {}
 
   // As it was set.
   const TraceOptions& options() const { return options_; }
   // Traces that may still be sampled; -1: any number.
   int32_t left() const { return left_.load(std::memory_order_relaxed); }
-  // Traces that could not be queued.
+  // Traces that could not be queued, or that ended when nobody took them any more.
   uint32_t dropped() const { return dropped_.load(std::memory_order_acquire); }
 
   // Counts one more request: is it traced? `forced`: its client traces it, which is reason enough.
@@ -39,7 +39,8 @@ class TraceSetting final : public TraceCollector, public std::enable_shared_from
 
  private:
   const TraceOptions options_;
-  const std::shared_ptr<TraceQueue> queue_;
+  // Not owned: what waits in the queue owns its setting.
+  const std::weak_ptr<TraceQueue> queue_;
   std::atomic<int32_t> left_;
   std::atomic<uint64_t> seen_{0};
   std::atomic<uint32_t> dropped_{0};

@@ -175,6 +175,20 @@ TEST(Tracer, QueueIsBoundedByMemory) {
   CHECK_EQ(t.tracer->queue()->counts().dropped, uint64_t{9});
 }
 
+TEST(Tracer, TracesThatNobodyTakesGoWithTheTracer) {
+  std::weak_ptr<TraceQueue> queue;
+  RequestPtr unfinished;
+  {
+    Traced t;
+    t.tracer->Set("", Times(1));
+    CHECK_EQ(t.Infer(3), 3);
+    unfinished = t.Begin();
+    queue = t.tracer->queue();
+  }
+  CHECK(queue.expired());
+  CHECK(unfinished->trace != nullptr);  // ends below, where nobody takes it any more
+}
+
 TEST(Tracer, ClientsTraceIsAlwaysTracedWhereSpansAre) {
   Traced t;
   t.tracer->Set("", Times(0));
