@@ -520,6 +520,7 @@ class InferHead:
     """What the head of an HTTP infer request says; one serves all requests with the same head. Immutable. GIL: held.
 
     ``version`` "" is the latest. ``header_length`` is the text of Inference-Header-Content-Length, None without it.
+    ``forwarded`` become parameters of the requests; a ``refusal`` is what they are answered instead of an inference.
     Nothing is refused here: a fault answers the requests that have it.
     """
 
@@ -532,6 +533,8 @@ class InferHead:
         content_encoding: str = "",
         accept_encoding: str = "",
         keep_alive: bool = True,
+        forwarded: Sequence[tuple[str, str]] = (),
+        refusal: str = "",
     ) -> None: ...
 
 @final

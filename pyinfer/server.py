@@ -26,6 +26,7 @@ from pyinfer.config.options import Options
 from pyinfer.config.restrictions import parse_restrictions
 from pyinfer.errors import PyinferError, Unavailable
 from pyinfer.frontends.control import ApiSite
+from pyinfer.frontends.forwarding import HttpForwarding
 from pyinfer.frontends.grpc import GrpcListener, GrpcSettings
 from pyinfer.frontends.http import HttpLimits, HttpListener
 from pyinfer.frontends.metrics import MetricsSite
@@ -186,6 +187,9 @@ class Server:
             body_seconds=options.http_body_timeout_secs,
             idle_seconds=options.idle_timeout_secs,
         )
+        restrictions = parse_restrictions(options.http_restricted_api)
+        # the keys are no business of models
+        forwarding = HttpForwarding(options.http_header_forward_pattern, (key for key, _ in restrictions.values()))
         factories: dict[str, tuple[str, Callable[[], Connection]]] = {
             "grpc": (
                 "GRPCInferenceService",
@@ -193,7 +197,7 @@ class Server:
             ),
             "http": (
                 "HTTPService",
-                HttpListener(stream, ApiSite(service, parse_restrictions(options.http_restricted_api)), limits),
+                HttpListener(stream, ApiSite(service, restrictions), limits, forwarding),
             ),
             "metrics": ("Metrics Service", HttpListener(stream, MetricsSite(service.metrics), limits)),
         }

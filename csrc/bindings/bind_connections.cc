@@ -58,16 +58,16 @@ std::optional<double> NextDeadline(const MailboxHandle& handle) {
 // --- headers that become parameters ---
 
 using HeaderPair = std::pair<py::bytes, py::bytes>;
+using TextPair = std::pair<std::string, std::string>;
 
-std::vector<std::pair<std::string, std::string>> ForwardedHeaders(HeaderForwarding& forwarding,
-                                                                  const std::vector<HeaderPair>& headers) {
+std::vector<TextPair> ForwardedHeaders(HeaderForwarding& forwarding, const std::vector<HeaderPair>& headers) {
   Parameters parameters;
   for (const auto& [name, value] : headers) {
     const Status status =
         forwarding.Forward(static_cast<std::string_view>(name), static_cast<std::string_view>(value), parameters);
     if (!status.ok()) throw py::value_error(status.message());
   }
-  std::vector<std::pair<std::string, std::string>> forwarded;
+  std::vector<TextPair> forwarded;
   for (auto& [name, value] : parameters)
     forwarded.emplace_back(std::move(name), std::get<std::string>(std::move(value)));
   return forwarded;
@@ -109,15 +109,22 @@ std::unique_ptr<ParseJob> Infer(HttpHandle& http, const HttpConnection::InferHea
 std::unique_ptr<HttpConnection::InferHead> MakeInferHead(std::string model, std::string version,
                                                          std::optional<std::string> header_length,
                                                          std::string content_encoding, std::string accept_encoding,
-                                                         bool keep_alive) {
-  HttpConnection::InferCall call{std::move(model),           std::move(version),
-                                 std::move(header_length),   std::move(content_encoding),
-                                 std::move(accept_encoding), keep_alive};
+                                                         bool keep_alive, const std::vector<TextPair>& forwarded,
+                                                         std::string refusal) {
+  HttpConnection::InferCall call;
+  call.model = std::move(model);
+  call.version = std::move(version);
+  call.header_length = std::move(header_length);
+  call.content_encoding = std::move(content_encoding);
+  call.accept_encoding = std::move(accept_encoding);
+  call.keep_alive = keep_alive;
+  for (const auto& [name, value] : forwarded) call.forwarded.emplace_back(name, value);
+  call.refusal = std::move(refusal);
   return std::make_unique<HttpConnection::InferHead>(std::move(call));
 }
 
 void RespondHttp(HttpHandle& http, uint64_t place, int status, const std::optional<py::bytes>& body,
-                 const std::vector<std::pair<std::string, std::string>>& headers, bool keep_alive) {
+                 const std::vector<TextPair>& headers, bool keep_alive) {
   std::vector<HttpHeader> list;
   for (const auto& [name, value] : headers) list.push_back({name, value});
   std::optional<std::string_view> text;
@@ -134,7 +141,7 @@ void BindHttp(py::module_& module) {
   py::class_<HttpConnection::InferHead>(module, "InferHead", py::is_final())
       .def(py::init(&MakeInferHead), py::arg("model"), py::arg("version"), py::kw_only(),
            py::arg("header_length") = std::nullopt, py::arg("content_encoding") = "", py::arg("accept_encoding") = "",
-           py::arg("keep_alive") = true);
+           py::arg("keep_alive") = true, py::arg("forwarded") = std::vector<TextPair>(), py::arg("refusal") = "");
 
   py::class_<HttpHandle>(module, "HttpConnection", py::is_final())
       .def(py::init([](const MailboxHandle& handle, uint64_t id, size_t max_input_size, size_t max_body_size) {
@@ -162,7 +169,7 @@ void BindHttp(py::module_& module) {
            py::arg("last") = false, py::arg("traceparent") = "", py::arg("tracestate") = "")
       .def("open", [](HttpHandle& http) { return http->Open(); })
       .def("respond", &RespondHttp, py::arg("place"), py::arg("status"), py::arg("body"), py::kw_only(),
-           py::arg("headers") = std::vector<std::pair<std::string, std::string>>(), py::arg("keep_alive") = true)
+           py::arg("headers") = std::vector<TextPair>(), py::arg("keep_alive") = true)
       .def("in_flight", [](const HttpHandle& http) { return http->in_flight(); })
       .def("pause", [](HttpHandle& http) { http->Pause(); })
       .def("resume", [](HttpHandle& http) { http->Resume(); })

@@ -92,7 +92,9 @@ Status HttpConnection::ParseJob::Read() {
     if (!plain.ok()) return plain.status();
     body_ = std::move(plain).value();
   }
-  return v2_http::ReadRequest(body_, header_length_, max_input_size_, *request_, exchange_->format.outputs);
+  Status status = v2_http::ReadRequest(body_, header_length_, max_input_size_, *request_, exchange_->format.outputs);
+  request_->parameters.insert(request_->parameters.end(), forwarded_.begin(), forwarded_.end());
+  return status;
 }
 
 void HttpConnection::ParseJob::Run(bool dispatch) {
@@ -144,7 +146,9 @@ HttpConnection::InferHead::InferHead(InferCall call)
       header_length_(std::move(call.header_length)),
       body_compression_(ParseContentEncoding(call.content_encoding)),
       answer_compression_(ChooseCompression(call.accept_encoding)),
-      keep_alive_(call.keep_alive) {}
+      keep_alive_(call.keep_alive),
+      forwarded_(std::move(call.forwarded)),
+      refusal_(std::move(call.refusal)) {}
 
 std::unique_ptr<HttpConnection::ParseJob> HttpConnection::Infer(const InferHead& head, bool last,
                                                                 std::unique_ptr<TraceContext> context) {
@@ -174,6 +178,7 @@ std::unique_ptr<HttpConnection::ParseJob> HttpConnection::Infer(const InferHead&
   if (status.ok() && request->model->decoupled) {
     status = Status::Unsupported("HTTP end point doesn't support models with decoupled transaction policy");
   }
+  if (status.ok() && !head.refusal_.empty()) status = Status::InvalidArg(head.refusal_);
   if (!status.ok()) {
     request->Fail(FailureReason::kOther, std::move(status));
     return nullptr;
@@ -187,6 +192,7 @@ std::unique_ptr<HttpConnection::ParseJob> HttpConnection::Infer(const InferHead&
   job.body_ = std::move(body);
   job.compression_ = head.body_compression_;
   job.header_length_ = head.header_length_;
+  job.forwarded_ = head.forwarded_;
   job.max_input_size_ = options_.max_input_size;
   if (IsLarge(job.compression_, job.header_length_, job.body_.size()))
     return std::make_unique<ParseJob>(std::move(job));

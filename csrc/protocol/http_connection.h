@@ -39,6 +39,8 @@ class HttpConnection final : public Connection {
     std::string content_encoding;
     std::string accept_encoding;
     bool keep_alive = true;
+    Parameters forwarded;  // headers that become parameters
+    std::string refusal;   // why none of them does: the request is answered with it; "" where nothing is wrong
   };
 
   // The same, understood once for all requests that have the same head. Immutable.
@@ -54,6 +56,8 @@ class HttpConnection final : public Connection {
     Compression body_compression_;
     Compression answer_compression_;
     bool keep_alive_;
+    Parameters forwarded_;
+    std::string refusal_;
   };
 
   struct Room {
@@ -82,6 +86,7 @@ class HttpConnection final : public Connection {
     Slice body_;
     Compression compression_ = Compression::kIdentity;
     std::optional<std::string> header_length_;
+    Parameters forwarded_;
     size_t max_input_size_ = 0;
   };
 

@@ -57,7 +57,6 @@ REFUSED: Mapping[str, Refusal] = {
     "allow-sagemaker": Refusal("false", _NO_SAGEMAKER),
     "allow-vertex-ai": Refusal("false", _NO_VERTEX),
     "cache-config": Refusal("", _NO_CACHE),
-    "http-header-forward-pattern": Refusal("", "headers are not forwarded to models by this version"),
     "rate-limit": Refusal("off", "there is no rate limiter in this version"),
     "rate-limit-resource": Refusal("", "there is no rate limiter in this version"),
     "response-cache-byte-size": Refusal("0", _NO_CACHE),

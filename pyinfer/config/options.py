@@ -123,6 +123,13 @@ class Options:
     http_max_input_size: int = flag(
         "HTTP", integer(1), 67108864, "Most bytes of a request body, also once decompressed"
     )
+    http_header_forward_pattern: str = flag(
+        "HTTP",
+        text,
+        "",
+        "Regular expression (RE2) of the headers that become request parameters: found in their names, in any case",
+        metavar="REGEX",
+    )
     http_restricted_api: tuple[str, ...] = flag(
         "HTTP",
         text,

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from pyinfer._core import GrpcConnection, GrpcOptions, HeaderForwarding
+from pyinfer._core import GrpcConnection, GrpcOptions
 from pyinfer.config.messages import message
 from pyinfer.config.restrictions import NO_RESTRICTIONS, Restrictions
 from pyinfer.errors import InvalidArgument, PyinferError
 from pyinfer.frontends.endpoints import ENDPOINTS, Answer, Arguments, Endpoint
+from pyinfer.frontends.forwarding import make_forwarding
 from pyinfer.frontends.health import HealthBoard, HealthWatch
 from pyinfer.frontends.reflection import Reflection
 from pyinfer.frontends.replies import Conversation, Reply
@@ -52,10 +53,6 @@ class GrpcSettings:
 
     def options(self) -> GrpcOptions:
         """Raises InvalidArgument where the pattern is not one."""
-        try:
-            forwarding = HeaderForwarding(self.header_forward_pattern) if self.header_forward_pattern else None
-        except ValueError as error:
-            raise InvalidArgument(f"--grpc-header-forward-pattern: {error}") from None
         options = GrpcOptions(
             unary=tuple(_UNARY),
             streaming=_STREAMING,
@@ -66,7 +63,7 @@ class GrpcSettings:
             },
             max_message_size=self.max_message_size,
             response_compression=self.response_compression,
-            forwarding=forwarding,
+            forwarding=make_forwarding("grpc-header-forward-pattern", self.header_forward_pattern),
         )
         options.set_keepalive(**self.keepalive)
         return options

@@ -15,6 +15,7 @@ import httptools
 
 from pyinfer._core import InferHead
 from pyinfer.frontends.bounded import BoundedCache
+from pyinfer.frontends.forwarding import HttpForwarding
 
 __all__ = ["CHUNKED", "Action", "Head", "HeadError", "Heads", "Result", "Site", "check_partial"]
 
@@ -120,7 +121,7 @@ class _Collector:
         self.target += part
 
     def on_header(self, name: bytes, value: bytes | None) -> None:
-        self.headers.append((name.lower(), (value or b"").strip(b" \t")))
+        self.headers.append((name, (value or b"").strip(b" \t")))
 
     def on_headers_complete(self) -> None:
         self.complete = True
@@ -129,10 +130,12 @@ class _Collector:
 class Heads:
     """Parses the heads of one listener. Loop thread only."""
 
-    __slots__ = ("_cache", "_site")
+    __slots__ = ("_cache", "_forwarding", "_site")
 
-    def __init__(self, site: Site, *, cache_size: int = 512) -> None:
+    def __init__(self, site: Site, forwarding: HttpForwarding | None = None, *, cache_size: int = 512) -> None:
+        """``forwarding``: which headers become parameters; none without it."""
         self._site = site
+        self._forwarding = forwarding or HttpForwarding("")
         self._cache: BoundedCache[bytes, Head] = BoundedCache(cache_size)
 
     def find(self, data: bytes) -> Head:
@@ -147,9 +150,12 @@ class Heads:
             lines[name.lower()] = value.strip(b" \t") if known is None else known + b"," + value.strip(b" \t")
         if b"traceparent" not in lines:
             return self._remember(data)
-        _check_sizes(data.index(b"\r\n"), len(data))
-        plain = _TRACE_LINE.sub(b"", data)
-        head = self._cache.get(plain) or self._remember(plain)
+        if self._forwarding.of_traces:
+            head = self._parse(data)  # seldom seen again: what the cache has is worth more
+        else:
+            _check_sizes(data.index(b"\r\n"), len(data))
+            plain = _TRACE_LINE.sub(b"", data)
+            head = self._cache.get(plain) or self._remember(plain)
         return head.in_trace(lines[b"traceparent"], lines.get(b"tracestate", b""))
 
     def _remember(self, data: bytes) -> Head:
@@ -187,6 +193,7 @@ class Heads:
         )
         if head.action.model is not None:
             header_length = fields.get(b"inference-header-content-length")
+            forwarded, refusal = self._forwarding.forwarded(collector.headers)
             head.infer = InferHead(
                 head.action.model,
                 head.action.version,
@@ -194,6 +201,8 @@ class Heads:
                 content_encoding=head.encoding,
                 accept_encoding=fields.get(b"accept-encoding", b"").decode("latin-1"),
                 keep_alive=head.keep_alive,
+                forwarded=forwarded,
+                refusal=refusal,
             )
         return head
 
@@ -221,7 +230,8 @@ def _single_fields(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     if len(headers) > _MAX_HEADERS:
         raise HeadError(431, f"the request has more than {_MAX_HEADERS} headers")
     fields: dict[bytes, bytes] = {}
-    for name, value in headers:
+    for given, value in headers:
+        name = given.lower()
         known = fields.get(name)
         if known is None:
             fields[name] = value

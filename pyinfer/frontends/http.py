@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pyinfer._core import HttpConnection
 from pyinfer.frontends.chunked import ChunkedBody, ChunkError
 from pyinfer.frontends.control import FixedAction, error_result
+from pyinfer.frontends.forwarding import HttpForwarding
 from pyinfer.frontends.head import CHUNKED, Action, Head, HeadError, Heads, Result, Site, check_partial
 from pyinfer.frontends.stream import Connection, Payload, Stream
 
@@ -46,9 +47,11 @@ class HttpLimits:
 class HttpListener:
     """What the connections of one HTTP port share. Calling it makes the protocol of a new connection."""
 
-    def __init__(self, stream: Stream, site: Site, limits: HttpLimits | None = None) -> None:
+    def __init__(
+        self, stream: Stream, site: Site, limits: HttpLimits | None = None, forwarding: HttpForwarding | None = None
+    ) -> None:
         self.stream = stream
-        self.heads = Heads(site)
+        self.heads = Heads(site, forwarding)
         self.limits = limits or HttpLimits()
 
     def __call__(self) -> HttpProtocol:

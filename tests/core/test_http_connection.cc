@@ -167,6 +167,31 @@ TEST(HttpConnection, RefusesBeforeReading) {
   CHECK(Contains(client.Take(), "HTTP/1.1 200 OK"));
 }
 
+TEST(HttpConnection, HeadersBecomeParameters) {
+  Client client;
+  client.engine->answering = false;
+  HttpConnection::InferCall call = Client::Call();
+  call.forwarded = {{"x-a", std::string("1")}, {"x-a", std::string("2")}};
+  client.Infer(R"({"parameters":{"x-a":"body"},)" + Client::Json(1).substr(1), call);
+  auto job = client.Infer(Client::Json(1) + std::string(300000, ' '), call);
+  job->Run(false);
+  const Parameters expected = {{"x-a", std::string("body")}, {"x-a", std::string("1")}, {"x-a", std::string("2")}};
+  CHECK(client.engine->held.at(0)->parameters == expected);
+  CHECK(client.engine->held.at(1)->parameters == call.forwarded);
+  client.engine->AnswerAll();
+  client.Flush();
+  client.Take();
+  call.refusal = "not this header";
+  client.Infer(Client::Json(1), call);
+  CHECK(client.engine->held.empty());
+  client.Flush();
+  CHECK(Contains(client.Take(), "HTTP/1.1 400 Bad Request"));
+  call.model = "none";
+  client.Infer(Client::Json(1), call);
+  client.Flush();
+  CHECK(Contains(client.Take(), "HTTP/1.1 404 Not Found"));
+}
+
 TEST(HttpConnection, ReadsCompressedBodies) {
   Client client(HttpConnection::Options{1000, 100000});
   const std::string json = Client::Json(3);

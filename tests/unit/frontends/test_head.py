@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyinfer._core import InferHead
+from pyinfer.errors import InvalidArgument
+from pyinfer.frontends.forwarding import HttpForwarding
 from pyinfer.frontends.head import CHUNKED, Action, HeadError, Heads, check_partial
 
 
@@ -131,6 +133,32 @@ def test_heads_of_a_traced_client_are_understood_once() -> None:
         assert head.infer is heads.find(plain).infer
     assert (heads.find(plain).traceparent, heads.find(plain).tracestate) == (b"", b"")
     assert site.asked == [(b"POST", b"/x")]
+
+
+def test_heads_whose_trace_is_forwarded_are_understood_each() -> None:
+    site = _Site()
+    heads = Heads(site, HttpForwarding("^trace"))
+    for number in (b"1", b"2", b"2"):
+        traced = lines(b"POST /x HTTP/1.1", b"Host: a", b"traceparent: " + PARENT[:-1] + number, b"Content-Length: 3")
+        head = heads.find(traced)
+        assert (head.traceparent, head.length) == (PARENT[:-1] + number, 3)
+    assert site.asked == [(b"POST", b"/x")] * 3
+    plain = lines(b"POST /x HTTP/1.1", b"Host: a", b"Content-Length: 3")
+    assert heads.find(plain) is heads.find(plain)
+
+
+def test_what_is_forwarded() -> None:
+    forwarding = HttpForwarding("^(x-|key)", ["Key"])
+    headers = [(b"Host", b"a"), (b"X-B", b"\xc3\xa9"), (b"KEY", b"secret"), (b"x-b", b"2"), (b"keys", b"")]
+    assert forwarding.forwarded(headers) == ([("X-B", "é"), ("x-b", "2"), ("keys", "")], "")
+    assert forwarding.forwarded([(b"x-a", b"\xff")])[1] == (
+        "Header 'x-a' cannot be forwarded: its value is not UTF-8 text."
+    )
+    assert not forwarding.of_traces
+    assert HttpForwarding("parent").of_traces
+    assert HttpForwarding("").forwarded(headers) == ([], "")
+    with pytest.raises(InvalidArgument, match="--http-header-forward-pattern: .* is not a regular expression of RE2"):
+        HttpForwarding("(")
 
 
 @pytest.mark.parametrize(
