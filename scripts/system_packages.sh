@@ -4,7 +4,7 @@
 # Usage: system_packages.sh PYTHON. On a system without apt-get it names what is missing and stops.
 set -eu
 python=$1
-build="g++ pkg-config libnghttp2-dev libsimdjson-dev libprotozero-dev zlib1g-dev libre2-dev"
+build="g++ pkg-config libnghttp2-dev libsimdjson-dev libprotozero-dev zlib1g-dev libre2-dev libdragonbox-dev"
 load="wrk nghttp2-client libb64-0d"
 
 missing=""

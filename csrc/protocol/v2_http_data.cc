@@ -9,6 +9,7 @@
 
 #include "base/size.h"
 #include "protocol/request_rules.h"
+#include "wire/json_numbers.h"
 
 namespace pyinfer::v2_http {
 namespace {
@@ -214,21 +215,16 @@ StatusOr<Slice> ReadJsonData(const JsonValue& data, const Tensor& input, size_t 
 
 namespace {
 
-// Elements may lie at any address, hence the copy of each.
-template <typename T, typename Append>
-void AppendFixed(std::string& out, const Slice& data, Append append) {
-  const size_t count = data.size() / sizeof(T);
-  for (size_t i = 0; i < count; ++i) {
-    T element;
-    std::memcpy(&element, data.data() + i * sizeof(T), sizeof(T));
+void AppendBooleans(std::string& out, const Slice& data) {
+  for (size_t i = 0; i < data.size(); ++i) {
     if (i != 0) out += ',';
-    append(element);
+    out += data.data()[i] != 0 ? "true" : "false";
   }
 }
 
-template <typename T, typename Wide>
+template <typename T>
 void AppendNumbers(std::string& out, const Slice& data) {
-  AppendFixed<T>(out, data, [&out](T element) { AppendJsonNumber(out, static_cast<Wide>(element)); });
+  AppendJsonNumbers<T>(out, data.data(), data.size() / sizeof(T));
 }
 
 // Requires: nothing; elements that do not fit the data end the list.
@@ -252,37 +248,37 @@ Status AppendElements(std::string& out, const Tensor& output) {
   const Slice& data = output.data;
   switch (output.dtype) {
     case DType::kBool:
-      AppendFixed<uint8_t>(out, data, [&out](uint8_t element) { out += element != 0 ? "true" : "false"; });
+      AppendBooleans(out, data);
       return Status();
     case DType::kUint8:
-      AppendNumbers<uint8_t, uint64_t>(out, data);
+      AppendNumbers<uint8_t>(out, data);
       return Status();
     case DType::kUint16:
-      AppendNumbers<uint16_t, uint64_t>(out, data);
+      AppendNumbers<uint16_t>(out, data);
       return Status();
     case DType::kUint32:
-      AppendNumbers<uint32_t, uint64_t>(out, data);
+      AppendNumbers<uint32_t>(out, data);
       return Status();
     case DType::kUint64:
-      AppendNumbers<uint64_t, uint64_t>(out, data);
+      AppendNumbers<uint64_t>(out, data);
       return Status();
     case DType::kInt8:
-      AppendNumbers<int8_t, int64_t>(out, data);
+      AppendNumbers<int8_t>(out, data);
       return Status();
     case DType::kInt16:
-      AppendNumbers<int16_t, int64_t>(out, data);
+      AppendNumbers<int16_t>(out, data);
       return Status();
     case DType::kInt32:
-      AppendNumbers<int32_t, int64_t>(out, data);
+      AppendNumbers<int32_t>(out, data);
       return Status();
     case DType::kInt64:
-      AppendNumbers<int64_t, int64_t>(out, data);
+      AppendNumbers<int64_t>(out, data);
       return Status();
     case DType::kFp32:
-      AppendNumbers<float, float>(out, data);
+      AppendNumbers<float>(out, data);
       return Status();
     case DType::kFp64:
-      AppendNumbers<double, double>(out, data);
+      AppendNumbers<double>(out, data);
       return Status();
     case DType::kBytes:
       if (AppendStrings(out, data.view())) return Status();

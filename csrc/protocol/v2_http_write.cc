@@ -10,6 +10,7 @@
 #include "protocol/v2_http_data.h"
 #include "wire/http_head.h"
 #include "wire/json.h"
+#include "wire/json_numbers.h"
 
 namespace pyinfer::v2_http {
 namespace {

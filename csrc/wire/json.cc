@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cmath>
 #include <cstring>
 #include <vector>
 
@@ -161,33 +160,5 @@ void AppendJsonString(std::string& out, std::string_view text) {
   out.append(text, plain, text.size() - plain);
   out += '"';
 }
-
-namespace {
-
-template <typename T>
-void AppendInteger(std::string& out, T value) {
-  char text[24];
-  out.append(text, std::to_chars(text, text + sizeof(text), value).ptr);
-}
-
-template <typename T>
-void AppendFloat(std::string& out, T value) {
-  if (!std::isfinite(value)) {
-    out += std::isnan(value) ? "NaN" : value > 0 ? "Infinity" : "-Infinity";
-    return;
-  }
-  char text[32];
-  char* const end = std::to_chars(text, text + sizeof(text), value).ptr;
-  out.append(text, end);
-  const bool has_point = std::any_of(text, end, [](char c) { return c == '.' || c == 'e'; });
-  if (!has_point) out += ".0";
-}
-
-}  // namespace
-
-void AppendJsonNumber(std::string& out, int64_t value) { AppendInteger(out, value); }
-void AppendJsonNumber(std::string& out, uint64_t value) { AppendInteger(out, value); }
-void AppendJsonNumber(std::string& out, float value) { AppendFloat(out, value); }
-void AppendJsonNumber(std::string& out, double value) { AppendFloat(out, value); }
 
 }  // namespace pyinfer

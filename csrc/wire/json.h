@@ -8,7 +8,6 @@
 #include <simdjson.h>
 
 #include <cstddef>
-#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -56,12 +55,5 @@ Status CheckJsonMembers(const JsonObject& object, std::string_view what);
 // `text` in quotes; quotes, backslashes and control characters escaped. Other bytes are passed on as they are, so that
 // text that is not UTF-8 reaches the client unchanged.
 void AppendJsonString(std::string& out, std::string_view text);
-
-void AppendJsonNumber(std::string& out, int64_t value);
-void AppendJsonNumber(std::string& out, uint64_t value);
-// The shortest text that reads back as the same value, always with a point or an exponent; not-a-number and the
-// infinities, for which JSON has no text, are NaN, Infinity and -Infinity.
-void AppendJsonNumber(std::string& out, float value);
-void AppendJsonNumber(std::string& out, double value);
 
 }  // namespace pyinfer

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <cstdlib>
 #include <ctime>
-#include <limits>
 
 #include "check.h"
 #include "memory/buffer.h"
@@ -27,13 +25,6 @@ std::string Repeat(std::string_view text, size_t count) {
 std::string Quote(std::string_view text) {
   std::string out;
   AppendJsonString(out, text);
-  return out;
-}
-
-template <typename T>
-std::string Number(T value) {
-  std::string out;
-  AppendJsonNumber(out, value);
   return out;
 }
 
@@ -149,22 +140,6 @@ TEST(Json, WritesStrings) {
   CHECK_EQ(Quote("a\"b\\c\n\r\t"), "\"a\\\"b\\\\c\\n\\r\\t\"");
   CHECK_EQ(Quote(std::string_view("\0\x1f", 2)), "\"\\u0000\\u001f\"");
   CHECK_EQ(Quote("\xff\xc3\xa9"), "\"\xff\xc3\xa9\"");
-}
-
-TEST(Json, WritesNumbers) {
-  CHECK_EQ(Number(1.0f), "1.0");
-  CHECK_EQ(Number(0.1f), "0.1");
-  CHECK_EQ(Number(0.1), "0.1");
-  CHECK_EQ(Number(-0.0), "-0.0");
-  CHECK_EQ(Number(1e30), "1e+30");
-  CHECK_EQ(Number(std::numeric_limits<double>::quiet_NaN()), "NaN");
-  CHECK_EQ(Number(std::numeric_limits<float>::infinity()), "Infinity");
-  CHECK_EQ(Number(-std::numeric_limits<float>::infinity()), "-Infinity");
-  CHECK_EQ(Number(std::numeric_limits<int64_t>::min()), "-9223372036854775808");
-  CHECK_EQ(Number(std::numeric_limits<uint64_t>::max()), "18446744073709551615");
-  for (double value : {1.0 / 3, 5e-324, 1.7976931348623157e308, 123456789.0, 1e21}) {
-    CHECK_EQ(std::strtod(Number(value).c_str(), nullptr), value);
-  }
 }
 
 }  // namespace
