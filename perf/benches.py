@@ -21,6 +21,7 @@ import numpy as np
 from perf.bodies import Body, fp32_rows, write_body
 from perf.core_load import CoreLoad, Difference, compare
 from perf.in_process import measure_in_process, run_once
+from perf.json_readers import measure_json_readers
 from perf.load import LoadError, Window, measure_window, run_h2load
 from perf.procs import cpu_seconds, memory
 from perf.scenarios import Scenario
@@ -83,6 +84,16 @@ def _load(scenario: Scenario, effort: Effort, names: Sequence[str], repository: 
             model, scenario.input, scenario.elements, batch, seconds=effort.seconds / 2, rounds=effort.rounds
         )
     return figures
+
+
+def _json(scenario: Scenario, effort: Effort, names: Sequence[str], repository: Path) -> _Figures:
+    """Servers that take the request and give its like back; then readers of its body, in this process."""
+    loads = _load(scenario, effort, names, repository)
+    shown = ("cpu_us", "requests_per_s", "p50_us", "rss_mib", "failures", "stolen", "windows")
+    with tempfile.TemporaryDirectory(prefix="perf-") as folder:
+        body = _body(scenario, scenario.protocol, Path(folder)).path.read_bytes()
+    readers = measure_json_readers(body, turns=effort.tries)
+    return {name: {key: row[key] for key in shown} for name, row in loads.items()} | readers
 
 
 def _start_stop(_: Scenario, effort: Effort, names: Sequence[str], repository: Path) -> _Figures:
@@ -184,6 +195,7 @@ def _compare_cores(scenario: Scenario, turns: int, *, histograms: bool) -> Diffe
 
 _KINDS: Mapping[str, Callable[[Scenario, Effort, Sequence[str], Path], _Figures]] = {
     "load": _load,
+    "json": _json,
     "start": _start_stop,
     "growth": _growth,
     "shared_memory": _shared_memory,

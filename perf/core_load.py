@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from perf.bodies import fp32_rows
+from perf.load import LoadError
 
 __all__ = ["CoreLoad", "Difference", "compare"]
 
@@ -51,6 +52,7 @@ class CoreLoad:
         )
         self._body = header + fp32_rows(elements).tobytes()
         self._head = _core.InferHead("identity", "", header_length=str(len(header)))
+        self._json_head = _core.InferHead("identity", "")
 
     def burst(self) -> int:
         """Ask ``_BURST`` times; the bytes of the answers."""
@@ -61,6 +63,25 @@ class CoreLoad:
             for _, data, _ in self._mailbox.flush():
                 size += len(data) if isinstance(data, bytes) else sum(map(len, data))
         return size
+
+    def read_us(self, body: bytes) -> float:
+        """CPU microseconds of the calling thread from ``body``, which is JSON, to a request that an instance can take.
+
+        Raises LoadError where it is refused. Its answer is taken, but not counted.
+        """
+        job = self._connection.infer(self._json_head, body, 0, len(body))
+        if job is None:
+            raise LoadError("the body is too small to be read by a job of its own")
+        start = time.thread_time()
+        job()
+        taken = 1e6 * (time.thread_time() - start)
+        first = b""
+        while self._connection.in_flight():
+            for _, data, _ in self._mailbox.flush():
+                first = first or bytes(data if isinstance(data, bytes) else data[0])
+        if not first.startswith(b"HTTP/1.1 200"):
+            raise LoadError(f"the core refuses the body: {first[-200:]!r}")
+        return taken
 
     def turn_us(self) -> float:
         """CPU microseconds of this process for each request, over one turn; the instance has a thread, too."""

@@ -14,7 +14,7 @@ from perf.bodies import Protocol
 
 __all__ = ["SCENARIOS", "Goal", "Scenario", "scenario_named"]
 
-_Kind = Literal["load", "start", "growth", "shared_memory", "histograms"]
+_Kind = Literal["load", "json", "start", "growth", "shared_memory", "histograms"]
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,17 @@ SCENARIOS = (
         elements=_MIB_16,
         peers=("echo", "triton"),
         goals=(_AS_FAST_AS_60_PERCENT,),
+    ),
+    Scenario(
+        "json_fp32_150528",
+        "identity, JSON of 150,528 FP32 values there and back, HTTP; and what reads such a request",
+        kind="json",
+        protocol="http_json",
+        connections=1,
+        streams=1,
+        elements=150_528,
+        goals=(Goal("core.read_mb_per_s", ">=", 300),),
+        known="56 ms of server CPU",
     ),
     Scenario(
         "shared_memory",
