@@ -23,7 +23,7 @@ _TURN_SECONDS = 0.1
 def measure_json_readers(body: bytes, turns: int) -> dict[str, dict[str, float]]:
     """For each reader its median CPU milliseconds for ``body`` and megabytes (10^6) of it a second.
 
-    The readers take turns. ``core`` is the whole way from the body to a request that an instance can take; ``json`` and
+    The readers take turns. ``core`` is the whole way from the body to a request and its binary answer; ``json`` and
     ``orjson`` stop at Python's objects, and ``..._numpy`` go on to an array. Raises LoadError where a reader errs.
     """
     with contextlib.closing(CoreLoad(0)) as core:
