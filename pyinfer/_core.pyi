@@ -141,12 +141,28 @@ class StatisticsOptions:
     ) -> None: ...
 
 @final
+class EnsembleOptions:
+    """The graph of an ensemble. Immutable. GIL: held."""
+
+    def __init__(
+        self,
+        *,
+        steps: Sequence[tuple[str, int, Mapping[str, str], Mapping[str, str]]],
+        max_inflight_requests: int = 0,
+    ) -> None:
+        """Each step: model, version (-1: the latest), inputs and outputs, from its tensor to that of the ensemble.
+
+        ``max_inflight_requests``: at most so many requests of each step at a time; 0: any number. ValueError where
+        there is no step.
+        """
+
+@final
 class ModelSpec:
     """What the core must know of a model version: its tensors and how its requests are queued. Immutable. GIL: held.
 
     ``max_batch_size`` 0 means that tensors have no batch dimension. Without ``dynamic_batching`` each execution takes
     one request. ``preferred_batch_sizes`` and ``max_queue_delay_us`` are Triton's.
-    ``decoupled``: a request may have no response, or several.
+    ``decoupled``: a request may have no response, or several. ``ensemble``: it is executed by other models.
     """
 
     def __init__(
@@ -163,6 +179,7 @@ class ModelSpec:
         queue: QueueOptions = ...,
         decoupled: bool = False,
         sequence: SequenceOptions | None = None,
+        ensemble: EnsembleOptions | None = None,
         statistics: StatisticsOptions = ...,
     ) -> None: ...
     @property
@@ -187,8 +204,12 @@ class Engine:
 
     def __init__(self, clock: ManualClock | None = None) -> None:
         """GIL: held."""
-    def create(self, spec: ModelSpec) -> Model:
-        """A new model version that no request can reach yet. GIL: held."""
+    def create(self, spec: ModelSpec, steps: Sequence[Model] = ()) -> Model:
+        """A new model version that no request can reach yet. GIL: held.
+
+        ``steps``: the model of each step of an ensemble, as it is found now. Whatever is published by its name when a
+        step is due is preferred to it. ValueError where their number is not that of the steps.
+        """
     def publish(self, name: str, models: Sequence[Model], not_ready: Sequence[int] = (), refusal: str = "") -> None:
         """Atomically make ``models`` the served versions of ``name``; the highest version is the default.
 

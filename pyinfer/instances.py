@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from pyinfer._core import Instance, Model
 
 __all__ = [
+    "ComposedInstances",
     "InstanceChange",
     "InstancePlan",
     "Instances",
     "NativeInstances",
+    "Probed",
     "PythonInstances",
     "Wanted",
     "plan_instances",
@@ -64,6 +66,13 @@ def plan_instances(running: Sequence[Wanted], wanted: Sequence[Wanted]) -> Insta
     return InstancePlan(sorted(keep), free, left)
 
 
+class Probed(Protocol):
+    """What can be asked whether it is ready."""
+
+    def probes(self) -> Sequence[ReadinessProbe]:
+        """As those of :class:`Instances`."""
+
+
 class InstanceChange(Protocol):
     """A change that is prepared. Exactly one of the two is to be called, once."""
 
@@ -85,6 +94,30 @@ class Instances(Protocol):
 
     def join(self) -> None:
         """Wait until all instances are closed. Requires: the core's model is stopped."""
+
+
+class ComposedInstances:
+    """Those of an ensemble, which has none: its steps' models run what there is to run."""
+
+    def __init__(self, steps: Sequence[Probed]) -> None:
+        self._steps = steps
+
+    def prepare(self, wanted: Sequence[Wanted]) -> InstanceChange:
+        return _NoChange()
+
+    def probes(self) -> list[ReadinessProbe]:
+        return [probe for step in self._steps for probe in step.probes()]
+
+    def join(self) -> None:
+        return
+
+
+class _NoChange:
+    def commit(self) -> None:
+        return
+
+    def discard(self) -> None:
+        return
 
 
 class NativeInstances:

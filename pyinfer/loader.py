@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from pyinfer._core import ModelSpec, QueueOptions, QueuePolicy, SequenceOptions, StatisticsOptions, TensorSpec
+from pyinfer._core import (
+    EnsembleOptions,
+    ModelSpec,
+    QueueOptions,
+    QueuePolicy,
+    SequenceOptions,
+    StatisticsOptions,
+    TensorSpec,
+)
 from pyinfer.backends.base import Backend, ModelContext
 from pyinfer.backends.find import find_backend
 from pyinfer.config.complete import complete, version_files
@@ -26,7 +34,7 @@ from pyinfer.config.pbtxt import from_json, parse, to_json
 from pyinfer.config.source import Source, read_source
 from pyinfer.config.validate import require_supported, validate
 from pyinfer.errors import ConfigError, ModelError, PyinferError, Unavailable
-from pyinfer.instances import InstanceChange, Instances, NativeInstances, PythonInstances
+from pyinfer.instances import ComposedInstances, InstanceChange, Instances, NativeInstances, Probed, PythonInstances
 from pyinfer.labels import read_labels
 from pyinfer.readiness import ReadinessProbe
 
@@ -36,6 +44,13 @@ if TYPE_CHECKING:
 __all__ = ["LoadedModel", "Loader", "LoaderOptions", "model_spec"]
 
 _log = logging.getLogger(__name__)
+
+
+class _Step(Probed, Protocol):
+    """A version that a step of an ensemble calls; another :class:`LoadedModel`."""
+
+    @property
+    def core(self) -> Model: ...
 
 
 class _Source(Protocol):
@@ -78,13 +93,16 @@ class Loader:
         except (Exception, SystemExit) as error:  # a model's SystemExit must not end the server
             raise _presentable(error, source, "configuring the model failed") from error
 
-    def load(self, source: _Source, config: Mapping[str, Any], version: int) -> LoadedModel:
+    def load(
+        self, source: _Source, config: Mapping[str, Any], version: int, steps: Sequence[_Step] = ()
+    ) -> LoadedModel:
         """Build one version with all its instances, which then wait for requests.
 
-        Raises a PyinferError after freeing everything where the backend or any instance fails.
+        ``steps`` are the versions that the steps of an ensemble call. Raises a PyinferError after freeing everything
+        where the backend or any instance fails.
         """
         try:
-            return self._load(source, config, version)
+            return self._load(source, config, version, steps)
         except (Exception, SystemExit) as error:  # a model's SystemExit must not end the server
             raise _presentable(error, source, "loading the model failed") from error
 
@@ -126,7 +144,11 @@ class Loader:
             return to_json(message), read_source(text.decode("utf-8-sig"), shown)
         return {}, None
 
-    def _load(self, source: _Source, config: Mapping[str, Any], version: int) -> LoadedModel:
+    def _load(self, source: _Source, config: Mapping[str, Any], version: int, steps: Sequence[_Step]) -> LoadedModel:
+        if "ensemble_scheduling" in config:
+            spec = model_spec(config, version, source.directory, self._options.metrics)
+            core = self._engine.create(spec, [step.core for step in steps])
+            return LoadedModel(core, None, ComposedInstances(steps))
         name = config["backend"]
         context = ModelContext(source.name, version, source.directory, config, self._backend_options(name))
         spec = model_spec(config, version, source.directory, self._options.metrics)
@@ -136,7 +158,9 @@ class Loader:
         except BaseException:
             backend.close()
             raise
-        loaded = LoadedModel(model, backend)
+        native = backend.native()
+        made: Instances = PythonInstances(model, backend) if native is None else NativeInstances(model, native)
+        loaded = LoadedModel(model, backend, made)
         try:
             loaded.prepare_instances(config).commit()
         except BaseException:
@@ -152,11 +176,11 @@ class Loader:
 class LoadedModel:
     """One model version with its backend and instances. Methods may be called from any thread."""
 
-    def __init__(self, core: Model, backend: Backend) -> None:
+    def __init__(self, core: Model, backend: Backend | None, instances: Instances) -> None:
+        """``backend`` is None for an ensemble."""
         self._core = core
         self._backend = backend
-        native = backend.native()
-        self._instances: Instances = PythonInstances(core, backend) if native is None else NativeInstances(core, native)
+        self._instances = instances
         self._lock = threading.Lock()
         self._closed = False
 
@@ -196,7 +220,8 @@ class LoadedModel:
         self._core.stop()
         self._instances.join()
         try:
-            self._backend.close()
+            if self._backend is not None:
+                self._backend.close()
         except Exception:
             _log.exception("closing the backend of '%s' failed", self._core.name)
 
@@ -211,6 +236,7 @@ def model_spec(
     metrics = metrics or MetricsConfig()
     batcher = config.get("dynamic_batching")
     sequences = config.get("sequence_batching")
+    ensemble = config.get("ensemble_scheduling")
     # the batches of strategy oldest are formed as those of the dynamic batcher
     settings = batcher or (sequences or {}).get("oldest") or (sequences or {}).get("direct") or {}
     return ModelSpec(
@@ -225,6 +251,7 @@ def model_spec(
         queue=_queue_options(batcher or {}),
         decoupled=config.get("model_transaction_policy", {}).get("decoupled", False),
         sequence=None if sequences is None else _sequence_options(sequences, config["max_batch_size"]),
+        ensemble=None if ensemble is None else _ensemble_options(ensemble),
         statistics=StatisticsOptions(
             summary_quantiles=metrics.summary_quantiles if metrics.summary_latencies else (),
             first_response_bounds_ms=first_response_bounds(metrics, config),
@@ -268,6 +295,16 @@ def _sequence_options(batcher: Mapping[str, Any], max_batch_size: int) -> Sequen
         max_idle_us=batcher["max_sequence_idle_microseconds"],
         minimum_slot_utilization=batcher.get("direct", {}).get("minimum_slot_utilization", 0.0),
         controls=[_control(one["name"], control) for one in batcher["control_input"] for control in one["control"]],
+    )
+
+
+def _ensemble_options(scheduling: Mapping[str, Any]) -> EnsembleOptions:
+    return EnsembleOptions(
+        steps=[
+            (step["model_name"], step["model_version"], step["input_map"], step["output_map"])
+            for step in scheduling["step"]
+        ],
+        max_inflight_requests=scheduling["max_inflight_requests"],
     )
 
 

@@ -116,13 +116,14 @@ py::array ToArray(const Tensor& tensor, Foreign foreign) {
   }
   // Not owned by a pybind11 object of a registered type: a capsule is half the cost.
   const bool aligned = reinterpret_cast<uintptr_t>(tensor.data.data()) % DTypeSize(tensor.dtype) == 0;
-  const bool copy = !aligned || (tensor.data.foreign() && foreign == Foreign::kCopy);
+  const bool guarded = tensor.shared || tensor.data.foreign();
+  const bool copy = !aligned || (guarded && foreign == Foreign::kCopy);
   const Slice data = copy ? Slice::Copy(tensor.data.data(), tensor.data.size()) : tensor.data;
   auto owner = std::make_unique<SliceOwner>(SliceOwner{data});
   py::capsule base(owner.get(), kSliceCapsule, [](void* held) { delete static_cast<SliceOwner*>(held); });
   owner.release();
   py::array array(NumpyDType(tensor.dtype), tensor.shape, data.data(), base);
-  if (data.foreign()) py::detail::array_proxy(array.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
+  if (guarded && !copy) py::detail::array_proxy(array.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
   return array;
 }
 

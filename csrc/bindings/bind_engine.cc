@@ -190,10 +190,15 @@ void BindEngine(py::module_& module) {
            py::arg("clock") = nullptr)
       .def(
           "create",
-          [](const Engine& engine, const ModelSpec& spec) {
-            return std::make_shared<ModelHandle>(engine.CreateModel(spec));
+          [](Engine& engine, const ModelSpec& spec, const std::vector<std::shared_ptr<ModelHandle>>& handles) {
+            std::vector<std::shared_ptr<Model>> steps;
+            for (const auto& handle : handles) steps.push_back(handle->model());
+            if (!steps.empty() && (!spec.ensemble || steps.size() != spec.ensemble->steps.size())) {
+              throw py::value_error("steps must name a model for each step of an ensemble");
+            }
+            return std::make_shared<ModelHandle>(engine.CreateModel(spec, steps));
           },
-          py::arg("spec"))
+          py::arg("spec"), py::arg("steps") = std::vector<std::shared_ptr<ModelHandle>>())
       .def(
           "publish",
           [](Engine& engine, const std::string& name, const std::vector<std::shared_ptr<ModelHandle>>& handles,

@@ -46,7 +46,8 @@ TensorSpec MakeTensorSpec(std::string name, const std::string& datatype, Shape d
 ModelSpec MakeModelSpec(std::string name, int64_t version, std::vector<TensorSpec> inputs,
                         std::vector<TensorSpec> outputs, int64_t max_batch_size, bool dynamic_batching,
                         std::vector<int64_t> preferred, int64_t max_queue_delay_us, QueueOptions queue, bool decoupled,
-                        std::optional<SequenceOptions> sequence, StatisticsOptions statistics) {
+                        std::optional<SequenceOptions> sequence, std::optional<EnsembleOptions> ensemble,
+                        StatisticsOptions statistics) {
   if (version < 0) throw py::value_error("version must not be negative, got " + std::to_string(version));
   if (max_batch_size < 0) {
     throw py::value_error("max_batch_size must not be negative, got " + std::to_string(max_batch_size));
@@ -68,6 +69,7 @@ ModelSpec MakeModelSpec(std::string name, int64_t version, std::vector<TensorSpe
   spec.queue = std::move(queue);
   spec.decoupled = decoupled;
   spec.sequence = std::move(sequence);
+  spec.ensemble = std::move(ensemble);
   spec.statistics = std::move(statistics);
   return spec;
 }
@@ -137,6 +139,19 @@ SequenceOptions MakeSequenceOptions(const std::string& strategy, size_t slots, i
   options.max_idle_ns = max_idle_us * 1000;
   options.minimum_slot_utilization = minimum_slot_utilization;
   for (const ControlTuple& control : controls) options.controls.push_back(MakeControl(control));
+  return options;
+}
+
+using StepTuple =
+    std::tuple<std::string, int64_t, std::map<std::string, std::string>, std::map<std::string, std::string>>;
+
+EnsembleOptions MakeEnsembleOptions(const std::vector<StepTuple>& steps, size_t max_inflight_requests) {
+  if (steps.empty()) throw py::value_error("an ensemble must have a step");
+  EnsembleOptions options;
+  for (const auto& [model, version, inputs, outputs] : steps) {
+    options.steps.push_back({model, version, {inputs.begin(), inputs.end()}, {outputs.begin(), outputs.end()}});
+  }
+  options.max_inflight_requests = max_inflight_requests;
   return options;
 }
 
@@ -210,6 +225,9 @@ void BindValues(py::module_& module) {
       .def(py::init(&MakeSequenceOptions), py::kw_only(), py::arg("strategy"), py::arg("slots"), py::arg("max_idle_us"),
            py::arg("minimum_slot_utilization") = 0.0, py::arg("controls") = std::vector<ControlTuple>());
 
+  py::class_<EnsembleOptions>(module, "EnsembleOptions", py::is_final())
+      .def(py::init(&MakeEnsembleOptions), py::kw_only(), py::arg("steps"), py::arg("max_inflight_requests") = 0);
+
   py::class_<StatisticsOptions>(module, "StatisticsOptions", py::is_final())
       .def(py::init(&MakeStatisticsOptions), py::kw_only(),
            py::arg("summary_quantiles") = std::vector<std::pair<double, double>>(),
@@ -220,7 +238,7 @@ void BindValues(py::module_& module) {
            py::arg("outputs"), py::arg("max_batch_size") = 0, py::arg("dynamic_batching") = false,
            py::arg("preferred_batch_sizes") = std::vector<int64_t>(), py::arg("max_queue_delay_us") = 0,
            py::arg("queue") = QueueOptions(), py::arg("decoupled") = false, py::arg("sequence") = std::nullopt,
-           py::arg("statistics") = StatisticsOptions())
+           py::arg("ensemble") = std::nullopt, py::arg("statistics") = StatisticsOptions())
       .def_readonly("name", &ModelSpec::name)
       .def_readonly("version", &ModelSpec::version);
 

@@ -26,6 +26,7 @@ inline pybind11::bytes ToBytes(std::string_view data) { return pybind11::bytes(d
 class MailboxHandle {
  public:
   explicit MailboxHandle(std::shared_ptr<Engine> engine) : mailbox(std::make_shared<Mailbox>(std::move(engine))) {
+    mailbox->acceptor().Listen(mailbox);
     ReadBuffer& memory = mailbox->read_buffer();
     read_view = Writable(memory.data(), memory.size());
   }

@@ -4,9 +4,18 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/ensemble.h"
+#include "engine/ensemble_run.h"
 #include "infer/validate.h"
 
 namespace pyinfer {
+
+std::shared_ptr<Model> Engine::CreateModel(ModelSpec spec, const std::vector<std::shared_ptr<Model>>& steps) {
+  if (!spec.ensemble) return Model::Create(std::move(spec), clock_);
+  return Model::Create(std::move(spec), clock_, [&](const std::shared_ptr<Model>& model) {
+    return std::make_shared<Ensemble>(model->spec(), steps, weak_from_this(), clock_, model);
+  });
+}
 
 void Engine::Publish(const std::string& name, const std::vector<std::shared_ptr<Model>>& models,
                      const std::vector<int64_t>& not_ready, Status refusal) {
@@ -66,15 +75,37 @@ void Engine::Submit(RequestPtr request) {
                          Status::Unavailable("Server is stopping, scheduler for model has stopped accepting new "
                                              "inference requests"));
   }
-  Status refusal = request->model ? Status() : Resolve(*request);
+  Accept(std::move(request), nullptr, nullptr);
+}
+
+void Engine::SubmitStep(RequestPtr request, const EnsemblePlan::Step& step, const Trace* parent) {
+  Accept(std::move(request), &step, parent);
+  Burst::AtEnd(shared_from_this());
+}
+
+void Engine::Accept(RequestPtr request, const EnsemblePlan::Step* step, const Trace* parent) {
+  const auto find = [&] {
+    return step ? FindStepLocked(*step) : FindLocked(request->model_name, request->model_version);
+  };
+  Status refusal;
+  if (!request->model) {
+    std::shared_lock<std::shared_mutex> lock(names_mutex_);
+    StatusOr<std::shared_ptr<Model>> found = find();
+    if (found.ok()) request->model = found.value()->spec();
+    refusal = found.status();
+  }
   while (refusal.ok()) {
     // Tensors may be large: they are looked at without the lock, and again if the model was replaced meanwhile.
     refusal = ValidateRequest(*request);
     if (!refusal.ok()) break;
-    if (tracer_->enabled() && !request->trace) tracer_->Begin(*request);
+    if (parent != nullptr) {
+      if (!request->trace) tracer_->BeginStep(*request, *parent);
+    } else if (step == nullptr && tracer_->enabled() && !request->trace) {
+      tracer_->Begin(*request);
+    }
     // Held over the push, so that Publish can promise that nothing reaches a replaced model afterwards.
     std::shared_lock<std::shared_mutex> lock(names_mutex_);
-    StatusOr<std::shared_ptr<Model>> found = FindLocked(request->model_name, request->model_version);
+    StatusOr<std::shared_ptr<Model>> found = find();
     if (!found.ok()) {
       refusal = found.status();
       break;
@@ -82,12 +113,35 @@ void Engine::Submit(RequestPtr request) {
     const std::shared_ptr<Model>& model = found.value();
     if (model->spec() == request->model) {
       ReshapeInputs(*request);
-      ExpectExpiry(model->Push(std::move(request)));
-      return Touch(model);
+      const bool earlier = ExpectExpiry(model->Push(std::move(request)));
+      Touch(model);
+      lock.unlock();
+      if (earlier && step != nullptr) TellListeners();
+      return;
     }
     request->model = model->spec();
   }
   request->Fail(FailureReason::kOther, std::move(refusal));
+}
+
+StatusOr<std::shared_ptr<Model>> Engine::FindStepLocked(const EnsemblePlan::Step& step) const {
+  StatusOr<std::shared_ptr<Model>> found = FindLocked(step.model, step.version);
+  if (found.ok()) return found;
+  if (auto bound = step.bound.lock()) return bound;
+  return found;
+}
+
+StatusOr<std::shared_ptr<Model>> Engine::FindStep(const EnsemblePlan::Step& step) const {
+  std::shared_lock<std::shared_mutex> lock(names_mutex_);
+  return FindStepLocked(step);
+}
+
+void Engine::Resume(std::shared_ptr<EnsembleRun> run) {
+  {
+    std::lock_guard<std::mutex> lock(touched_mutex_);
+    resumed_.push_back(std::move(run));
+  }
+  Burst::AtEnd(shared_from_this());
 }
 
 void Engine::Touch(const std::shared_ptr<Model>& model) {
@@ -104,11 +158,30 @@ std::vector<std::shared_ptr<Model>> Engine::AllModels() const {
   return all;
 }
 
-void Engine::ExpectExpiry(TimeNs deadline) {
-  if (deadline == 0) return;
+bool Engine::ExpectExpiry(TimeNs deadline) {
+  if (deadline == 0) return false;
   TimeNs known = next_expiry_.load(std::memory_order_relaxed);
   while (known == 0 || deadline < known) {
-    if (next_expiry_.compare_exchange_weak(known, deadline, std::memory_order_acq_rel)) return;
+    if (next_expiry_.compare_exchange_weak(known, deadline, std::memory_order_acq_rel)) return true;
+  }
+  return false;
+}
+
+void Engine::Listen(std::weak_ptr<ExpiryListener> listener) {
+  std::lock_guard<std::mutex> lock(listeners_mutex_);
+  const auto gone = [](const std::weak_ptr<ExpiryListener>& one) { return one.expired(); };
+  listeners_.erase(std::remove_if(listeners_.begin(), listeners_.end(), gone), listeners_.end());
+  listeners_.push_back(std::move(listener));
+}
+
+void Engine::TellListeners() {
+  std::vector<std::weak_ptr<ExpiryListener>> listeners;
+  {
+    std::lock_guard<std::mutex> lock(listeners_mutex_);
+    listeners = listeners_;
+  }
+  for (const auto& weak : listeners) {
+    if (const auto listener = weak.lock()) listener->OnEarlierExpiry();
   }
 }
 
@@ -119,17 +192,21 @@ void Engine::Expire(TimeNs now) {
 }
 
 void Engine::Dispatch() {
+  const Burst burst;
   if (cancellations_.exchange(false, std::memory_order_acq_rel)) {
     for (const auto& model : AllModels()) model->Reap();
   }
   if (const TimeNs expiry = NextExpiry(); expiry != 0) {
     if (const TimeNs now = clock_->Now(); now >= expiry) Expire(now);
   }
+  std::vector<std::shared_ptr<EnsembleRun>> resumed;
   std::vector<std::shared_ptr<Model>> touched;
   {
     std::lock_guard<std::mutex> lock(touched_mutex_);
+    resumed.swap(resumed_);
     touched.swap(touched_);
   }
+  for (const auto& run : resumed) run->Advance();
   for (const auto& model : touched) model->Dispatch();
 }
 

@@ -13,19 +13,24 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/burst.h"
+#include "engine/ensemble_plan.h"
 #include "engine/model.h"
 #include "engine/tracer.h"
 #include "infer/acceptor.h"
 
 namespace pyinfer {
 
-class Engine final : public RequestAcceptor {
+class EnsembleRun;
+
+class Engine final : public RequestAcceptor, public Deferred, public std::enable_shared_from_this<Engine> {
  public:
   explicit Engine(std::shared_ptr<const Clock> clock)
       : clock_(std::move(clock)), tracer_(std::make_shared<Tracer>(clock_)) {}
 
-  // A model that no request can reach until it is published.
-  std::shared_ptr<Model> CreateModel(ModelSpec spec) const { return Model::Create(std::move(spec), clock_); }
+  // A model that no request can reach until it is published. For an ensemble, `steps` has the model of each step as it
+  // is found now, or is empty; requires then that the engine is owned by a shared_ptr.
+  std::shared_ptr<Model> CreateModel(ModelSpec spec, const std::vector<std::shared_ptr<Model>>& steps = {});
 
   // Makes `models` the versions of `name` that are served; the highest is the default. `not_ready` are known, but
   // refuse requests. When this returns, no request is pushed to a model that was served before and is not named now.
@@ -46,7 +51,18 @@ class Engine final : public RequestAcceptor {
   void Submit(RequestPtr request) override;
   void Dispatch() override;
   TimeNs NextExpiry() const override { return next_expiry_.load(std::memory_order_acquire); }
+  void Listen(std::weak_ptr<ExpiryListener> listener) override;
   void NoteCancellation() override { cancellations_.store(true, std::memory_order_release); }
+
+  // For ensembles. The model that a step means now: the one that is published, or (it is being unloaded, or its name is
+  // that of several) the one that the step is bound to.
+  StatusOr<std::shared_ptr<Model>> FindStep(const EnsemblePlan::Step& step) const;
+  // As Submit, also when the server is stopping: what has begun goes on. `parent` is the trace of the ensemble's
+  // request, or nullptr. Dispatched at the end of the burst.
+  void SubmitStep(RequestPtr request, const EnsemblePlan::Step& step, const Trace* parent);
+  // Has the run advance at the end of the burst.
+  void Resume(std::shared_ptr<EnsembleRun> run);
+  void RunDeferred() override { Dispatch(); }
 
  private:
   struct Entry {
@@ -57,10 +73,15 @@ class Engine final : public RequestAcceptor {
 
   // Requires: names_mutex_ is held.
   StatusOr<std::shared_ptr<Model>> FindLocked(const std::string& name, int64_t version) const;
+  StatusOr<std::shared_ptr<Model>> FindStepLocked(const EnsemblePlan::Step& step) const;
+  // Validates and queues. `step` is nullptr for a request of a client.
+  void Accept(RequestPtr request, const EnsemblePlan::Step* step, const Trace* parent);
   std::vector<std::shared_ptr<Model>> AllModels() const;
   void Touch(const std::shared_ptr<Model>& model);
   void Expire(TimeNs now);
-  void ExpectExpiry(TimeNs deadline);
+  // True where it is earlier than all that were expected.
+  bool ExpectExpiry(TimeNs deadline);
+  void TellListeners();
 
   const std::shared_ptr<const Clock> clock_;
   SharedMemoryRegistry shared_memory_;
@@ -70,12 +91,16 @@ class Engine final : public RequestAcceptor {
   // No request's time in a queue is over before this; 0 for never.
   std::atomic<TimeNs> next_expiry_{0};
 
+  std::mutex listeners_mutex_;
+  std::vector<std::weak_ptr<ExpiryListener>> listeners_;
+
   mutable std::shared_mutex names_mutex_;
   std::unordered_map<std::string, Entry> names_;
 
-  // Models that have been pushed to since the last Dispatch.
+  // Models that have been pushed to, and runs of ensembles that can go on, since the last Dispatch.
   std::mutex touched_mutex_;
   std::vector<std::shared_ptr<Model>> touched_;
+  std::vector<std::shared_ptr<EnsembleRun>> resumed_;
 };
 
 }  // namespace pyinfer

@@ -4,13 +4,20 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/burst.h"
 #include "sched/request_queue.h"
 
 namespace pyinfer {
 
 std::shared_ptr<Model> Model::Create(ModelSpec spec, std::shared_ptr<const Clock> clock) {
+  return Create(std::move(spec), std::move(clock), [](const std::shared_ptr<Model>& model) {
+    return MakeBatchSource(model->spec_, *model->clock_, model);
+  });
+}
+
+std::shared_ptr<Model> Model::Create(ModelSpec spec, std::shared_ptr<const Clock> clock, const SourceMaker& make) {
   std::shared_ptr<Model> model(new Model(std::move(spec), std::move(clock)));
-  model->source_ = MakeBatchSource(model->spec_, *model->clock_, model);
+  model->source_ = make(model);
   return model;
 }
 
@@ -32,6 +39,7 @@ TimeNs Model::Push(RequestPtr request) {
 }
 
 void Model::Dispatch() {
+  const Burst burst;  // what the answers bring with them comes when no lock of an instance is held
   if (quick_ != nullptr) RunQuick();
   source_->Wake();
 }

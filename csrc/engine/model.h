@@ -8,6 +8,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -23,7 +24,12 @@ namespace pyinfer {
 
 class Model final : public RequestObserver, public ExecutionObserver, public std::enable_shared_from_this<Model> {
  public:
+  // Makes the source of a model that is its observer.
+  using SourceMaker = std::function<std::shared_ptr<BatchSource>(const std::shared_ptr<Model>&)>;
+
+  // With the source that `spec` is configured for.
   static std::shared_ptr<Model> Create(ModelSpec spec, std::shared_ptr<const Clock> clock);
+  static std::shared_ptr<Model> Create(ModelSpec spec, std::shared_ptr<const Clock> clock, const SourceMaker& make);
   ~Model() override;
 
   const std::shared_ptr<const ModelSpec>& spec() const { return spec_; }
@@ -86,7 +92,7 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
 
   const std::shared_ptr<const ModelSpec> spec_;
   const std::shared_ptr<const Clock> clock_;
-  std::unique_ptr<BatchSource> source_;  // set once, by Create
+  std::shared_ptr<BatchSource> source_;  // set once, by Create
   StatisticsCollector statistics_;
   ResponseStatisticsCollector responses_;
 

@@ -74,24 +74,46 @@ void Tracer::Begin(Request& request) noexcept try {
   std::optional<TraceParent> parent;
   if (spans_ && request.trace_context) parent = ParseTraceParent(request.trace_context->parent);
   if (!setting->Sample(/*forced=*/parent.has_value())) return;
-  request.timeline.started = clock_->Now();
   TraceRecord record;
-  record.id = last_id_.fetch_add(1, std::memory_order_relaxed) + 1;
   record.levels = setting->options().levels;
+  if (spans_) NameSpans(request, record.spans, parent ? &*parent : nullptr);
+  Attach(request, std::move(record), std::move(setting));
+} catch (const std::exception&) {
+  // No memory: it goes on without a trace.
+  queue_->CountDropped(1);
+}
+
+void Tracer::BeginStep(Request& request, const Trace& parent) noexcept try {
+  TraceRecord record;
+  record.parent_id = parent.id();
+  record.levels = parent.levels();
+  if (spans_) {
+    record.spans.trace = parent.spans().trace;
+    record.spans.parent = parent.spans().model;
+    record.spans.state = parent.spans().state;
+    for (SpanId* span : {&record.spans.root, &record.spans.model, &record.spans.compute}) {
+      PutBytes(span->data(), RandomId());
+    }
+  }
+  Attach(request, std::move(record), parent.collector());
+} catch (const std::exception&) {
+  queue_->CountDropped(1);
+}
+
+void Tracer::Attach(Request& request, TraceRecord record, std::shared_ptr<TraceCollector> collector) {
+  request.timeline.started = clock_->Now();
+  record.id = last_id_.fetch_add(1, std::memory_order_relaxed) + 1;
+  record.ensemble = request.model->ensemble.has_value();
   record.model_name = request.model->name;
   record.model_version = request.model->version;
   record.request_id = request.id;
   record.transport = request.transport;
-  if (spans_) NameSpans(request, record.spans, parent ? &*parent : nullptr);
   if ((record.levels & kTraceTensors) != 0) {
     // The executor may write to its inputs.
     const auto data = request.uses_shared_memory ? TraceRecord::Data::kLeaveOut : TraceRecord::Data::kCopy;
     for (const Tensor& input : request.inputs) record.Add(/*output=*/false, input, data);
   }
-  request.trace = std::make_shared<Trace>(std::move(record), std::move(setting), clock_);
-} catch (const std::exception&) {
-  // No memory: it goes on without a trace.
-  queue_->CountDropped(1);
+  request.trace = std::make_shared<Trace>(std::move(record), std::move(collector), clock_);
 }
 
 void Tracer::NameSpans(const Request& request, TraceSpans& spans, const TraceParent* parent) {

@@ -38,10 +38,14 @@ class Tracer {
   bool enabled() const noexcept { return enabled_.load(std::memory_order_relaxed); }
   // Samples a request that was found valid; one that is traced gets its trace. Requires: it has a model.
   void Begin(Request& request) noexcept;
+  // Gives a request that is a step of an ensemble a trace below that of the ensemble's request, which is sampled.
+  void BeginStep(Request& request, const Trace& parent) noexcept;
 
  private:
   std::shared_ptr<TraceSetting> Find(const std::string& model) const;
   void NoteEnabledLocked();
+  // The trace of `request`, as `record` has begun it.
+  void Attach(Request& request, TraceRecord record, std::shared_ptr<TraceCollector> collector);
   void NameSpans(const Request& request, TraceSpans& spans, const TraceParent* parent);
   uint64_t RandomId();
 

@@ -2,10 +2,19 @@
 // acceptor.h - where protocols hand requests in. The engine is one; protocols know nothing else of it.
 #pragma once
 
+#include <memory>
+
 #include "infer/request.h"
 #include "memory/shm_registry.h"
 
 namespace pyinfer {
+
+// Told, from any thread, that NextExpiry() moved to an earlier time.
+class ExpiryListener {
+ public:
+  virtual ~ExpiryListener() = default;
+  virtual void OnEarlierExpiry() noexcept = 0;
+};
 
 class RequestAcceptor {
  public:
@@ -31,6 +40,9 @@ class RequestAcceptor {
 
   // When Dispatch must be called although nothing happens, because a request's time in a queue is over; 0 for never.
   virtual TimeNs NextExpiry() const { return 0; }
+  // Has `listener` told where that moved by something that no thread asked for that will look at it: a step of an
+  // ensemble was queued.
+  virtual void Listen(std::weak_ptr<ExpiryListener> listener) { static_cast<void>(listener); }
 
   // Notes that some request was cancelled: the next Dispatch looks for it in the queues. Any thread.
   virtual void NoteCancellation() = 0;

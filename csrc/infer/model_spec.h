@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "infer/tensor.h"
@@ -77,6 +78,19 @@ struct SequenceOptions {
   std::vector<SequenceControl> controls;
 };
 
+// One step of an ensemble: a request to another model. Each pair is (name of a tensor of that model, name of a tensor
+// of the ensemble).
+struct EnsembleStep {
+  std::string model;
+  int64_t version = -1;  // -1: the latest
+  std::vector<std::pair<std::string, std::string>> inputs, outputs;
+};
+
+struct EnsembleOptions {
+  std::vector<EnsembleStep> steps;
+  size_t max_inflight_requests = 0;  // of each step, of all requests together; 0: unlimited
+};
+
 // The value at `quantile` (0 to 1) is to be known up to `error` (above 0), a share of all values.
 struct QuantileTarget {
   double quantile = 0;
@@ -100,6 +114,7 @@ struct ModelSpec {
   QueueOptions queue;
   bool decoupled = false;  // a request may have no response, or several
   std::optional<SequenceOptions> sequence;
+  std::optional<EnsembleOptions> ensemble;
   StatisticsOptions statistics;
 
   const TensorSpec* FindInput(std::string_view input) const { return Find(inputs, input); }

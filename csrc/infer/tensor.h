@@ -23,6 +23,7 @@ struct Tensor {
   Shape shape;
   Slice data;
   bool placed = false;  // an output whose bytes were put into shared memory, and are not in `data`
+  bool shared = false;  // others read the same bytes: whoever wants to write to them copies them first
 };
 
 // Product of the dimensions (1 for a scalar); nothing where one is negative or where, zeros left aside, it is above

@@ -29,7 +29,10 @@ void Trace::OnResponse(const Request& request, const Response& response, bool fi
   const TimeNs now = clock_->Now();
   std::lock_guard<std::mutex> lock(mutex_);
   if ((record_.levels & kTraceTensors) != 0) {
-    const auto data = request.uses_shared_memory ? TraceRecord::Data::kLeaveOut : TraceRecord::Data::kShare;
+    // The next step may write to what one step has made.
+    const auto data = request.uses_shared_memory ? TraceRecord::Data::kLeaveOut
+                      : record_.parent_id != 0   ? TraceRecord::Data::kCopy
+                                                 : TraceRecord::Data::kShare;
     for (const Tensor& output : response.outputs) record_.Add(/*output=*/true, output, data);
   }
   record_.timeline = request.timeline;

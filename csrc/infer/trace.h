@@ -58,7 +58,9 @@ struct TraceRecord {
   static constexpr size_t kMaxSends = 1024;
 
   uint64_t id = 0;
+  uint64_t parent_id = 0;  // the trace of the ensemble's request, of which this is a step; 0: it is no step
   uint32_t levels = 0;
+  bool ensemble = false;  // what its model computes is in the traces of the steps
   std::string model_name;
   int64_t model_version = 0;
   std::string request_id;
@@ -97,6 +99,11 @@ class Trace {
   // The `traceparent` of what is done for the request by its model.
   std::string Context() const { return TraceParentText(record_.spans.trace, record_.spans.model); }
   const std::string& state() const { return record_.spans.state; }
+  // What a trace of a step of this request takes over; none of it changes.
+  uint64_t id() const { return record_.id; }
+  uint32_t levels() const { return record_.levels; }
+  const TraceSpans& spans() const { return record_.spans; }
+  const std::shared_ptr<TraceCollector>& collector() const { return collector_; }
 
   // The owner of the request hands a response to its sink.
   void OnResponse(const Request& request, const Response& response, bool final) noexcept;

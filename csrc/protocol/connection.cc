@@ -5,6 +5,17 @@
 #include <utility>
 
 namespace pyinfer {
+namespace {
+
+// A delivery that only wakes the loop.
+class Nudge final : public Delivery {
+ public:
+  void Deliver() override {}
+};
+
+}  // namespace
+
+void Mailbox::OnEarlierExpiry() noexcept { Post(std::make_shared<Nudge>()); }
 
 void Mailbox::MarkReady(Connection& connection) {
   if (std::exchange(connection.marked_, true)) return;

@@ -63,7 +63,7 @@ struct Written {
   bool has_events;
 };
 
-class Mailbox : public std::enable_shared_from_this<Mailbox> {
+class Mailbox final : public ExpiryListener, public std::enable_shared_from_this<Mailbox> {
  public:
   explicit Mailbox(std::shared_ptr<RequestAcceptor> acceptor) : acceptor_(std::move(acceptor)) {}
 
@@ -72,6 +72,9 @@ class Mailbox : public std::enable_shared_from_this<Mailbox> {
 
   // Any thread. The event loop is woken once for a burst.
   void Post(std::shared_ptr<Delivery> delivery) { queue_.Post(std::move(delivery)); }
+
+  // Wakes the event loop, so that it asks for NextFlush() again. Any thread.
+  void OnEarlierExpiry() noexcept override;
 
   // `connection` has something to write or is to be closed.
   void MarkReady(Connection& connection);

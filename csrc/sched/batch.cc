@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/burst.h"
 #include "infer/shared_memory.h"
 #include "infer/validate.h"
 #include "sched/pack.h"
@@ -87,6 +88,8 @@ void Batch::SettleOutputs() {
 
 void Batch::Finish() noexcept {
   if (std::exchange(finished_, true)) return;
+  // What goes on from these answers can be batched again.
+  const Burst burst;
   const TimeNs now = clock_->Now();
   if (times_.executed == 0) times_.executed = now;
   times_.split = now;

@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "base/burst.h"
 #include "infer/validate.h"
 
 namespace pyinfer {
@@ -20,6 +21,7 @@ Responder::~Responder() {
 }
 
 bool Responder::Send(std::vector<Tensor> outputs, Parameters parameters, bool final) {
+  const Burst burst;  // outlives the lock
   std::lock_guard<std::mutex> lock(mutex_);
   if (!request_) return false;
   const TimeNs given = clock_.Now();
@@ -28,6 +30,7 @@ bool Responder::Send(std::vector<Tensor> outputs, Parameters parameters, bool fi
 }
 
 bool Responder::Fail(Status status, bool final) {
+  const Burst burst;  // outlives the lock
   std::lock_guard<std::mutex> lock(mutex_);
   if (!request_) return false;
   SendLocked(Response::Error(std::move(status)), clock_.Now(), final);
@@ -35,6 +38,7 @@ bool Responder::Fail(Status status, bool final) {
 }
 
 bool Responder::End() {
+  const Burst burst;  // outlives the lock
   std::lock_guard<std::mutex> lock(mutex_);
   if (!request_) return false;
   SendLocked(Response::End(), clock_.Now(), /*final=*/true);

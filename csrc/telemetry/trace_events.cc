@@ -33,10 +33,12 @@ std::vector<TraceEvent> TraceEvents(const TraceRecord& record) {
   }
   add(kRequestStart, t.started, TraceStage::kRequest);
   add(kQueueStart, t.queued, TraceStage::kRequest);
-  add("COMPUTE_START", t.picked, TraceStage::kCompute);
-  add("COMPUTE_INPUT_END", t.packed, TraceStage::kCompute);
-  add("COMPUTE_OUTPUT_START", t.executed, TraceStage::kCompute);
-  add("COMPUTE_END", t.split, TraceStage::kCompute);
+  if (!record.ensemble) {
+    add("COMPUTE_START", t.picked, TraceStage::kCompute);
+    add("COMPUTE_INPUT_END", t.packed, TraceStage::kCompute);
+    add("COMPUTE_OUTPUT_START", t.executed, TraceStage::kCompute);
+    add("COMPUTE_END", t.split, TraceStage::kCompute);
+  }
   add(kResponseComplete, t.first_response != 0 ? t.first_response : t.answered, TraceStage::kTransport);
   add("REQUEST_END", t.answered, TraceStage::kRequest);
   if (remote) {

@@ -134,6 +134,10 @@ class Entries {
       out_ += ",\"request_id\":";
       AppendJsonString(out_, record_.request_id);
     }
+    if (record_.parent_id != 0) {
+      out_ += ",\"parent_id\":";
+      AppendNumber(out_, record_.parent_id);
+    }
     out_ += '}';
   }
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from pyinfer.config.rules_ensemble import ensemble_faults
 from pyinfer.config.rules_io import Fault
 
-__all__ = ["graph_faults"]
+__all__ = ["graph_faults", "needs_decoupled"]
 
 
 class _Seen(NamedTuple):
@@ -57,6 +57,46 @@ def graph_faults(
             open_fields = (unsure or {}).get(step["model_name"], ())
             for fault in _step(config, step, part, open_fields, seen):
                 yield fault._replace(path=("ensemble_scheduling", "step", index, *fault.path))
+    yield from _mixed_responses(config, configs)
+
+
+def needs_decoupled(config: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether ``config`` is that of an ensemble with a decoupled step, which makes it decoupled itself.
+
+    ``parts`` are the configurations of its steps' models.
+    """
+    scheduling = config.get("ensemble_scheduling") or {}
+    return any(_is_decoupled(parts[step["model_name"]]) for step in scheduling.get("step", ()))
+
+
+def _is_decoupled(config: Mapping[str, Any]) -> bool:
+    return bool(config.get("model_transaction_policy", {}).get("decoupled"))
+
+
+def _mixed_responses(config: Mapping[str, Any], configs: Mapping[str, Mapping[str, Any] | None]) -> Iterator[Fault]:
+    """Each response of a decoupled model goes through the graph by itself: those of two models never meet."""
+    name, steps = config["name"], config["ensemble_scheduling"]["step"]
+    makers = {tensor: index for index, step in enumerate(steps) for tensor in step["output_map"].values()}
+    sources: dict[int, frozenset[int]] = {}
+
+    def of_tensors(tensors: Collection[str]) -> frozenset[int]:
+        """The decoupled steps whose responses ``tensors`` belong to."""
+        return frozenset().union(*(of_step(makers[tensor]) for tensor in tensors if tensor in makers))
+
+    def of_step(index: int) -> frozenset[int]:
+        if index not in sources:
+            sources[index] = frozenset()  # a circle is another fault
+            decoupled = _is_decoupled(configs.get(steps[index]["model_name"]) or {})
+            sources[index] = frozenset({index}) if decoupled else of_tensors(steps[index]["input_map"].values())
+        return sources[index]
+
+    # the ensemble's name is in the message that clients know, whichever step it is
+    text = f"in ensemble {name}, step of model '{name}' receives inputs originated from different decoupled models"
+    for index, step in enumerate(steps):
+        if len(of_tensors(step["input_map"].values())) > 1:
+            yield Fault(text, ("ensemble_scheduling", "step", index, "input_map"))
+    if len(of_tensors([io["name"] for io in config["output"]])) > 1:
+        yield Fault(text, ("output",))
 
 
 def _circle(name: str, configs: Mapping[str, Mapping[str, Any] | None]) -> list[str]:

@@ -128,8 +128,7 @@ def _paths(config: Mapping[str, Any]) -> Iterator[Fault]:
 
 def unsupported(config: Mapping[str, Any]) -> list[str]:
     """The fields of a normalized configuration whose meaning this version does not implement, by path."""
-    found = ["ensemble_scheduling"] if "ensemble_scheduling" in config else []
-    found += _unsupported_sequences(config.get("sequence_batching", {}))
+    found = _unsupported_sequences(config.get("sequence_batching", {}))
     found += [name for name in ("batch_input", "batch_output", "model_warmup") if config[name]]
     nested = (
         ("response_cache", "enable"),

@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pyinfer.errors import InternalError, PyinferError, Unavailable
-from pyinfer.repository.contract import InstanceChange, ModelId, ModelLoader, ModelSource
+from pyinfer.repository.contract import InstanceChange, LoadedVersion, ModelId, ModelLoader, ModelSource
 from pyinfer.repository.overrides import Lease
 from pyinfer.repository.plan import Identity
 from pyinfer.repository.scan import ModelEntry
@@ -78,13 +78,22 @@ class VersionBuilder:
         self._closing.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def build(self, origin: Origin, config: Mapping[str, Any], wanted: Mapping[int, Identity]) -> dict[int, Served]:
-        """Build all of ``wanted``, version -> what it will be made of. Raises BuildFailed, leaving nothing behind."""
+    def build(
+        self,
+        origin: Origin,
+        config: Mapping[str, Any],
+        wanted: Mapping[int, Identity],
+        steps: Sequence[LoadedVersion] = (),
+    ) -> dict[int, Served]:
+        """Build all of ``wanted``, version -> what it will be made of. Raises BuildFailed, leaving nothing behind.
+
+        ``steps`` are the versions that the steps of an ensemble call.
+        """
         built: dict[int, Served] = {}
         reasons: dict[int, str] = {}
         try:
             futures = {
-                version: self._pool.submit(self._build, origin, config, version, identity)
+                version: self._pool.submit(self._build, origin, config, version, identity, steps)
                 for version, identity in wanted.items()
             }
         except RuntimeError:  # the pool is shut down
@@ -118,11 +127,18 @@ class VersionBuilder:
             raise BuildFailed({failed.version: told_reason(error, failed.name)}) from error
         return changes
 
-    def _build(self, origin: Origin, config: Mapping[str, Any], version: int, identity: Identity) -> Served:
+    def _build(
+        self,
+        origin: Origin,
+        config: Mapping[str, Any],
+        version: int,
+        identity: Identity,
+        steps: Sequence[LoadedVersion],
+    ) -> Served:
         for attempts_left in range(self._retries, -1, -1):
             started = time.monotonic()
             try:
-                handle = self._loader.load(origin.source, config, version)
+                handle = self._loader.load(origin.source, config, version, steps)
                 break
             except Exception as error:
                 if attempts_left == 0 or self.closing:

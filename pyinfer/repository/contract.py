@@ -80,8 +80,13 @@ class ModelLoader(Protocol):
         Raises a :class:`pyinfer.errors.PyinferError` with a text fit for the index.
         """
 
-    def load(self, source: ModelSource, config: Mapping[str, Any], version: int) -> LoadedVersion:
-        """Build one version with all its instances; leave nothing behind where it fails. Raises as ``configure``."""
+    def load(
+        self, source: ModelSource, config: Mapping[str, Any], version: int, steps: Sequence[LoadedVersion] = ()
+    ) -> LoadedVersion:
+        """Build one version with all its instances; leave nothing behind where it fails. Raises as ``configure``.
+
+        ``steps`` are the versions that the steps of an ensemble call.
+        """
 
 
 class Publisher(Protocol):

@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pyinfer.config.rules_graph import graph_faults, needs_decoupled
 from pyinfer.errors import InvalidArgument, ModelError, Unavailable
 from pyinfer.repository.build import EXITING, BuildFailed, Origin, VersionBuilder, discard, told_reason
-from pyinfer.repository.contract import InstanceChange, ModelId, ModelLoader, Publisher
+from pyinfer.repository.contract import InstanceChange, LoadedVersion, ModelId, ModelLoader, Publisher
 from pyinfer.repository.dependencies import DependencyGraph, UnloadPlan, ensemble_fault, ensemble_steps
 from pyinfer.repository.plan import Identity, choose_versions, plan_versions, poll_failed_text
 from pyinfer.repository.retire import Retirement
@@ -160,9 +161,13 @@ class Installer:
 
         Requires: it was announced.
         """
+        steps_of_ensemble = self._find_steps(job)
+        parts = {served.name: served.config for served in steps_of_ensemble}
+        if steps_of_ensemble:
+            policy = {"decoupled": needs_decoupled(job.config, parts)}
+            job = replace(job, config={**job.config, "model_transaction_policy": policy})
         origin, config = job.origin, job.config
         model = origin.model
-        self._refuse_broken_ensemble(job)
         chosen = choose_versions(config.get("version_policy", {}), origin.source.versions)
         if not chosen:
             reason = f"at least one version must be available under the version policy of model '{model.name}'"
@@ -174,7 +179,8 @@ class Installer:
         self._table.begin_load(model, steps.load)
         self.publish(model.name)
         wanted = {version: identities[version] for version in steps.load}
-        built, changes = self._build(job, wanted, {version: serving[version] for version in steps.adjust})
+        called = [served.handle for served in steps_of_ensemble]
+        built, changes = self._build(job, wanted, called, {version: serving[version] for version in steps.adjust})
         for change in changes.values():
             change.commit()
         kept = {
@@ -192,12 +198,12 @@ class Installer:
             self.withdraw(model)  # close() may have looked before the commit
 
     def take_down(self, steps: UnloadPlan) -> list[threading.Thread]:
-        """Serve what ``steps`` names no more; the threads that drain and free it."""
+        """Serve what ``steps`` names no more; the threads that drain and free it, ensembles before what they need."""
         threads: list[threading.Thread] = []
         for model in (*steps.suspend, *steps.unload):
             retired = self._table.retire(model)
             self.publish(model.name)
-            threads += [self._retirement.add(served) for served in retired]
+            threads += [self._retirement.add(served, threads.copy()) for served in retired]
         for model in steps.unload:
             with self._lock:
                 wanted = self._wanted.pop(model, None)
@@ -236,10 +242,9 @@ class Installer:
             local.lease.release()
             raise
 
-    def _refuse_broken_ensemble(self, job: Job) -> None:
+    def _find_steps(self, job: Job) -> list[Served]:
+        """What each step of an ensemble calls; [] for another model. Raises InvalidArgument where it can not serve."""
         steps = ensemble_steps(job.config)
-        if not steps:
-            return
         model = job.origin.model
         graph = self.graph()
         needed = [found for step in steps if (found := graph.resolve(model, step.name)) is not None]
@@ -250,17 +255,30 @@ class Installer:
             {each: list(self._table.serving(each)) for each in needed},
             {each: self._table.failure(each) for each in needed},
         )
+        found = []
+        if not fault:
+            for step in steps:
+                needed_model = graph.resolve(model, step.name)
+                serving = self._table.serving(needed_model) if needed_model else {}
+                found.append(serving[max(serving) if step.version == -1 else step.version])
+            configs = {served.name: served.config for served in found} | {model.name: job.config}
+            fault = next((each.message for each in graph_faults(model.name, configs)), "")
         if fault:
             self._table.fail_model(model, fault)
             raise InvalidArgument(f"load failed for model '{model.name}': {fault}\n")
+        return found
 
     def _build(
-        self, job: Job, wanted: Mapping[int, Identity], adjusted: Mapping[int, Served]
+        self,
+        job: Job,
+        wanted: Mapping[int, Identity],
+        steps: Sequence[LoadedVersion],
+        adjusted: Mapping[int, Served],
     ) -> tuple[dict[int, Served], dict[int, InstanceChange]]:
         """Build and prepare everything, or nothing and raise InvalidArgument."""
         model = job.origin.model
         try:
-            built = self._builder.build(job.origin, job.config, wanted)
+            built = self._builder.build(job.origin, job.config, wanted, steps)
             try:
                 return built, self._builder.adjust(adjusted, job.config)
             except BuildFailed:

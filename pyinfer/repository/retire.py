@@ -28,10 +28,16 @@ class Retirement:
         self._threads: set[threading.Thread] = set()
         self._hurry = threading.Event()
 
-    def add(self, served: Served) -> threading.Thread:
-        """Drain and free ``served``; the thread that does it, to be waited for."""
+    def add(self, served: Served, after: Iterable[threading.Thread] = ()) -> threading.Thread:
+        """Drain and free ``served``; the thread that does it, to be waited for.
+
+        It begins once the threads ``after`` have ended: what an ensemble has begun still reaches its steps' models.
+        """
         thread = threading.Thread(
-            target=self._drain_and_close, args=(served,), name=f"retire-{served.name}-{served.version}", daemon=True
+            target=self._drain_and_close,
+            args=(served, list(after)),
+            name=f"retire-{served.name}-{served.version}",
+            daemon=True,
         )
         with self._lock:
             self._threads.add(thread)
@@ -50,8 +56,11 @@ class Retirement:
             thread.join(max(0.0, until - time.monotonic()))
         return not any(thread.is_alive() for thread in waited)
 
-    def _drain_and_close(self, served: Served) -> None:
+    def _drain_and_close(self, served: Served, after: list[threading.Thread]) -> None:
         try:
+            for thread in after:
+                while thread.is_alive() and not self._hurry.is_set():
+                    thread.join(_DRAIN_STEP_S)
             while not served.handle.drain(_DRAIN_STEP_S) and not self._hurry.is_set():
                 pass
             served.handle.close()

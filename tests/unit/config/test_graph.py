@@ -5,7 +5,7 @@ import pytest
 
 from pyinfer.config.normalize import normalize
 from pyinfer.config.pbtxt import parse, to_json
-from pyinfer.config.rules_graph import graph_faults
+from pyinfer.config.rules_graph import graph_faults, needs_decoupled
 
 PART = (
     "name: '{0}' backend: 'b' max_batch_size: {1} input {{ name: 'I' data_type: TYPE_FP32 dims: [ {2} ] }} "
@@ -104,3 +104,32 @@ def test_what_is_not_known_is_not_judged():
 
 def test_an_ensemble_that_is_wrong_by_itself_is_left_to_the_other_rules():
     assert told(ensemble(), part("a")) == []
+
+
+DECOUPLED = "model_transaction_policy { decoupled: true }"
+TWO_INPUTS = "input { name: 'J' data_type: TYPE_FP32 dims: [ 4 ] }"
+MIXED = "in ensemble e, step of model 'e' receives inputs originated from different decoupled models"
+
+
+def join(one, other):
+    step = STEP.format("c", "I", one, "O", "y")
+    return step.replace(" output_map", f" input_map {{ key: 'J' value: '{other}' }} output_map")
+
+
+def test_responses_of_two_decoupled_models_never_meet():
+    first, second = STEP.format("a", "I", "x", "O", "t"), STEP.format("b", "I", "x", "O", "u")
+    nested = STEP.format("b", "I", "t", "O", "u")
+    meet = part("c", more=TWO_INPUTS)
+    for step in (second, nested):
+        parts = (part("a", more=DECOUPLED), part("b", more=DECOUPLED), meet)
+        assert told(ensemble(first, step, join("t", "u")), *parts) == [MIXED]
+        assert told(ensemble(first, step, join("t", "u")), part("a", more=DECOUPLED), part("b"), meet) == []
+    # one whose inputs come from one of them, directly or not, and from the request
+    assert told(ensemble(first, join("t", "x")), part("a", more=DECOUPLED), meet) == []
+
+
+def test_a_decoupled_step_makes_the_ensemble_decoupled():
+    parts = {"a": part("a", more=DECOUPLED), "b": part("b")}
+    assert needs_decoupled(ensemble(*CHAIN), parts)
+    assert not needs_decoupled(ensemble(*CHAIN), parts | {"a": part("a")})
+    assert not needs_decoupled(part("a"), {})

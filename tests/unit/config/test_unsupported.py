@@ -21,7 +21,6 @@ UNSUPPORTED = [
     ("sequence_batching { iterative_sequence: true }", ["sequence_batching.iterative_sequence"]),
     ("sequence_batching { state { input_name: 'a' } }", ["sequence_batching.state"]),
     ("sequence_batching { oldest { preserve_ordering: true } }", ["sequence_batching.oldest.preserve_ordering"]),
-    ("ensemble_scheduling {}", ["ensemble_scheduling"]),
     ("response_cache { enable: true }", ["response_cache.enable"]),
     ("model_repository_agents { agents { name: 'a' } }", ["model_repository_agents.agents"]),
     ("model_operations { op_library_filename: 'a.so' }", ["model_operations.op_library_filename"]),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pyinfer.errors import ConfigError, ModelError
-from pyinfer.repository.contract import ModelSource
+from pyinfer.repository.contract import LoadedVersion, ModelSource
 
 __all__ = ["FakeLoader", "FakePublisher", "FakeVersion", "ensemble", "write_model"]
 
@@ -96,9 +96,19 @@ class FakeLoader:
             config: dict[str, Any] = json.loads(text)
         except ValueError as error:
             raise ConfigError("bad configuration") from error
-        return {"name": source.name, "version_policy": {"latest": {"num_versions": 1}}, **config}
+        is_ensemble = "ensemble_scheduling" in config
+        filled: dict[str, Any] = {"name": source.name, "version_policy": {"latest": {"num_versions": 1}}}
+        filled |= {"platform": "ensemble" if is_ensemble else "", "max_batch_size": 0, "input": [], "output": []}
+        filled |= {"instance_group": [], "model_warmup": []} if is_ensemble else {}
+        return filled | config
 
-    def load(self, source: ModelSource, config: Mapping[str, Any], version: int) -> FakeVersion:
+    def load(
+        self,
+        source: ModelSource,
+        config: Mapping[str, Any],
+        version: int,
+        steps: Sequence[LoadedVersion] = (),
+    ) -> FakeVersion:
         key = (source.name, version)
         with self._lock:
             self.attempts += 1
@@ -151,7 +161,9 @@ class FakePublisher:
 
 def ensemble(*steps: str, version: int = -1) -> dict[str, Any]:
     """The configuration of an ensemble with these models as steps."""
-    return {"ensemble_scheduling": {"step": [{"model_name": name, "model_version": version} for name in steps]}}
+    maps: dict[str, Any] = {"input_map": {}, "output_map": {}}
+    calls = [{"model_name": name, "model_version": version, **maps} for name in steps]
+    return {"ensemble_scheduling": {"step": calls}}
 
 
 def write_model(
