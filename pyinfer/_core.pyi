@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 __all__ = [
     "Batch",
     "Engine",
+    "EnsembleOptions",
     "GrpcConnection",
     "GrpcOptions",
     "HeaderForwarding",

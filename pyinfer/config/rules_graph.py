@@ -92,10 +92,10 @@ def _mixed_responses(config: Mapping[str, Any], configs: Mapping[str, Mapping[st
 
     # the ensemble's name is in the message that clients know, whichever step it is
     text = f"in ensemble {name}, step of model '{name}' receives inputs originated from different decoupled models"
-    for index, step in enumerate(steps):
-        if len(of_tensors(step["input_map"].values())) > 1:
-            yield Fault(text, ("ensemble_scheduling", "step", index, "input_map"))
-    if len(of_tensors([io["name"] for io in config["output"]])) > 1:
+    mixed = [index for index, step in enumerate(steps) if len(of_tensors(step["input_map"].values())) > 1]
+    for index in mixed:
+        yield Fault(text, ("ensemble_scheduling", "step", index, "input_map"))
+    if not mixed and len(of_tensors([io["name"] for io in config["output"]])) > 1:
         yield Fault(text, ("output",))
 
 

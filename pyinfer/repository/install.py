@@ -255,18 +255,18 @@ class Installer:
             {each: list(self._table.serving(each)) for each in needed},
             {each: self._table.failure(each) for each in needed},
         )
-        found = []
+        called: list[Served] = []
         if not fault:
             for step in steps:
-                needed_model = graph.resolve(model, step.name)
-                serving = self._table.serving(needed_model) if needed_model else {}
-                found.append(serving[max(serving) if step.version == -1 else step.version])
-            configs = {served.name: served.config for served in found} | {model.name: job.config}
+                meant = graph.resolve(model, step.name)
+                serving = self._table.serving(meant) if meant else {}
+                called.append(serving[max(serving) if step.version == -1 else step.version])
+            configs = {served.name: served.config for served in called} | {model.name: job.config}
             fault = next((each.message for each in graph_faults(model.name, configs)), "")
         if fault:
             self._table.fail_model(model, fault)
             raise InvalidArgument(f"load failed for model '{model.name}': {fault}\n")
-        return found
+        return called
 
     def _build(
         self,

@@ -274,8 +274,11 @@ class ModelManager:
         with ThreadPoolExecutor(self._options.load_thread_count, thread_name_prefix="model-start") as starters:
             outcomes = dict(zip((each.model for each in origins), starters.map(self._survey, origins), strict=True))
             jobs = {model: job for model, job in outcomes.items() if isinstance(job, Job)}
-            for job in jobs.values():
-                self._installer.announce(job, explicit=True)
+            asked = set(jobs)
+            if self._options.mode is ControlMode.EXPLICIT:  # otherwise all there is was asked for
+                self._survey_needed(jobs, {origin.model.name for origin in origins})
+            for model, job in jobs.items():
+                self._installer.announce(job, explicit=model in asked)
             everything = {**jobs, **self._installer.stale_ensembles(jobs)}
             for group in self._installer.order(everything):
                 done = starters.map(self._install, [everything[model] for model in group])
@@ -331,7 +334,10 @@ class ModelManager:
         for origin in origins:
             if not self._installer.is_current(origin):
                 jobs[origin.model] = self._installer.survey(origin)
-        seen = {origin.model.name for origin in origins}
+        self._survey_needed(jobs, {origin.model.name for origin in origins})
+
+    def _survey_needed(self, jobs: dict[ModelId, Job], seen: set[str]) -> None:
+        """Add to ``jobs`` the models that they need, less those of the names ``seen``, where anything changed."""
         todo = list(jobs.values())
         while todo:
             for step in ensemble_steps(todo.pop().config):

@@ -229,59 +229,62 @@ TEST(EnsembleFaults, AStopAnswersAndADrainWaits) {
   for (const std::string& name : kDiamond) CHECK_EQ(others.model(name).in_flight(), size_t{0});
 }
 
+std::shared_ptr<Model> Native(Works& works, const std::string& name, const ExecutorParameters& parameters = {}) {
+  const bool joins = name == "d";
+  const auto model = works.engine->CreateModel(joins ? Works::Spec(name, {"L", "R"}, {"O1", "O2"})
+                                                     : Works::Spec(name, {"IN"}, {"OUT"}));
+  CHECK(model->StartNative("identity", parameters, {"i", "j"}).ok());
+  works.made[name].push_back(model);
+  works.engine->Publish(name, {model}, {});
+  return model;
+}
+
+// Sends requests; cancels each seventh.
+std::vector<SinkPtr> SendMany(Works& works, int count) {
+  std::vector<SinkPtr> sinks;
+  for (int i = 0; i < count; ++i) {
+    sinks.push_back(std::make_shared<KeepingSink>());
+    works.engine->Submit(works.Request(sinks.back(), i));
+    if (i % 3 == 0) works.engine->Dispatch();
+    if (i % 7 != 0) continue;
+    sinks.back()->cancel = true;
+    works.engine->NoteCancellation();
+  }
+  works.engine->Dispatch();
+  return sinks;
+}
+
 // Requests, cancellations and reloads of a step's model on threads of their own: each request is answered once.
 TEST(EnsembleFaults, Storm) {
   Works works;
-  const auto part = [&](const std::string& name) {
-    const auto model = works.engine->CreateModel(Works::Spec(name, {"IN"}, {"OUT"}));
-    CHECK(model->StartNative("identity", {}, {"i", "j"}).ok());
-    return model;
-  };
-  for (const char* name : {"a", "b", "c"}) works.Publish(Works::Spec(name, {"IN"}, {"OUT"}));
-  for (const char* name : {"a", "b", "c"}) CHECK(works.model(name).StartNative("identity", {}, {"i", "j"}).ok());
-  works.Part("d", {"L", "R"}, {"O1", "O2"});
-  CHECK(works.model("d").StartNative("identity", {{"execute_delay_ms", "1"}}, {"i", "j"}).ok());
+  for (const char* name : {"a", "b", "c"}) Native(works, name);
+  Native(works, "d", {{"execute_delay_ms", "1"}});
   works.Ensemble({"X"}, {"Y"},
                  {{"a", -1, {{"IN", "X"}}, {{"OUT", "s"}}},
                   {"b", -1, {{"IN", "s"}}, {{"OUT", "l"}}},
                   {"c", -1, {{"IN", "s"}}, {{"OUT", "r"}}},
                   {"d", -1, {{"L", "l"}, {"R", "r"}}, {{"O1", "Y"}}}},
                  /*decoupled=*/false, /*max_inflight_requests=*/3);
-  constexpr int kClients = 3;
   constexpr int kRequests = 150;
-  std::vector<SinkPtr> sinks[kClients];
-  std::atomic<int> left{kClients};
+  std::vector<SinkPtr> sinks[3];
+  std::atomic<int> left{3};
   std::vector<std::thread> threads;
   for (auto& mine : sinks) {
     threads.emplace_back([&] {
-      for (int i = 0; i < kRequests; ++i) {
-        auto sink = std::make_shared<KeepingSink>();
-        mine.push_back(sink);
-        works.engine->Submit(works.Request(sink, i));
-        if (i % 3 == 0) works.engine->Dispatch();
-        if (i % 7 == 0) {
-          sink->cancel = true;
-          works.engine->NoteCancellation();
-        }
-      }
-      works.engine->Dispatch();
+      mine = SendMany(works, kRequests);
       left.fetch_sub(1);
     });
   }
-  std::shared_ptr<Model> b = works.made["b"].back();
   while (left.load() != 0) {
-    const auto fresh = part("b");
-    works.engine->Publish("b", {fresh}, {});
-    CHECK(b->Drain(std::chrono::seconds(60)));
-    b->Stop();
-    b = fresh;
+    const std::shared_ptr<Model> old = works.made["b"].back();
+    Native(works, "b");
+    CHECK(old->Drain(std::chrono::seconds(60)));
+    old->Stop();
   }
   for (std::thread& thread : threads) thread.join();
   CHECK(works.model("e").Drain(std::chrono::seconds(60)));
   // A request is counted as answered just before its sink is: the threads have to end.
-  for (const char* name : {"a", "c", "d"}) works.model(name).Stop();
-  b->Stop();
-  int answered = 0;
+  for (const std::string& name : kDiamond) works.model(name).Stop();
   for (const auto& mine : sinks) {
     for (int i = 0; i < kRequests; ++i) {
       const KeepingSink& sink = *mine[static_cast<size_t>(i)];
@@ -289,10 +292,8 @@ TEST(EnsembleFaults, Storm) {
       if (i % 7 == 0 && !sink.response.status.ok()) continue;
       CHECK_EQ(sink.message(), "");
       CheckOutput(sink.response, "Y", i);
-      ++answered;
     }
   }
-  CHECK(answered >= kClients * (kRequests - kRequests / 7 - 1));
 }
 
 }  // namespace

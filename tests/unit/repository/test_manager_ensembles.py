@@ -119,6 +119,14 @@ def test_ensembles_around_each_other(house: House) -> None:
     assert serving(house) == ["a", "b", "c", "inner", "outer"]
 
 
+def test_named_at_start_with_what_it_needs(house: House) -> None:
+    manager = house.make("explicit", startup_models=("outer",))
+    assert manager.start() == []
+    assert [served.name for served in manager.served()] == ["a", "b", "c", "inner", "outer"]
+    manager.unload("outer", unload_dependents=True)
+    assert manager.served() == []
+
+
 def test_the_end_drains_ensembles_before_what_they_need(house: House) -> None:
     house.manager.load("outer")
     order: list[str] = []
