@@ -539,11 +539,12 @@ class ParseJob:
 
 @final
 class InferHead:
-    """What the head of an HTTP infer request says; one serves all requests with the same head. Immutable. GIL: held.
+    """What the head of an HTTP request for an inference says; it serves all that have the same. Immutable. GIL: held.
 
-    ``version`` "" is the latest. ``header_length`` is the text of Inference-Header-Content-Length, None without it.
-    ``forwarded`` become parameters of the requests; a ``refusal`` is what they are answered instead of an inference.
-    Nothing is refused here: a fault answers the requests that have it.
+    ``kind`` is ``infer``, ``generate`` or ``generate_stream``; raises ValueError for another. ``version`` "" is the
+    latest. ``header_length`` is the text of Inference-Header-Content-Length, None without it. ``chunked``: the client
+    understands chunked answers. ``forwarded`` become parameters of the requests; a ``refusal`` is what they are answered
+    instead of an inference. Nothing else is refused here: a fault answers the requests that have it.
     """
 
     def __init__(
@@ -551,10 +552,12 @@ class InferHead:
         model: str,
         version: str,
         *,
+        kind: str = "infer",
         header_length: str | None = None,
         content_encoding: str = "",
         accept_encoding: str = "",
         keep_alive: bool = True,
+        chunked: bool = True,
         forwarded: Sequence[tuple[str, str]] = (),
         refusal: str = "",
     ) -> None: ...
@@ -614,6 +617,8 @@ class HttpConnection:
         """
     def in_flight(self) -> int:
         """Places not yet answered."""
+    def hang_up(self) -> None:
+        """The client sends no more. It still gets its answers, but for streamed ones: they are cancelled. Idempotent."""
     def pause(self) -> None:
         """The transport's buffer is full: ``flush`` hands out nothing more for this connection."""
     def resume(self) -> None: ...

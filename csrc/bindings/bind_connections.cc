@@ -106,18 +106,27 @@ std::unique_ptr<ParseJob> Infer(HttpHandle& http, const HttpConnection::InferHea
   return http->Infer(head, last, std::move(context));
 }
 
-std::unique_ptr<HttpConnection::InferHead> MakeInferHead(std::string model, std::string version,
+HttpConnection::Kind KindOf(std::string_view name) {
+  if (name == "infer") return HttpConnection::Kind::kInfer;
+  if (name == "generate") return HttpConnection::Kind::kGenerate;
+  if (name == "generate_stream") return HttpConnection::Kind::kGenerateStream;
+  throw py::value_error("kind must be infer, generate or generate_stream, got '" + std::string(name) + "'");
+}
+
+std::unique_ptr<HttpConnection::InferHead> MakeInferHead(std::string model, std::string version, std::string_view kind,
                                                          std::optional<std::string> header_length,
                                                          std::string content_encoding, std::string accept_encoding,
-                                                         bool keep_alive, const std::vector<TextPair>& forwarded,
-                                                         std::string refusal) {
+                                                         bool keep_alive, bool chunked,
+                                                         const std::vector<TextPair>& forwarded, std::string refusal) {
   HttpConnection::InferCall call;
+  call.kind = KindOf(kind);
   call.model = std::move(model);
   call.version = std::move(version);
   call.header_length = std::move(header_length);
   call.content_encoding = std::move(content_encoding);
   call.accept_encoding = std::move(accept_encoding);
   call.keep_alive = keep_alive;
+  call.chunked = chunked;
   for (const auto& [name, value] : forwarded) call.forwarded.emplace_back(name, value);
   call.refusal = std::move(refusal);
   return std::make_unique<HttpConnection::InferHead>(std::move(call));
@@ -139,9 +148,10 @@ void BindHttp(py::module_& module) {
   });
 
   py::class_<HttpConnection::InferHead>(module, "InferHead", py::is_final())
-      .def(py::init(&MakeInferHead), py::arg("model"), py::arg("version"), py::kw_only(),
+      .def(py::init(&MakeInferHead), py::arg("model"), py::arg("version"), py::kw_only(), py::arg("kind") = "infer",
            py::arg("header_length") = std::nullopt, py::arg("content_encoding") = "", py::arg("accept_encoding") = "",
-           py::arg("keep_alive") = true, py::arg("forwarded") = std::vector<TextPair>(), py::arg("refusal") = "");
+           py::arg("keep_alive") = true, py::arg("chunked") = true, py::arg("forwarded") = std::vector<TextPair>(),
+           py::arg("refusal") = "");
 
   py::class_<HttpHandle>(module, "HttpConnection", py::is_final())
       .def(py::init([](const MailboxHandle& handle, uint64_t id, size_t max_input_size, size_t max_body_size) {
@@ -171,6 +181,7 @@ void BindHttp(py::module_& module) {
       .def("respond", &RespondHttp, py::arg("place"), py::arg("status"), py::arg("body"), py::kw_only(),
            py::arg("headers") = std::vector<TextPair>(), py::arg("keep_alive") = true)
       .def("in_flight", [](const HttpHandle& http) { return http->in_flight(); })
+      .def("hang_up", [](HttpHandle& http) { http->HangUp(); })
       .def("pause", [](HttpHandle& http) { http->Pause(); })
       .def("resume", [](HttpHandle& http) { http->Resume(); })
       .def("close", [](HttpHandle& http) { http->Close(); });

@@ -91,6 +91,9 @@ class Mailbox final : public ExpiryListener, public std::enable_shared_from_this
   // write or to tell.
   std::vector<Written> Flush();
 
+  // Bytes of streamed answers that clients have not taken, over all connections that keep count of them.
+  size_t untaken = 0;
+
   // Memory that transports read into, one connection at a time: what is read is understood before anything else is.
   ReadBuffer& read_buffer() { return read_buffer_; }
 

@@ -5,7 +5,9 @@
 #include <exception>
 #include <utility>
 
+#include "protocol/http_generate.h"
 #include "protocol/parameters.h"
+#include "protocol/v2_generate.h"
 #include "protocol/v2_http.h"
 
 namespace pyinfer {
@@ -17,26 +19,6 @@ constexpr size_t kInlineJson = size_t{256} << 10;
 constexpr size_t kInlineCompressed = size_t{8} << 10;
 // Room for a body grows with what has been received, from this.
 constexpr size_t kFirstRoom = size_t{256} << 10;
-
-// Moves what fits from `answer`, of which the first `piece` pieces and `offset` bytes of the next are gone; true when
-// all is gone.
-bool MoveSome(Output& answer, size_t& piece, size_t& offset, Output& output) {
-  if (output.size() >= Connection::kWriteLimit) return false;
-  if (output.empty() && piece == 0 && offset == 0 && answer.size() <= Connection::kWriteLimit) {
-    output = std::move(answer);
-    return true;
-  }
-  for (; piece < answer.pieces().size(); ++piece, offset = 0) {
-    const Slice& from = answer.pieces()[piece];
-    const size_t room = Connection::kWriteLimit - std::min(Connection::kWriteLimit, output.size());
-    const size_t size = std::min(room, from.size() - offset);
-    output.Append(from.Sub(offset, size));
-    offset += size;
-    if (offset < from.size()) return false;
-  }
-  output.Append(answer.tail());  // no more than a few KiB
-  return true;
-}
 
 bool IsLarge(Compression compression, const std::optional<std::string>& header_length, size_t body_size) {
   if (compression != Compression::kIdentity) return body_size > kInlineCompressed;
@@ -70,7 +52,7 @@ class HttpConnection::Exchange final : public CompletionSink,
     connection_->mailbox_->Post(shared_from_this());
   }
 
-  bool cancelled() const noexcept override { return connection_->closed_.load(std::memory_order_relaxed); }
+  bool cancelled() const noexcept override { return connection_->closed(); }
 
   void Deliver() override { connection_->Fill(place_, std::move(answer_), !format.keep_alive, std::move(trace_)); }
 
@@ -92,7 +74,9 @@ Status HttpConnection::ParseJob::Read() {
     if (!plain.ok()) return plain.status();
     body_ = std::move(plain).value();
   }
-  Status status = v2_http::ReadRequest(body_, header_length_, max_input_size_, *request_, exchange_->format.outputs);
+  Status status =
+      exchange_ ? v2_http::ReadRequest(body_, header_length_, max_input_size_, *request_, exchange_->format.outputs)
+                : v2_generate::ReadRequest(body_, max_input_size_, *request_);
   request_->parameters.insert(request_->parameters.end(), forwarded_.begin(), forwarded_.end());
   return status;
 }
@@ -141,14 +125,46 @@ HttpConnection::Room HttpConnection::BodyBuffer(size_t size) {
 }
 
 HttpConnection::InferHead::InferHead(InferCall call)
-    : model_(std::move(call.model)),
+    : kind_(call.kind),
+      model_(std::move(call.model)),
       version_(ParseVersion(call.version)),
       header_length_(std::move(call.header_length)),
       body_compression_(ParseContentEncoding(call.content_encoding)),
       answer_compression_(ChooseCompression(call.accept_encoding)),
       keep_alive_(call.keep_alive),
+      chunked_(call.chunked),
       forwarded_(std::move(call.forwarded)),
-      refusal_(std::move(call.refusal)) {}
+      refusal_(std::move(call.refusal)) {
+  if (kind_ != Kind::kInfer) header_length_.reset();  // there is nothing behind the JSON
+}
+
+std::shared_ptr<CompletionSink> HttpConnection::MakeSink(const InferHead& head, uint64_t place, bool keep_alive,
+                                                         std::shared_ptr<Exchange>& exchange) {
+  auto self = std::static_pointer_cast<HttpConnection>(shared_from_this());
+  if (head.kind_ == Kind::kInfer) {
+    exchange = std::make_shared<Exchange>(std::move(self), place, keep_alive);
+    exchange->format.compression = head.answer_compression_;
+    return exchange;
+  }
+  if (head.kind_ == Kind::kGenerate) return std::make_shared<GenerateAnswer>(std::move(self), place, keep_alive);
+  auto stream = std::make_shared<GenerateStream>(std::move(self), place, head.chunked_, keep_alive);
+  places_.back().BeginStream(stream->cancel_flag());
+  return stream;
+}
+
+Status HttpConnection::Check(const InferHead& head, Request& request) {
+  if (!head.version_.ok()) return head.version_.status();
+  request.model_version = head.version_.value();
+  if (Status status = mailbox_->acceptor().Resolve(request); !status.ok()) return status;
+  if (head.kind_ == Kind::kInfer) {
+    if (request.model->decoupled) {
+      return Status::Unsupported("HTTP end point doesn't support models with decoupled transaction policy");
+    }
+  } else if (head.body_compression_ != Compression::kIdentity) {
+    return Status::InvalidArg("Unsupported content-encoding, only 'identity' is supported.");
+  }
+  return head.refusal_.empty() ? Status() : Status::InvalidArg(head.refusal_);
+}
 
 std::unique_ptr<HttpConnection::ParseJob> HttpConnection::Infer(const InferHead& head, bool last,
                                                                 std::unique_ptr<TraceContext> context) {
@@ -157,37 +173,23 @@ std::unique_ptr<HttpConnection::ParseJob> HttpConnection::Infer(const InferHead&
   if (closed_) return nullptr;
   const uint64_t place = Open();
   const bool keep_alive = head.keep_alive_ && !last;
-  if (head.body_compression_ == Compression::kUnknown) {
-    Fill(place, v2_http::WriteUnknownCompression(keep_alive), !keep_alive);
+  if (head.kind_ == Kind::kInfer && head.body_compression_ == Compression::kUnknown) {
+    Fill(place, v2_http::WriteUnknownCompression(keep_alive), !keep_alive, nullptr);
     return nullptr;
   }
-  auto self = std::static_pointer_cast<HttpConnection>(shared_from_this());
-  auto exchange = std::make_shared<Exchange>(std::move(self), place, keep_alive);
-  auto request = std::make_unique<Request>(exchange);
+  ParseJob job;
+  auto request = std::make_unique<Request>(MakeSink(head, place, keep_alive, job.exchange_));
   request->transport = Transport::kHttp;
   request->trace_context = std::move(context);
   request->timeline.received = begun != 0 && !body_split_ ? begun : mailbox_->acceptor().Now();
   request->timeline.receiving = begun != 0 ? begun : request->timeline.received;
   request->regions = &mailbox_->acceptor().shared_memory();
   request->model_name = head.model_;
-  Status status = head.version_.status();
-  if (head.version_.ok()) {
-    request->model_version = head.version_.value();
-    status = mailbox_->acceptor().Resolve(*request);
-  }
-  if (status.ok() && request->model->decoupled) {
-    status = Status::Unsupported("HTTP end point doesn't support models with decoupled transaction policy");
-  }
-  if (status.ok() && !head.refusal_.empty()) status = Status::InvalidArg(head.refusal_);
-  if (!status.ok()) {
+  if (Status status = Check(head, *request); !status.ok()) {
     request->Fail(FailureReason::kOther, std::move(status));
     return nullptr;
   }
-  exchange->format.compression = head.answer_compression_;
-
-  ParseJob job;
   job.mailbox_ = mailbox_;
-  job.exchange_ = std::move(exchange);
   job.request_ = std::move(request);
   job.body_ = std::move(body);
   job.compression_ = head.body_compression_;
@@ -206,17 +208,75 @@ uint64_t HttpConnection::Open() {
   return first_place_ + places_.size() - 1;
 }
 
-void HttpConnection::Fill(uint64_t place, Output answer, bool close, std::shared_ptr<Trace> trace) {
+HttpPlace* HttpConnection::FindOpen(uint64_t place) {
   // Places before the first are gone, and so are all once the connection is closed.
-  if (place < first_place_ || place - first_place_ >= places_.size()) return;
-  Place& filled = places_[place - first_place_];
-  if (filled.ready) return;
-  filled.ready = true;
-  filled.close = close;
-  filled.answer = std::move(answer);
-  filled.trace = std::move(trace);
-  if (filled.trace) filled.trace->BeginSend();
+  if (place < first_place_ || place - first_place_ >= places_.size()) return nullptr;
+  HttpPlace& found = places_[place - first_place_];
+  return found.complete() ? nullptr : &found;
+}
+
+void HttpConnection::Notify(uint64_t place) {
   if (place == first_place_ && !paused_) mailbox_->MarkReady(*this);
+}
+
+template <typename Change>
+void HttpConnection::Counted(HttpPlace& place, Change change) {
+  const size_t before = place.unsent();
+  change();
+  const size_t more = place.unsent() - before;  // wraps around where it is less
+  unsent_ += more;
+  mailbox_->untaken += more;
+}
+
+bool HttpConnection::overrun() const {
+  const size_t left = options_.max_unread_of_all - std::min(options_.max_unread_of_all, mailbox_->untaken);
+  return unsent_ > std::clamp(left / 8, options_.max_unread / 64, options_.max_unread);
+}
+
+void HttpConnection::Fill(uint64_t place, Output answer, bool close, std::shared_ptr<Trace> trace) {
+  HttpPlace* const open = FindOpen(place);
+  if (open == nullptr) return;
+  open->Fill(std::move(answer), close, std::move(trace));
+  Notify(place);
+}
+
+void HttpConnection::Stream(uint64_t place, Output part, std::shared_ptr<Trace> trace) {
+  HttpPlace* const open = FindOpen(place);
+  if (open == nullptr) return;
+  Counted(*open, [&] { open->Add(std::move(part), std::move(trace)); });
+  Notify(place);
+}
+
+void HttpConnection::End(uint64_t place, bool close) {
+  HttpPlace* const open = FindOpen(place);
+  if (open == nullptr) return;
+  open->End(close);
+  Notify(place);
+}
+
+void HttpConnection::Break(uint64_t place, Output last, bool close) {
+  HttpPlace* const open = FindOpen(place);
+  if (open == nullptr) return;
+  Counted(*open, [&] {
+    open->Cancel();
+    open->Add(std::move(last), nullptr);
+  });
+  open->End(close);
+  mailbox_->acceptor().NoteCancellation();
+  Notify(place);
+}
+
+void HttpConnection::HangUp() {
+  bool any = false;
+  for (HttpPlace& place : places_) {
+    if (place.complete() || !place.streams()) continue;
+    any = true;
+    Counted(place, [&] { place.Cancel(); });
+    place.End(/*close=*/true);
+  }
+  if (!any) return;
+  mailbox_->acceptor().NoteCancellation();
+  Notify(first_place_);
 }
 
 void HttpConnection::Respond(uint64_t place, int status, std::optional<std::string_view> body,
@@ -230,19 +290,21 @@ void HttpConnection::Respond(uint64_t place, int status, std::optional<std::stri
   } else if (body) {
     answer.Append(Slice::Copy(body->data(), body->size()));
   }
-  Fill(place, std::move(answer), !keep_alive);
+  Fill(place, std::move(answer), !keep_alive, nullptr);
 }
 
 bool HttpConnection::TakeOutput(Output& output) {
   if (paused_) return false;
-  while (!places_.empty() && places_.front().ready) {
-    Place& front = places_.front();
-    if (!MoveSome(front.answer, front.piece, front.offset, output)) {
+  while (!places_.empty()) {
+    HttpPlace& front = places_.front();
+    bool moved = false;
+    Counted(front, [&] { moved = front.MoveTo(output); });
+    if (!moved) {
       mailbox_->MarkReady(*this);
       return false;
     }
-    if (front.trace) front.trace->EndSend();
-    if (front.close) {
+    if (!front.complete()) return false;
+    if (front.closes()) {
       Close();
       return true;
     }
@@ -254,14 +316,16 @@ bool HttpConnection::TakeOutput(Output& output) {
 
 void HttpConnection::Resume() {
   paused_ = false;
-  if (!places_.empty() && places_.front().ready) mailbox_->MarkReady(*this);
+  if (!places_.empty() && places_.front().has_output()) mailbox_->MarkReady(*this);
 }
 
 void HttpConnection::Close() {
   if (closed_.exchange(true)) return;
-  const bool waiting = std::any_of(places_.begin(), places_.end(), [](const Place& place) { return !place.ready; });
+  const bool waiting =
+      std::any_of(places_.begin(), places_.end(), [](const HttpPlace& place) { return !place.complete(); });
   first_place_ += places_.size();
   places_.clear();
+  mailbox_->untaken -= std::exchange(unsent_, 0);
   body_ = GrowingBuffer();
   if (waiting) mailbox_->acceptor().NoteCancellation();
 }

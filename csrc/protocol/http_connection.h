@@ -2,8 +2,9 @@
 // http_connection.h - infer requests of one HTTP/1.1 connection, and the order in which its answers leave.
 //
 // Whoever parses HTTP collects a body here and then starts an inference with it, or takes it for a control request.
-// Every request has a place; answers leave in the order of places, whichever is ready first.
-// Loop thread, except ParseJob.
+// Every request has a place; answers leave in the order of places, whichever is ready first. An answer that is streamed
+// leaves as it is made, once it is the first; until then, and while the transport can not take more, its parts wait
+// here, and what may wait is bounded (see http_generate.h). Loop thread, except ParseJob.
 #pragma once
 
 #include <atomic>
@@ -19,26 +20,41 @@
 #include "infer/request.h"
 #include "memory/buffer.h"
 #include "protocol/connection.h"
+#include "protocol/http_host.h"
+#include "protocol/http_place.h"
 #include "wire/gzip.h"
 #include "wire/http_head.h"
 
 namespace pyinfer {
 
-class HttpConnection final : public Connection {
+class HttpConnection final : public Connection, public HttpHost {
  public:
   struct Options {
     size_t max_input_size = size_t{64} << 20;  // of JSON, of JSON tensors, of raw tensors, of decompressed bodies
     size_t max_body_size = 0x7fffffff;
+    // Of streamed answers that the client leaves unread: of one connection, and of all of the mailbox. The fuller the
+    // latter is the less each may have, down to a 64th: readers that stop do not take the memory of a server.
+    size_t max_unread = size_t{64} << 20;
+    size_t max_unread_of_all = size_t{1} << 30;
   };
 
-  // What the head of an infer request says, as texts.
+  // What is wanted of a model.
+  enum class Kind {
+    kInfer,           // tensors in, tensors out
+    kGenerate,        // one JSON object in, one out
+    kGenerateStream,  // the same, with an event for each response
+  };
+
+  // What the head of a request for an inference says, as texts.
   struct InferCall {
+    Kind kind = Kind::kInfer;
     std::string model;
     std::string version;                       // "": the latest
     std::optional<std::string> header_length;  // the text of Inference-Header-Content-Length
     std::string content_encoding;
     std::string accept_encoding;
     bool keep_alive = true;
+    bool chunked = true;   // the client understands chunked answers
     Parameters forwarded;  // headers that become parameters
     std::string refusal;   // why none of them does: the request is answered with it; "" where nothing is wrong
   };
@@ -50,12 +66,14 @@ class HttpConnection final : public Connection {
 
    private:
     friend class HttpConnection;
+    Kind kind_;
     std::string model_;
     StatusOr<int64_t> version_;
     std::optional<std::string> header_length_;
     Compression body_compression_;
     Compression answer_compression_;
     bool keep_alive_;
+    bool chunked_;
     Parameters forwarded_;
     std::string refusal_;
   };
@@ -81,7 +99,7 @@ class HttpConnection final : public Connection {
     Status Read();
 
     std::shared_ptr<Mailbox> mailbox_;
-    std::shared_ptr<Exchange> exchange_;
+    std::shared_ptr<Exchange> exchange_;  // null for those of the generate extension
     RequestPtr request_;
     Slice body_;
     Compression compression_ = Compression::kIdentity;
@@ -118,6 +136,10 @@ class HttpConnection final : public Connection {
   // Places whose answer has not been handed out in full.
   size_t in_flight() const { return places_.size(); }
 
+  // The client sends no more. It may still wait for its answers, but for events it does not (as in Triton): those that
+  // are being made are cancelled, and the connection is closed where they would stand. Idempotent.
+  void HangUp();
+
   // The connection is lost: its requests are cancelled, its answers dropped. Idempotent.
   void Close();
 
@@ -125,17 +147,28 @@ class HttpConnection final : public Connection {
   void Pause() override { paused_ = true; }
   void Resume() override;
 
- private:
-  struct Place {
-    bool ready = false;
-    bool close = false;  // nothing is sent after this answer
-    Output answer;
-    size_t piece = 0;   // of the answer, the first that was not handed out yet
-    size_t offset = 0;  // in that piece
-    std::shared_ptr<Trace> trace;
-  };
+  Mailbox& mailbox() override { return *mailbox_; }
+  bool closed() const noexcept override { return closed_.load(std::memory_order_relaxed); }
+  void Fill(uint64_t place, Output answer, bool close, std::shared_ptr<Trace> trace) override;
+  void Stream(uint64_t place, Output part, std::shared_ptr<Trace> trace) override;
+  void End(uint64_t place, bool close) override;
+  void Break(uint64_t place, Output last, bool close) override;
+  size_t unsent() const override { return unsent_; }
+  bool overrun() const override;
 
-  void Fill(uint64_t place, Output answer, bool close, std::shared_ptr<Trace> trace = nullptr);
+ private:
+  // Null where the place is gone or its answer complete.
+  HttpPlace* FindOpen(uint64_t place);
+  // There is something to hand out.
+  void Notify(uint64_t place);
+  // Does something to a place, and keeps count of the bytes that wait in it.
+  template <typename Change>
+  void Counted(HttpPlace& place, Change change);
+  // Where the answer to a request goes; `exchange` is set for kInfer alone.
+  std::shared_ptr<CompletionSink> MakeSink(const InferHead& head, uint64_t place, bool keep_alive,
+                                           std::shared_ptr<Exchange>& exchange);
+  // Finds the model; why the request is refused before its body is read.
+  Status Check(const InferHead& head, Request& request);
   // A piece of the current body is coming.
   void NoteBody();
 
@@ -144,8 +177,9 @@ class HttpConnection final : public Connection {
   GrowingBuffer body_;
   TimeNs body_begun_ = 0;    // when its first piece came; 0: none has
   bool body_split_ = false;  // it came in several
-  std::deque<Place> places_;
+  std::deque<HttpPlace> places_;
   uint64_t first_place_ = 0;  // the number of places_.front()
+  size_t unsent_ = 0;         // of all of them
   bool paused_ = false;
   std::atomic<bool> closed_{false};
 };

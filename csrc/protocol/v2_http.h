@@ -49,7 +49,10 @@ Status ReadRequest(const Slice& body, const std::optional<std::string>& header_l
 // Tensor data is shared, not copied, where it is large.
 Output WriteResponse(const Request& request, const Response& response, const AnswerFormat& format);
 
-// The HTTP answer {"error": <text>}.
+// {"error": <text>}; a text that is very long is cut.
+std::string ErrorObject(std::string_view text);
+
+// The HTTP answer of that form.
 Output WriteError(const Status& status, bool keep_alive);
 
 // The HTTP answer to a body in a Content-Encoding that is not known.

@@ -17,6 +17,8 @@ namespace {
 // An array that says it has this many elements may have more: the parser counts no further.
 constexpr size_t kSaturatedSize = 0xFFFFFF;
 constexpr size_t kUnset = SIZE_MAX;
+// The depth of an element that is in no array.
+constexpr size_t kAlone = SIZE_MAX - 1;
 
 // What nested arrays have in common: elements at one depth, and arrays of one size at each.
 struct Nesting {
@@ -62,6 +64,13 @@ bool ForEachLeaf(const JsonArray& array, size_t depth, size_t leaf_depth, Use& u
     }
   }
   return true;
+}
+
+// The same for the elements of `data`, which `nesting` describes.
+template <typename Use>
+bool ForEachElement(const JsonValue& data, const Nesting& nesting, Use& use) {
+  if (nesting.leaf_depth == kAlone) return use(data);
+  return ForEachLeaf(data.get_array().value_unsafe(), 0, nesting.leaf_depth, use);
 }
 
 template <typename T>
@@ -113,17 +122,17 @@ Status TooLarge(const Tensor& input, uint64_t size, size_t max_size) {
 }
 
 template <typename T>
-StatusOr<Slice> ReadFixed(const JsonArray& array, const Nesting& nesting, const Tensor& input, size_t max_size) {
+StatusOr<Slice> ReadFixed(const JsonValue& data, const Nesting& nesting, const Tensor& input, size_t max_size) {
   const auto size = CheckedMultiply(nesting.leaves, sizeof(T));
   if (!size || *size > max_size) return TooLarge(input, nesting.leaves * sizeof(T), max_size);
   BufferPtr buffer = Buffer::Allocate(*size);
   T* next = reinterpret_cast<T*>(buffer->data());
   auto use = [&next](const JsonValue& value) { return Convert(value, *next++); };
-  if (!ForEachLeaf(array, 0, nesting.leaf_depth, use)) return WrongElement(input);
+  if (!ForEachElement(data, nesting, use)) return WrongElement(input);
   return Slice(std::move(buffer), 0, *size);
 }
 
-StatusOr<Slice> ReadStrings(const JsonArray& array, const Nesting& nesting, const Tensor& input, size_t max_size) {
+StatusOr<Slice> ReadStrings(const JsonValue& data, const Nesting& nesting, const Tensor& input, size_t max_size) {
   uint64_t size = 0;
   auto measure = [&size](const JsonValue& value) {
     std::string_view text;
@@ -131,7 +140,7 @@ StatusOr<Slice> ReadStrings(const JsonArray& array, const Nesting& nesting, cons
     size += sizeof(uint32_t) + text.size();
     return text.size() <= std::numeric_limits<uint32_t>::max();
   };
-  if (!ForEachLeaf(array, 0, nesting.leaf_depth, measure)) return WrongElement(input);
+  if (!ForEachElement(data, nesting, measure)) return WrongElement(input);
   if (size > max_size) return TooLarge(input, size, max_size);
   BufferPtr buffer = Buffer::Allocate(size);
   uint8_t* next = buffer->data();
@@ -143,7 +152,7 @@ StatusOr<Slice> ReadStrings(const JsonArray& array, const Nesting& nesting, cons
     next += sizeof(length) + length;
     return true;
   };
-  ForEachLeaf(array, 0, nesting.leaf_depth, copy);
+  ForEachElement(data, nesting, copy);
   return Slice(std::move(buffer), 0, size);
 }
 
@@ -159,47 +168,63 @@ Status CheckNesting(const JsonArray& array, const Tensor& input, uint64_t expect
                             std::to_string(expected) + " elements, got " + std::to_string(nesting.leaves));
 }
 
-StatusOr<Slice> ReadElements(const JsonArray& array, const Nesting& nesting, const Tensor& input, size_t max_size) {
+StatusOr<Slice> ReadElements(const JsonValue& data, const Nesting& nesting, const Tensor& input, size_t max_size) {
   switch (input.dtype) {
     case DType::kBool:
-      return ReadFixed<bool>(array, nesting, input, max_size);
+      return ReadFixed<bool>(data, nesting, input, max_size);
     case DType::kUint8:
-      return ReadFixed<uint8_t>(array, nesting, input, max_size);
+      return ReadFixed<uint8_t>(data, nesting, input, max_size);
     case DType::kUint16:
-      return ReadFixed<uint16_t>(array, nesting, input, max_size);
+      return ReadFixed<uint16_t>(data, nesting, input, max_size);
     case DType::kUint32:
-      return ReadFixed<uint32_t>(array, nesting, input, max_size);
+      return ReadFixed<uint32_t>(data, nesting, input, max_size);
     case DType::kUint64:
-      return ReadFixed<uint64_t>(array, nesting, input, max_size);
+      return ReadFixed<uint64_t>(data, nesting, input, max_size);
     case DType::kInt8:
-      return ReadFixed<int8_t>(array, nesting, input, max_size);
+      return ReadFixed<int8_t>(data, nesting, input, max_size);
     case DType::kInt16:
-      return ReadFixed<int16_t>(array, nesting, input, max_size);
+      return ReadFixed<int16_t>(data, nesting, input, max_size);
     case DType::kInt32:
-      return ReadFixed<int32_t>(array, nesting, input, max_size);
+      return ReadFixed<int32_t>(data, nesting, input, max_size);
     case DType::kInt64:
-      return ReadFixed<int64_t>(array, nesting, input, max_size);
+      return ReadFixed<int64_t>(data, nesting, input, max_size);
     case DType::kFp32:
-      return ReadFixed<float>(array, nesting, input, max_size);
+      return ReadFixed<float>(data, nesting, input, max_size);
     case DType::kFp64:
-      return ReadFixed<double>(array, nesting, input, max_size);
+      return ReadFixed<double>(data, nesting, input, max_size);
     case DType::kBytes:
-      return ReadStrings(array, nesting, input, max_size);
+      return ReadStrings(data, nesting, input, max_size);
     default:
       return Status::InvalidArg("input " + QuotedForError(input.name) + " has an unknown datatype");
   }
 }
 
+Status CheckReadable(const Tensor& input) {
+  if (input.dtype != DType::kFp16 && input.dtype != DType::kBf16) return Status();
+  return Status::InvalidArg("receiving " + std::string(DTypeName(input.dtype)) +
+                            " data via JSON is not supported. Please use the binary data format for input " +
+                            CutForError(input.name));
+}
+
 }  // namespace
+
+uint64_t CountJsonElements(const JsonValue& data) {
+  JsonArray array;
+  return data.get_array().get(array) == simdjson::SUCCESS ? CountElements(array) : 1;
+}
+
+StatusOr<Slice> ReadJsonScalar(const JsonValue& element, const Tensor& input, size_t max_size) {
+  if (Status status = CheckReadable(input); !status.ok()) return status;
+  Nesting nesting;
+  nesting.leaf_depth = kAlone;
+  nesting.leaves = 1;
+  return ReadElements(element, nesting, input, max_size);
+}
 
 StatusOr<Slice> ReadJsonData(const JsonValue& data, const Tensor& input, size_t max_size) {
   const auto expected = ElementCount(input.shape);
   if (expected == uint64_t{0}) return Slice::Copy(nullptr, 0);
-  if (input.dtype == DType::kFp16 || input.dtype == DType::kBf16) {
-    return Status::InvalidArg("receiving " + std::string(DTypeName(input.dtype)) +
-                              " data via JSON is not supported. Please use the binary data format for input " +
-                              CutForError(input.name));
-  }
+  if (Status status = CheckReadable(input); !status.ok()) return status;
   if (!expected) {
     return Status::InvalidArg("the shape " + ShapeText(input.shape) + " of input " + QuotedForError(input.name) +
                               " is too large");
@@ -210,7 +235,7 @@ StatusOr<Slice> ReadJsonData(const JsonValue& data, const Tensor& input, size_t 
   }
   Nesting nesting;
   if (Status status = CheckNesting(array, input, *expected, nesting); !status.ok()) return status;
-  return ReadElements(array, nesting, input, max_size);
+  return ReadElements(data, nesting, input, max_size);
 }
 
 namespace {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 
 #include "base/status.h"
@@ -16,6 +17,12 @@ namespace pyinfer::v2_http {
 // the nesting is ragged, and where there are more than `max_size` bytes.
 // Memory is taken for elements received, not for the shape.
 StatusOr<Slice> ReadJsonData(const JsonValue& data, const Tensor& input, size_t max_size);
+
+// The same for a tensor of one element, given by itself. Requires: the shape of `input` has one element.
+StatusOr<Slice> ReadJsonScalar(const JsonValue& element, const Tensor& input, size_t max_size);
+
+// The number of elements of an array; 1 for what is none.
+uint64_t CountJsonElements(const JsonValue& data);
 
 // Appends the elements of `output` as a flat JSON array. InvalidArg for FP16 and BF16, which JSON can not carry.
 Status AppendJsonData(std::string& out, const Tensor& output);

@@ -2,9 +2,13 @@
 #include "protocol/v2_http_members.h"
 
 #include <cstdint>
+#include <type_traits>
+#include <utility>
+#include <variant>
 
 #include "protocol/parameters.h"
 #include "protocol/request_rules.h"
+#include "wire/json_numbers.h"
 
 namespace pyinfer::v2_http {
 namespace {
@@ -74,28 +78,59 @@ Status ReadShape(const Member& value, Shape& shape) {
 }
 
 StatusOr<ParameterValue> ReadParameterValue(std::string_view name, const JsonValue& value) {
+  if (!IsSchedulingParameter(name)) return ReadCustomParameter(name, value);
+  // Ids of sequences and the like are unsigned; custom parameters are not.
+  if (value.type() == JsonType::UINT64) return ParameterValue(value.get_uint64().value_unsafe());
+  if (value.type() == JsonType::INT64 && value.get_int64().value_unsafe() < 0) {
+    return Unparsable(name, "attempt to access JSON non-unsigned-integer as unsigned-integer");
+  }
+  return ReadCustomParameter(name, value);
+}
+
+StatusOr<ParameterValue> ReadCustomParameter(std::string_view name, const JsonValue& value) {
   switch (value.type()) {
     case JsonType::STRING:
       return ParameterValue(std::string(value.get_string().value_unsafe()));
-    case JsonType::INT64: {
-      const int64_t number = value.get_int64().value_unsafe();
-      if (number < 0 && IsSchedulingParameter(name)) {
-        return Unparsable(name, "attempt to access JSON non-unsigned-integer as unsigned-integer");
-      }
-      return ParameterValue(number);
-    }
+    case JsonType::INT64:
+      return ParameterValue(value.get_int64().value_unsafe());
     case JsonType::BOOL:
       return ParameterValue(value.get_bool().value_unsafe());
     case JsonType::DOUBLE:
       return ParameterValue(value.get_double().value_unsafe());
-    case JsonType::UINT64:
-      // Ids of sequences and the like are unsigned; custom parameters are not.
-      if (IsSchedulingParameter(name)) return ParameterValue(value.get_uint64().value_unsafe());
-      [[fallthrough]];
     default:
       return Status::InvalidArg("parameter " + QuotedForError(name) +
                                 " has invalid type. It should be either 'int', 'bool', or 'string'.");
   }
+}
+
+Status ReadId(const JsonValue& value, Request& request) {
+  std::string id;
+  if (Status status = ReadString(value, "id", id); !status.ok()) return status;
+  if (Status status = CheckRequestId(id); !status.ok()) return status;
+  request.id = std::move(id);
+  return Status();
+}
+
+Status CheckInputSize(std::string_view what, size_t size, size_t max_input_size) {
+  if (size <= max_input_size) return Status();
+  return Status::InvalidArg("Request " + std::string(what) + " size of " + std::to_string(size) +
+                            " bytes exceeds the maximum allowed value of " + std::to_string(max_input_size) +
+                            " bytes. Use --http-max-input-size to increase the limit.");
+}
+
+void AppendParameterValue(std::string& json, const ParameterValue& value) {
+  std::visit(
+      [&json](const auto& typed) {
+        using T = std::decay_t<decltype(typed)>;
+        if constexpr (std::is_same_v<T, bool>) {
+          json += typed ? "true" : "false";
+        } else if constexpr (std::is_same_v<T, std::string>) {
+          AppendJsonString(json, typed);
+        } else {
+          AppendJsonNumber(json, typed);
+        }
+      },
+      value);
 }
 
 }  // namespace pyinfer::v2_http

@@ -223,10 +223,7 @@ Status ReadJsonBody(const Slice& body, size_t json_size, size_t max_input_size, 
     if (field.key == "outputs") requested = field.value;
   }
   if (id) {
-    std::string text;
-    if (Status status = ReadString(id, "id", text); !status.ok()) return status;
-    if (Status status = CheckRequestId(text); !status.ok()) return status;
-    request.id = std::move(text);
+    if (Status status = ReadId(*id, request); !status.ok()) return status;
   }
   if (parameters) {
     if (Status status = ReadRequestParameters(*parameters, request, outputs); !status.ok()) return status;
@@ -321,11 +318,7 @@ Status ReadRequest(const Slice& body, const std::optional<std::string>& header_l
   if (!json_size.ok()) return json_size.status();
   const bool raw = header_length && json_size.value() == 0;
   const size_t limited = raw ? body.size() : json_size.value();
-  if (limited > max_input_size) {
-    return Status::InvalidArg((raw ? "Request raw input size of " : "Request JSON size of ") + std::to_string(limited) +
-                              " bytes exceeds the maximum allowed value of " + std::to_string(max_input_size) +
-                              " bytes. Use --http-max-input-size to increase the limit.");
-  }
+  if (Status status = CheckInputSize(raw ? "raw input" : "JSON", limited, max_input_size); !status.ok()) return status;
   if (raw) return ReadRawBody(body, request, outputs);
   return ReadJsonBody(body, json_size.value(), max_input_size, request, outputs);
 }

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // v2_http_write.cc - Response -> HTTP answers.
-#include <type_traits>
 #include <utility>
 
 #include "protocol/classification.h"
@@ -8,6 +7,7 @@
 #include "protocol/request_rules.h"
 #include "protocol/v2_http.h"
 #include "protocol/v2_http_data.h"
+#include "protocol/v2_http_members.h"
 #include "wire/http_head.h"
 #include "wire/json.h"
 #include "wire/json_numbers.h"
@@ -35,18 +35,7 @@ void AppendParameters(std::string& json, const Parameters& parameters) {
     if (!std::exchange(first, false)) json += ',';
     AppendJsonString(json, name);
     json += ':';
-    std::visit(
-        [&json](const auto& typed) {
-          using T = std::decay_t<decltype(typed)>;
-          if constexpr (std::is_same_v<T, bool>) {
-            json += typed ? "true" : "false";
-          } else if constexpr (std::is_same_v<T, std::string>) {
-            AppendJsonString(json, typed);
-          } else {
-            AppendJsonNumber(json, typed);
-          }
-        },
-        value);
+    AppendParameterValue(json, value);
   }
   json += '}';
 }
@@ -145,14 +134,7 @@ void WritePlain(std::string json, const std::vector<Slice>& blobs, bool keep_ali
 }
 
 Output WriteErrorAnswer(int status, std::string_view text, std::vector<HttpHeader> headers, bool keep_alive) {
-  if (text.size() > kMaxErrorText) {
-    size_t end = kMaxErrorText;
-    while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
-    text = text.substr(0, end);
-  }
-  std::string json = "{\"error\":";
-  AppendJsonString(json, text);
-  json += '}';
+  const std::string json = ErrorObject(text);
   headers.push_back({"Content-Type", kJsonType});
   std::string head;
   AppendHttpHead(head, status, headers, json.size(), keep_alive);
@@ -192,6 +174,17 @@ Output WriteResponse(const Request& request, const Response& response, const Ans
     WritePlain(std::move(json), blobs, format.keep_alive, headers, output);
   }
   return output;
+}
+
+std::string ErrorObject(std::string_view text) {
+  if (text.size() > kMaxErrorText) {
+    size_t end = kMaxErrorText;
+    while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
+    text = text.substr(0, end);
+  }
+  std::string json = "{\"error\":";
+  AppendJsonString(json, text);
+  return json + '}';
 }
 
 Output WriteError(const Status& status, bool keep_alive) {

@@ -17,7 +17,7 @@ from typing import Any
 from pyinfer._core import error_table
 from pyinfer.config.restrictions import NO_RESTRICTIONS, Restrictions
 from pyinfer.errors import InvalidArgument, PyinferError
-from pyinfer.frontends.endpoints import Answer, Arguments, Endpoint, Router
+from pyinfer.frontends.endpoints import INFERENCES, Answer, Arguments, Endpoint, Router
 from pyinfer.frontends.head import Action, Result
 from pyinfer.service import Service
 
@@ -167,6 +167,6 @@ class ApiSite:
             return refusal(verb, 405, "Method Not Allowed", (("Allow", match.allow),))
         if match.problem:
             return FixedAction(error_result(400, match.problem))
-        if endpoint.answer is Answer.INFER:
-            return Action(model=match.arguments.model, version=match.arguments.version)
+        if endpoint.answer in INFERENCES:
+            return Action(model=match.arguments.model, version=match.arguments.version, kind=endpoint.answer.value)
         return _ControlAction(self._service, endpoint, match.arguments, target)

@@ -20,7 +20,7 @@ from pyinfer.errors import InvalidArgument, Unsupported
 from pyinfer.frontends.bounded import BoundedCache
 from pyinfer.service import Service
 
-__all__ = ["ENDPOINTS", "GRPC_SERVICE", "Answer", "Arguments", "Endpoint", "Match", "Router"]
+__all__ = ["ENDPOINTS", "GRPC_SERVICE", "INFERENCES", "RPCS", "Answer", "Arguments", "Endpoint", "Match", "Router"]
 
 GRPC_SERVICE = "inference.GRPCInferenceService"
 
@@ -32,7 +32,9 @@ class Answer(Enum):
     JSON = "json"
     EMPTY = "empty"  # 200 with an empty body
     INNER = "inner"  # the value of the response message's one field
-    INFER = "infer"  # not a handler: the core does it
+    INFER = "infer"  # not a handler: the core does it, here and in the next two
+    GENERATE = "generate"  # over HTTP only
+    GENERATE_STREAM = "generate_stream"  # over HTTP only
     VALUES = "values"  # the values of the response message's one map
     STREAM = "stream"  # not a handler: over gRPC only, with any number of messages
     SETTINGS = "settings"  # the values of the response message's settings, without the names of their types
@@ -64,7 +66,7 @@ def _unreachable(service: Service, arguments: Arguments) -> dict[str, Any]:
 class Endpoint:
     """One thing that a client can ask for."""
 
-    #: the method of the RPC, after the service's name
+    #: the method of the RPC, after the service's name; empty where HTTP alone has the endpoint
     rpc: str
     verb: str
     #: templates of the path; ``{model}`` and ``{repository}`` stand for one segment, ``{version}`` for digits
@@ -224,6 +226,8 @@ _TRACE = ("/v2/trace/setting", "/v2/models/{model}/trace/setting")
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("ModelInfer", "POST", _by_model("/infer"), "inference", Answer.INFER),
     Endpoint("ModelStreamInfer", "POST", (), "inference", Answer.INFER, request="inference.ModelInferRequest"),
+    Endpoint("", "POST", _by_model("/generate"), "inference", Answer.GENERATE),
+    Endpoint("", "POST", _by_model("/generate_stream"), "inference", Answer.GENERATE_STREAM),
     Endpoint("ServerLive", "GET", ("/v2/health/live",), "health", Answer.FLAG, _server_live),
     Endpoint("ServerReady", "GET", ("/v2/health/ready",), "health", Answer.FLAG, _server_ready, asks_models=True),
     Endpoint(
@@ -308,6 +312,12 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("LogSettings", "GET", ("/v2/logging",), "logging", Answer.SETTINGS, _log_settings),
     Endpoint("LogSettings", "POST", ("/v2/logging",), "logging", Answer.SETTINGS, _log_settings),
 )
+
+#: those that gRPC has
+RPCS = tuple(endpoint for endpoint in ENDPOINTS if endpoint.rpc)
+
+#: answers that the core gives, without a handler
+INFERENCES = frozenset((Answer.INFER, Answer.GENERATE, Answer.GENERATE_STREAM))
 
 _DIGITS = re.compile(rb"[0-9]+")
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")

@@ -17,7 +17,7 @@ from pyinfer._core import GrpcConnection, GrpcOptions
 from pyinfer.config.messages import message
 from pyinfer.config.restrictions import NO_RESTRICTIONS, Restrictions
 from pyinfer.errors import InvalidArgument, PyinferError
-from pyinfer.frontends.endpoints import ENDPOINTS, Answer, Arguments, Endpoint
+from pyinfer.frontends.endpoints import RPCS, Answer, Arguments, Endpoint
 from pyinfer.frontends.forwarding import make_forwarding
 from pyinfer.frontends.health import HealthBoard, HealthWatch
 from pyinfer.frontends.reflection import Reflection
@@ -32,10 +32,8 @@ _log = logging.getLogger(__name__)
 #: seconds for a new connection to say anything
 _PREFACE_TICKS = 20
 
-_UNARY = {
-    endpoint.grpc_path: endpoint for endpoint in ENDPOINTS if endpoint.answer not in (Answer.INFER, Answer.STREAM)
-}
-_STREAMING = tuple(endpoint.grpc_path for endpoint in ENDPOINTS if endpoint.answer is Answer.STREAM)
+_UNARY = {endpoint.grpc_path: endpoint for endpoint in RPCS if endpoint.answer not in (Answer.INFER, Answer.STREAM)}
+_STREAMING = tuple(endpoint.grpc_path for endpoint in RPCS if endpoint.answer is Answer.STREAM)
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class GrpcSettings:
             streaming=_STREAMING,
             restricted={
                 endpoint.grpc_path: self.restrictions[endpoint.category]
-                for endpoint in ENDPOINTS
+                for endpoint in RPCS
                 if endpoint.category in self.restrictions
             },
             max_message_size=self.max_message_size,

@@ -45,11 +45,15 @@ class Result:
 class Action:
     """What a request target and verb mean: an inference of a model, or a call that answers with a :class:`Result`."""
 
-    __slots__ = ("blocking", "model", "version")
+    __slots__ = ("blocking", "kind", "model", "version")
 
-    def __init__(self, *, model: str | None = None, version: str = "", blocking: bool = False) -> None:
+    def __init__(
+        self, *, model: str | None = None, version: str = "", kind: str = "infer", blocking: bool = False
+    ) -> None:
         #: the model to infer with; None for a control request
         self.model, self.version = model, version
+        #: of the inference, as :class:`InferHead` has it
+        self.kind = kind
         #: whether :meth:`run` must stay off the loop thread
         self.blocking = blocking
 
@@ -197,10 +201,12 @@ class Heads:
             head.infer = InferHead(
                 head.action.model,
                 head.action.version,
+                kind=head.action.kind,
                 header_length=None if header_length is None else header_length.decode("latin-1"),
                 content_encoding=head.encoding,
                 accept_encoding=fields.get(b"accept-encoding", b"").decode("latin-1"),
                 keep_alive=head.keep_alive,
+                chunked=http_1_1,
                 forwarded=forwarded,
                 refusal=refusal,
             )

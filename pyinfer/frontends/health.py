@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pyinfer.config.messages import message
 from pyinfer.errors import PyinferError
-from pyinfer.frontends.endpoints import ENDPOINTS
+from pyinfer.frontends.endpoints import RPCS
 from pyinfer.frontends.replies import Reply
 from pyinfer.frontends.stream import Stream
 from pyinfer.service import Service
@@ -17,7 +17,7 @@ from pyinfer.service import Service
 __all__ = ["HealthBoard", "HealthWatch"]
 
 #: the services whose health is the server's; "" is the server itself
-_SERVICES = frozenset(("", *(endpoint.grpc_service for endpoint in ENDPOINTS)))
+_SERVICES = frozenset(("", *(endpoint.grpc_service for endpoint in RPCS)))
 
 
 class HealthBoard:

@@ -138,7 +138,7 @@ class HttpProtocol(Connection):
         self._eof = True
         if not self._closing and (self._partial is not None or self._head is not None):
             self._refuse(HeadError(400, "the connection ended within a request"))
-        self.stream.after_flush(self._close_if_idle)
+        self.stream.after_flush(self._hang_up)
         return True  # half-closed: the answers still go out
 
     def pause_writing(self) -> None:
@@ -307,6 +307,10 @@ class HttpProtocol(Connection):
         self.core.respond(place, result.status, result.body, headers=result.headers, keep_alive=keep_alive)
 
     # Endings
+
+    def _hang_up(self) -> None:
+        self.core.hang_up()
+        self.stream.after_flush(self._close_if_idle)
 
     def _close_if_idle(self) -> None:
         if self._head is None and self._partial is None and not self.core.in_flight():

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pyinfer.config.messages import message, pool
-from pyinfer.frontends.endpoints import ENDPOINTS
+from pyinfer.frontends.endpoints import RPCS
 from pyinfer.frontends.replies import Reply
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _extension_numbers(asked: Any, response: Any) -> None:
 
 
 def _services(asked: Any, response: Any) -> None:
-    for name in sorted({endpoint.grpc_service for endpoint in ENDPOINTS}):
+    for name in sorted({endpoint.grpc_service for endpoint in RPCS}):
         response.list_services_response.service.add(name=name)
 
 

@@ -1,104 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <thread>
 
-#include "check.h"
-#include "infer/validate.h"
-#include "protocol/http_connection.h"
+#include "http_fixtures.h"
 
 namespace pyinfer {
 namespace {
 
-// Knows one model, "m", whose outputs are its inputs. Answers when it is told to, the last request first.
-class Identity final : public RequestAcceptor {
- public:
-  Identity() {
-    auto spec = std::make_shared<ModelSpec>();
-    spec->name = "m";
-    spec->version_text = "1";
-    spec->inputs = spec->outputs = {{"X", DType::kUint8, {-1}, {}, false}};
-    spec_ = std::move(spec);
-  }
-  TimeNs Now() const override { return 1; }
-  const SharedMemoryRegistry& shared_memory() const override { return regions; }
-  Status Resolve(Request& request) override {
-    if (request.model_name != "m")
-      return Status::NotFound("Request for unknown model: '" + request.model_name + "' is not found");
-    request.model = spec_;
-    return Status();
-  }
-  void Submit(RequestPtr request) override {
-    if (Status status = ValidateRequest(*request); !status.ok()) {
-      return request->Fail(FailureReason::kOther, std::move(status));
-    }
-    held.push_back(std::move(request));
-  }
-  void Dispatch() override {
-    ++dispatches;
-    if (answering) AnswerAll();
-  }
-  void NoteCancellation() override { ++cancellations; }
-
-  void AnswerAll() {
-    while (!held.empty()) {
-      const RequestPtr request = std::move(held.back());
-      held.pop_back();
-      Response response;
-      response.outputs = request->inputs;
-      request->Answer(std::move(response));
-    }
-  }
-
-  std::vector<RequestPtr> held;
-  bool answering = true;
-  int dispatches = 0;
-  int cancellations = 0;
-
- private:
-  SharedMemoryRegistry regions;
-  std::shared_ptr<const ModelSpec> spec_;
-};
-
-// A connection, and what its client has received.
-struct Client {
-  explicit Client(HttpConnection::Options options = {})
-      : connection(std::make_shared<HttpConnection>(mailbox, 5, options)) {}
-
-  static std::string Json(int value) {
-    return "{\"inputs\":[{\"name\":\"X\",\"datatype\":\"UINT8\",\"shape\":[1],\"data\":[" + std::to_string(value) +
-           "]}]}";
-  }
-  static HttpConnection::InferCall Call() {
-    HttpConnection::InferCall call;
-    call.model = "m";
-    return call;
-  }
-  std::unique_ptr<HttpConnection::ParseJob> Infer(std::string_view body, HttpConnection::InferCall call = Call()) {
-    CHECK(connection->Append(body));
-    return connection->Infer(std::move(call));
-  }
-  // One flush; what was written by it.
-  size_t Flush() {
-    size_t size = 0;
-    for (Written& written : mailbox->Flush()) {
-      CHECK_EQ(written.connection_id, uint64_t{5});
-      for (const Slice& piece : written.output.pieces()) received += piece.view();
-      received += written.output.tail();
-      size += written.output.size();
-      closed = closed || written.close;
-    }
-    return size;
-  }
-  // What was received since the last call.
-  std::string Take() { return std::exchange(received, {}); }
-
-  std::shared_ptr<Identity> engine = std::make_shared<Identity>();
-  std::shared_ptr<Mailbox> mailbox = std::make_shared<Mailbox>(engine);
-  std::shared_ptr<HttpConnection> connection;
-  std::string received;
-  bool closed = false;
-};
-
-bool Contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
+using namespace testing;
 
 TEST(HttpConnection, AnswersARequest) {
   Client client;

@@ -11,7 +11,7 @@ import pytest
 
 from pyinfer.config.messages import pool
 from pyinfer.config.restrictions import CATEGORIES
-from pyinfer.frontends.endpoints import ENDPOINTS, Answer, Endpoint
+from pyinfer.frontends.endpoints import RPCS, Answer, Endpoint
 from pyinfer.testing import RunningServer, run_server
 
 #: one server restricts all categories with one key
@@ -25,7 +25,7 @@ KEYS = {
 }
 #: methods of protos/ that this version does not have
 NOT_SERVED = {"TraceSetting"}
-BY_PATH = {endpoint.grpc_path: endpoint for endpoint in ENDPOINTS}
+BY_PATH = {endpoint.grpc_path: endpoint for endpoint in RPCS}
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +50,11 @@ def status(channel: grpc.Channel, endpoint: Endpoint, metadata: list[tuple[str, 
 
 def test_every_method_of_the_protocol_has_a_category() -> None:
     """What is served is in the table, what is in the table has a category that can be restricted."""
-    for name in sorted({endpoint.grpc_service for endpoint in ENDPOINTS}):
+    for name in sorted({endpoint.grpc_service for endpoint in RPCS}):
         for method in pool().FindServiceByName(name).methods:
             path = f"/{name}/{method.name}"
             assert path in BY_PATH or method.name in NOT_SERVED, f"{path} is in protos/ but not among the endpoints"
-    assert all(endpoint.category in CATEGORIES for endpoint in ENDPOINTS)
+    assert all(endpoint.category in CATEGORIES for endpoint in RPCS)
 
 
 @pytest.mark.parametrize("path", BY_PATH)
@@ -83,7 +83,7 @@ def test_what_is_not_restricted_needs_no_key(models: Path) -> None:
         run_server(models, "--grpc-restricted-protocol=inference:k=v") as server,
         grpc.insecure_channel(server.grpc) as channel,
     ):
-        for endpoint in ENDPOINTS:
+        for endpoint in RPCS:
             code, details = status(channel, endpoint, [])
             assert details.startswith("This protocol is restricted") == (endpoint.category == "inference"), endpoint
             assert code != "UNKNOWN"

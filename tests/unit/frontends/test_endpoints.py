@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pyinfer.config.messages import message
 from pyinfer.frontends.bounded import BoundedCache
-from pyinfer.frontends.endpoints import ENDPOINTS, Answer, Router
+from pyinfer.frontends.endpoints import ENDPOINTS, RPCS, Answer, Router
 
 CATEGORIES = {
     "health",
@@ -26,8 +26,8 @@ CATEGORIES = {
 
 def test_every_endpoint_has_its_messages_and_a_category() -> None:
     assert {endpoint.category for endpoint in ENDPOINTS} == CATEGORIES
-    assert len({(endpoint.grpc_path, endpoint.verb) for endpoint in ENDPOINTS}) == len(ENDPOINTS)
-    for endpoint in ENDPOINTS:
+    assert len({(endpoint.grpc_path, endpoint.verb) for endpoint in RPCS}) == len(RPCS)
+    for endpoint in RPCS:
         message(endpoint.request_message)
         fields = message(endpoint.response_message).DESCRIPTOR.fields
         if endpoint.answer is Answer.INNER:
