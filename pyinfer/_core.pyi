@@ -543,8 +543,8 @@ class InferHead:
 
     ``kind`` is ``infer``, ``generate`` or ``generate_stream``; raises ValueError for another. ``version`` "" is the
     latest. ``header_length`` is the text of Inference-Header-Content-Length, None without it. ``chunked``: the client
-    understands chunked answers. ``forwarded`` become parameters of the requests; a ``refusal`` is what they are answered
-    instead of an inference. Nothing else is refused here: a fault answers the requests that have it.
+    understands chunked answers. ``forwarded`` become parameters of the requests; a ``refusal`` is what they are
+    answered instead of an inference. Nothing else is refused here: a fault answers the requests that have it.
     """
 
     def __init__(
@@ -618,7 +618,7 @@ class HttpConnection:
     def in_flight(self) -> int:
         """Places not yet answered."""
     def hang_up(self) -> None:
-        """The client sends no more. It still gets its answers, but for streamed ones: they are cancelled. Idempotent."""
+        """The client sends no more. It still gets its answers, but for streamed ones: they are cancelled."""
     def pause(self) -> None:
         """The transport's buffer is full: ``flush`` hands out nothing more for this connection."""
     def resume(self) -> None: ...

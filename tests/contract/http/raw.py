@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
@@ -48,8 +48,8 @@ class Raw:
         assert data, f"the connection ended after {self._buffer!r}"
         self._buffer += data
 
-    def receive(self) -> Response:
-        """The next response, whose length must be declared."""
+    def receive_head(self) -> Response:
+        """The head of the next response."""
         while b"\r\n\r\n" not in self._buffer:
             self._more()
         head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
@@ -57,11 +57,35 @@ class Raw:
         version, status, *_ = lines[0].split(" ")
         assert version == "HTTP/1.1"
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
-        length = int(headers.get("content-length", 0))
+        return Response(int(status), headers, b"")
+
+    def receive(self) -> Response:
+        """The next response, chunked or of a declared length."""
+        head = self.receive_head()
+        if head.headers.get("transfer-encoding") == "chunked":
+            return replace(head, body=b"".join(iter(self.chunk, b"")))
+        return replace(head, body=self._take(int(head.headers.get("content-length", 0))))
+
+    def chunk(self) -> bytes:
+        """The next chunk of a body; empty for the last."""
+        while b"\r\n" not in self._buffer:
+            self._more()
+        size, _, self._buffer = self._buffer.partition(b"\r\n")
+        data = self._take(int(size, 16))
+        assert self._take(2) == b"\r\n"
+        return data
+
+    def _take(self, length: int) -> bytes:
         while len(self._buffer) < length:
             self._more()
-        body, self._buffer = self._buffer[:length], self._buffer[length:]
-        return Response(int(status), headers, body)
+        taken, self._buffer = self._buffer[:length], self._buffer[length:]
+        return taken
+
+    def rest(self) -> bytes:
+        """All that comes until the connection ends."""
+        while data := self.socket.recv(1 << 20):
+            self._buffer += data
+        return self._buffer
 
     def ended(self) -> bool:
         """Whether the server closes the connection now, having sent nothing more."""
