@@ -1,77 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Streamed answers of an HTTP connection: their form, their order among others, cancellation, and the bound on what a
-// client leaves unread.
+// Streamed answers of an HTTP connection: their form, their order among others, and cancellation.
 #include <thread>
 
-#include "http_fixtures.h"
-#include "protocol/http_generate.h"
+#include "http_generate_fixtures.h"
 
 namespace pyinfer {
 namespace {
 
 using namespace testing;
-using Kind = HttpConnection::Kind;
-
-constexpr std::string_view kBody = R"({"X":7})";
-
-struct GenerateClient : Client {
-  explicit GenerateClient(HttpConnection::Options options = {}) : Client(options) { engine->answering = false; }
-
-  void Generate(Kind kind = Kind::kGenerateStream, const std::string& model = "d", std::string_view body = kBody) {
-    HttpConnection::InferCall call;
-    call.model = model;
-    call.kind = kind;
-    Start(std::move(call), body);
-  }
-  void Start(HttpConnection::InferCall call, std::string_view body = kBody) {
-    CHECK(connection->Append(body));
-    CHECK(connection->Infer(std::move(call)) == nullptr);
-  }
-  RequestPtr Held(size_t index = 0) {
-    RequestPtr taken = std::move(engine->held.at(index));
-    engine->held.erase(engine->held.begin() + static_cast<std::ptrdiff_t>(index));
-    return taken;
-  }
-  std::string Received() {
-    while (Flush() != 0) {
-    }
-    return Take();
-  }
-};
-
-Response Bytes(const std::string& data) {
-  Response response;
-  response.outputs = {{"X", DType::kUint8, {static_cast<int64_t>(data.size())}, Slice::Copy(data.data(), data.size())}};
-  return response;
-}
-
-std::string Chunk(const std::string& text) {
-  char size[16];
-  std::snprintf(size, sizeof(size), "%zx", text.size());
-  return std::string(size) + "\r\n" + text + "\r\n";
-}
-
-std::string Event(const std::string& value, const std::string& model = "d") {
-  return Chunk("data: {\"X\":" + value + ",\"model_name\":\"" + model + "\",\"model_version\":\"1\"}\n\n");
-}
-std::string ErrorEvent(const std::string& text) { return Chunk("data: {\"error\":\"" + text + "\"}\n\n"); }
-
-const std::string kHead =
-    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n";
-const std::string kErrorHead =
-    "HTTP/1.1 400 Bad Request\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n";
-const std::string kEnd = "0\r\n\r\n";
-const std::string kNotOne =
-    "{\"error\":\"generate expects model to produce exactly 1 response, use generate stream for model that generates "
-    "various number of responses\"}";
-
-std::string Json(int status, const std::string& body) {
-  return "HTTP/1.1 " +
-         std::string(status == 200   ? "200 OK"
-                     : status == 400 ? "400 Bad Request"
-                                     : "503 Service Unavailable") +
-         "\r\nContent-Type: application/json\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
-}
 
 TEST(HttpGenerate, EachResponseIsAnEventAtOnce) {
   GenerateClient client;
@@ -323,129 +259,6 @@ TEST(HttpGenerate, NothingIsHandedOutWhilePaused) {
   CHECK_EQ(client.Received(), "");
   client.connection->Resume();
   CHECK_EQ(client.Received(), Event("1") + kEnd);
-}
-
-// 1 MiB of one connection, 8 MiB of all.
-HttpConnection::Options Bounded() {
-  HttpConnection::Options options;
-  options.max_unread = size_t{1} << 20;
-  options.max_unread_of_all = size_t{8} << 20;
-  return options;
-}
-
-// Has the model of a paused connection make responses until the request is cancelled.
-size_t Overrun(GenerateClient& client, Request& request) {
-  const std::string data(16 << 10, '\1');  // 32 KiB of JSON
-  size_t sent = 0;
-  while (!request.cancelled()) {
-    request.Send(Bytes(data));
-    client.Flush();
-    CHECK(++sent < 100);
-  }
-  return sent;
-}
-
-TEST(HttpGenerate, AModelIsCutOffFromAClientThatDoesNotRead) {
-  GenerateClient client(Bounded());
-  client.Generate();
-  client.Generate();
-  RequestPtr request = client.Held(), next = client.Held();
-  request->Send(Bytes("a"));
-  request->Send(Bytes(std::string(400 << 10, '\1')));
-  client.Flush();  // a part of it
-  client.connection->Pause();
-  CHECK(Overrun(client, *request) > 10);
-  CHECK_EQ(client.engine->cancellations, 1);
-  CHECK(client.connection->unsent() < size_t{800} << 10);  // of the event that the client has a part of
-  request->Send(Bytes("b"));
-  request->Answer(Response::End());
-  client.connection->Resume();
-  std::string answer = client.Received();
-  CHECK(answer.rfind("data: {\"error\":\"the client does not read its responses: ") != std::string::npos);
-  CHECK_EQ(answer.substr(answer.size() - kEnd.size()), kEnd);
-  CHECK_EQ(answer.find(kHead + Event("97")), size_t{0});
-  size_t events = 0;
-  for (size_t at = 0; (at = answer.find("data: ", at)) != std::string::npos; ++at) ++events;
-  CHECK_EQ(events, size_t{3});  // the first, the one that was begun, and why there are no more
-  // The connection goes on.
-  next->Answer(Bytes("n"));
-  CHECK_EQ(client.Received(), kHead + Event("110") + kEnd);
-  CHECK_EQ(client.connection->unsent(), size_t{0});
-  CHECK_EQ(client.mailbox->untaken, size_t{0});
-}
-
-TEST(HttpGenerate, TheBoundIsThatOfAllAnswersOfAConnection) {
-  GenerateClient client(Bounded());
-  for (int i = 0; i < 4; ++i) client.Generate();
-  RequestPtr first = client.Held(), second = client.Held(), third = client.Held(), fourth = client.Held();
-  client.connection->Pause();
-  for (int i = 0; i < 3; ++i) second->Send(Bytes(std::string(128 << 10, '\1')));
-  client.Flush();
-  Overrun(client, *third);
-  CHECK(!first->cancelled() && !second->cancelled());
-  CHECK(client.connection->unsent() < size_t{1} << 20);
-  second->Send(Bytes(std::string(400 << 10, '\1')));
-  fourth->Send(Bytes("late"));
-  client.Flush();
-  CHECK(fourth->cancelled() && !second->cancelled());
-  client.connection->Resume();
-  for (Request* request : {first.get(), second.get(), third.get(), fourth.get()}) request->Answer(Response::End());
-  const std::string answers = client.Received();
-  // Nothing of the third had left: its head and the first event are kept. The fourth had not even begun.
-  CHECK(Contains(answers, kHead + kEnd + kHead));
-  const size_t third_end = answers.find(kEnd + "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\n");
-  CHECK(third_end != std::string::npos);
-  CHECK(Contains(answers.substr(third_end - 150, 150), "the client does not read its responses"));
-  CHECK(Contains(answers.substr(third_end), "the client does not read its responses"));
-  CHECK_EQ(client.connection->unsent(), size_t{0});
-  CHECK_EQ(client.connection->in_flight(), size_t{0});
-}
-
-TEST(HttpGenerate, ManyReadersThatStopDoNotTakeTheMemoryOfAServer) {
-  GenerateClient client(Bounded());
-  std::vector<std::shared_ptr<HttpConnection>> connections;
-  std::vector<RequestPtr> requests;
-  HttpConnection::InferCall call;
-  call.model = "d";
-  call.kind = Kind::kGenerateStream;
-  for (uint64_t i = 0; i < 100; ++i) {
-    connections.push_back(std::make_shared<HttpConnection>(client.mailbox, 100 + i, Bounded()));
-    connections.back()->Append(kBody);
-    connections.back()->Infer(call);
-    connections.back()->Pause();
-    requests.push_back(client.Held());
-    Overrun(client, *requests.back());
-    requests.back()->Send(Bytes("not this one"));
-  }
-  // What is left of each: its first event.
-  CHECK(client.mailbox->untaken < size_t{6} << 20);
-  // Those that were not cut off yet have as much as there is.
-  for (uint64_t i = 0; i < 100; ++i) {
-    connections.push_back(std::make_shared<HttpConnection>(client.mailbox, 200 + i, Bounded()));
-    connections.back()->Append(kBody);
-    connections.back()->Infer(call);
-    connections.back()->Pause();
-    requests.push_back(client.Held());
-    while (!connections.back()->overrun()) {
-      requests.back()->Send(Bytes(std::string(16 << 10, '\1')));
-      client.Flush();
-    }
-  }
-  CHECK(client.mailbox->untaken < size_t{14} << 20);
-  for (const auto& connection : connections) connection->Close();
-  CHECK_EQ(client.mailbox->untaken, size_t{0});
-}
-
-TEST(HttpGenerate, OneLargeResponseIsNotTooMuch) {
-  GenerateClient client(Bounded());
-  client.Generate();
-  client.connection->Pause();
-  client.Held()->Answer(Bytes(std::string(4 << 20, '\1')));
-  client.Flush();
-  client.connection->Resume();
-  const std::string answer = client.Received();
-  CHECK(answer.size() > size_t{8} << 20);
-  CHECK_EQ(answer.substr(answer.size() - kEnd.size()), kEnd);
 }
 
 }  // namespace
