@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -73,11 +75,12 @@ class Client:
         self._client.close()
 
 
-def answers(http: Client, grpc: Client) -> Iterator[Row]:
+def answers(http: Client, grpc: Client, http_address: str) -> Iterator[Row]:
     """Ask every model once, real input each time."""
     yield from _identity(http)
     yield from _identity(grpc)
     yield from _add_sub(http)
+    yield from _words(http_address)
     yield from _simple_mlp(grpc)
     yield from _silero_vad(grpc)
     yield from _text_detection(http)
@@ -97,6 +100,14 @@ def _add_sub(client: Client) -> Iterator[Row]:
     given = f"{_numbers(left[0])} and {_numbers(right[0])}"
     back = f"sum {_numbers(out['OUTPUT0'][0])}; difference {_numbers(out['OUTPUT1'][0])}"
     yield "add_sub", client.protocol, given, back, right_answer
+
+
+def _words(address: str) -> Iterator[Row]:
+    text = "a word at a time"
+    url = f"http://{address}/v2/models/words/generate_stream"
+    with urllib.request.urlopen(url, json.dumps({"TEXT": text}).encode(), timeout=60) as events:
+        words = [json.loads(line.removeprefix(b"data: "))["WORD"] for line in events if line.strip()]
+    yield "words", "HTTP", f'"{text}"', f"{len(words)} events: {', '.join(words)}", words == text.split()
 
 
 def _simple_mlp(client: Client) -> Iterator[Row]:
@@ -213,9 +224,11 @@ def _wait_ready(server: subprocess.Popen[bytes], address: str, seconds: float = 
 
 def _next_steps(http: str, grpc: str) -> str:
     body = '{"inputs": [{"name": "INPUT0", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}]}'
+    words = '{"TEXT": "one after the other", "pause": 0.5}'
     return (
         f"The server stays up: HTTP on {http}, gRPC on {grpc}. Try\n\n"
         f"  curl -s {http}/v2/models/identity/infer -d '{body}'\n"
+        f"  curl -sN {http}/v2/models/words/generate_stream -d '{words}'\n"
         f"  curl -s {http}/v2/models/magika/config\n\nCtrl-C stops it."
     )
 
@@ -245,7 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _wait_ready(server, http)
         clients = Client("HTTP", http), Client("gRPC", grpc)
-        rows = list(answers(*clients))
+        rows = list(answers(*clients, http))
         for client in clients:
             client.close()
         _print_table(rows)

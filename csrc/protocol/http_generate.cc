@@ -131,7 +131,7 @@ void GenerateStream::Send(const Request& request, Response response, bool final)
   if (!cancelled()) {
     try {
       part = Write(request, response, final);
-      if (!part.bytes.empty()) part.trace = request.trace;
+      if (!response.only_ends) part.trace = request.trace;
     } catch (const std::exception&) {
       part = Part();
       part.cut = true;

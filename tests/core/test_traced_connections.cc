@@ -16,13 +16,14 @@ constexpr const char* kParent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b71692
 
 // An engine with an identity model "m" that traces everything; time moves by a second whenever a test says so.
 struct Traces {
-  Traces() {
+  explicit Traces(bool decoupled = false) {
     ModelSpec spec;
     spec.name = "m";
     spec.version = 1;
     spec.version_text = "1";
     spec.inputs = {{"X", DType::kUint8, {-1}, {}, false}};
     spec.outputs = spec.inputs;
+    spec.decoupled = decoupled;
     model = engine->CreateModel(std::move(spec));
     instance = model->AddInstance();
     engine->Publish("m", {model}, {});
@@ -142,6 +143,44 @@ TEST(TracedConnections, HttpCarriesTheClientsTrace) {
   const TraceSpans spans = t.Take().at(0).record.spans;
   CHECK_EQ(TraceParentText(spans.trace, spans.parent), kParent);
   CHECK_EQ(spans.state, "a=b");
+}
+
+TEST(TracedConnections, HttpEventsAreSentWhenTheyLeave) {
+  Traces t(/*decoupled=*/true);
+  const auto connection = std::make_shared<HttpConnection>(t.mailbox, 1, HttpConnection::Options());
+  HttpConnection::InferCall call;
+  call.model = "m";
+  call.kind = HttpConnection::Kind::kGenerateStream;
+  auto context = std::make_unique<TraceContext>();
+  context->AddParent(kParent);
+  connection->Append(R"({"X":7})");
+  connection->Infer(std::move(call), false, std::move(context));
+  std::shared_ptr<Responder> responder = t.model->TakeNow(t.instance).Detach(0);
+  const std::vector<Tensor> outputs = {{"X", DType::kUint8, {1}, Slice::Copy("a", 1)}};
+  responder->Send(outputs, {}, false);
+  t.mailbox->Flush();
+  t.Tick();
+  connection->Pause();
+  responder->Send(outputs, {}, false);
+  t.mailbox->Flush();
+  t.Tick();
+  connection->Resume();
+  t.mailbox->Flush();
+  responder->Send(outputs, {}, false);
+  connection->Pause();
+  t.mailbox->Flush();
+  responder->End();
+  responder.reset();
+  connection->Close();
+  t.mailbox->Flush();
+  const auto traces = t.Take();
+  const TraceRecord& record = traces.at(0).record;
+  CHECK(record.transport == Transport::kHttp);
+  CHECK_EQ(TraceParentText(record.spans.trace, record.spans.parent), kParent);
+  CHECK_EQ(record.sends.size(), size_t{3});
+  CHECK(record.sends[0].begun == 1000 && record.sends[0].ended == 1000);
+  CHECK(record.sends[1].begun == 1001 && record.sends[1].ended == 1002);
+  CHECK(record.sends[2].begun == 1002 && record.sends[2].ended == 0);
 }
 
 struct GrpcTraces : Traces {

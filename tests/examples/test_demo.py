@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-MODELS = {"identity", "add_sub", "simple_mlp", "silero_vad", "text_detection", "magika"}
+MODELS = {"identity", "add_sub", "words", "simple_mlp", "silero_vad", "text_detection", "magika"}
 
 
 @pytest.fixture

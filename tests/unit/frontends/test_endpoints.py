@@ -47,6 +47,8 @@ def test_every_endpoint_has_its_messages_and_a_category() -> None:
         (b"/v2/models/a%20b%C3%A4/infer", b"POST", "ModelInfer", "a b\u00e4", ""),
         (b"/v2/models/100%25/infer", b"POST", "ModelInfer", "100%", ""),
         (b"/v2/models/m/versions/3/infer", b"POST", "ModelInfer", "m", "3"),
+        (b"/v2/models/m/generate", b"POST", "", "m", ""),
+        (b"/v2/models/m/versions/3/generate_stream", b"POST", "", "m", "3"),
         (b"/v2/repository/index", b"POST", "RepositoryIndex", "", ""),
         (b"/v2/repository/models/m/load", b"POST", "RepositoryModelLoad", "m", ""),
     ],

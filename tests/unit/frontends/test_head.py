@@ -50,6 +50,13 @@ def test_meaning() -> None:
     assert site.asked == [(b"POST", b"/x")]
 
 
+def test_kinds_of_inference() -> None:
+    for kind in ("infer", "generate", "generate_stream"):
+        assert InferHead("m", "", kind=kind)
+    with pytest.raises(ValueError, match="kind must be infer, generate or generate_stream, got 'other'"):
+        InferHead("m", "", kind="other")
+
+
 @pytest.mark.parametrize(
     ("headers", "length", "keep_alive"),
     [
