@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "Batch",
+    "DeviceArray",
     "Engine",
     "EnsembleOptions",
     "GrpcConnection",
@@ -41,6 +42,7 @@ __all__ = [
     "Tracer",
     "build_info",
     "deserialize_bytes",
+    "dlpack_to_host",
     "error_table",
     "metrics_page",
     "serialize_bytes",
@@ -164,6 +166,7 @@ class ModelSpec:
     ``max_batch_size`` 0 means that tensors have no batch dimension. Without ``dynamic_batching`` each execution takes
     one request. ``preferred_batch_sizes`` and ``max_queue_delay_us`` are Triton's.
     ``decoupled``: a request may have no response, or several. ``ensemble``: it is executed by other models.
+    ``device_inputs``: its executor takes inputs that are on a CUDA device; other models get them copied to the host.
     """
 
     def __init__(
@@ -182,6 +185,7 @@ class ModelSpec:
         sequence: SequenceOptions | None = None,
         ensemble: EnsembleOptions | None = None,
         statistics: StatisticsOptions = ...,
+        device_inputs: bool = False,
     ) -> None: ...
     @property
     def name(self) -> str: ...
@@ -396,6 +400,28 @@ class SharedMemoryRegistry:
         """One region, or all of ``kind``, by name; and the fault where it is not there."""
 
 @final
+class DeviceArray:
+    """An input on a CUDA device, in memory that a client shares. Lent by DLPack without a copy. GIL: held.
+
+    Whoever writes to what was lent writes to the client's memory.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def to_host(self) -> NDArray[Any]:
+        """A copy in memory of the host. GIL: released for the copy. Raises RuntimeError where the driver fails."""
+    def __dlpack__(
+        self,
+        *,
+        stream: object = None,
+        max_version: object = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> object:
+        """A capsule of the ABI before 1.0. BufferError for another device, and where a copy is wanted."""
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+
+@final
 class Batch:
     """Requests that are executed together. Valid until it is finished. One thread at a time. GIL: held.
 
@@ -416,8 +442,11 @@ class Batch:
         client's shared memory is then a view that can not be written to, and that the client may change.
         """
     def input_names(self, index: int) -> list[str]: ...
-    def input(self, index: int, name: str) -> tuple[str, NDArray[Any]] | None:
-        """(datatype, array) of one request's input, or None where the request has none of that name."""
+    def input(self, index: int, name: str) -> tuple[str, Any] | None:
+        """(datatype, array) of one request's input, or None where the request has none of that name.
+
+        The array is one of NumPy, or a DeviceArray where the model was made with ``device_inputs``.
+        """
     def request_id(self, index: int) -> str: ...
     def requested_outputs(self, index: int) -> list[str]:
         """Names of the outputs asked for; all of the model's where the client named none."""
@@ -732,6 +761,13 @@ def metrics_page(
 
 def serialize_bytes(array: NDArray[Any]) -> bytes:
     """The wire form (4-byte little-endian length, then the bytes) of an object array of bytes or str. GIL: held."""
+
+def dlpack_to_host(capsule: object) -> tuple[str, NDArray[Any]]:
+    """(datatype, array) of the row-major tensor on a CUDA device that ``capsule`` lends; the capsule is used up.
+
+    Waits for the legacy default stream of the device. BF16 is a uint16 array of the raw bits.
+    GIL: released for the copy. Raises ValueError where it can not be taken, RuntimeError where the driver fails.
+    """
 
 def deserialize_bytes(data: bytes | memoryview, count: int = -1) -> NDArray[Any]:
     """The object array [count] of bytes in the wire form ``data``.

@@ -151,10 +151,11 @@ class Loader:
             return LoadedModel(core, None, ComposedInstances(steps))
         name = config["backend"]
         context = ModelContext(source.name, version, source.directory, config, self._backend_options(name))
-        spec = model_spec(config, version, source.directory, self._options.metrics)
         backend = find_backend(name)(context)
         try:
-            model = self._engine.create(spec)
+            model = self._engine.create(
+                model_spec(config, version, source.directory, self._options.metrics, backend.device_inputs())
+            )
         except BaseException:
             backend.close()
             raise
@@ -227,7 +228,11 @@ class LoadedModel:
 
 
 def model_spec(
-    config: Mapping[str, Any], version: int, directory: Path, metrics: MetricsConfig | None = None
+    config: Mapping[str, Any],
+    version: int,
+    directory: Path,
+    metrics: MetricsConfig | None = None,
+    device_inputs: bool = False,
 ) -> ModelSpec:
     """What the core must know of a normalized configuration, with the labels that it names in the model's directory.
 
@@ -257,6 +262,7 @@ def model_spec(
             first_response_bounds_ms=first_response_bounds(metrics, config),
             histograms=metrics.pyinfer_histograms,
         ),
+        device_inputs=device_inputs,
     )
 
 

@@ -5,6 +5,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings/arrays.h"
+#include "bindings/dlpack.h"
 #include "bindings/gil.h"
 #include "bindings/register.h"
 #include "protocol/error_map.h"
@@ -54,7 +55,9 @@ py::object Input(const BatchHandle& handle, size_t index, std::string_view name)
   for (const Tensor& input : At(handle, index).inputs) {
     if (input.name != name) continue;
     const std::string_view datatype = DTypeName(input.dtype);
-    return py::make_tuple(py::str(datatype.data(), datatype.size()), ToArray(input));
+    const bool on_device = input.data.device().has_value();
+    return py::make_tuple(py::str(datatype.data(), datatype.size()),
+                          on_device ? ToDeviceArray(input) : py::object(ToArray(input)));
   }
   return py::none();
 }

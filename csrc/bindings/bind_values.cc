@@ -47,7 +47,7 @@ ModelSpec MakeModelSpec(std::string name, int64_t version, std::vector<TensorSpe
                         std::vector<TensorSpec> outputs, int64_t max_batch_size, bool dynamic_batching,
                         std::vector<int64_t> preferred, int64_t max_queue_delay_us, QueueOptions queue, bool decoupled,
                         std::optional<SequenceOptions> sequence, std::optional<EnsembleOptions> ensemble,
-                        StatisticsOptions statistics) {
+                        StatisticsOptions statistics, bool device_inputs) {
   if (version < 0) throw py::value_error("version must not be negative, got " + std::to_string(version));
   if (max_batch_size < 0) {
     throw py::value_error("max_batch_size must not be negative, got " + std::to_string(max_batch_size));
@@ -71,6 +71,7 @@ ModelSpec MakeModelSpec(std::string name, int64_t version, std::vector<TensorSpe
   spec.sequence = std::move(sequence);
   spec.ensemble = std::move(ensemble);
   spec.statistics = std::move(statistics);
+  spec.device_inputs = device_inputs;
   return spec;
 }
 
@@ -238,7 +239,8 @@ void BindValues(py::module_& module) {
            py::arg("outputs"), py::arg("max_batch_size") = 0, py::arg("dynamic_batching") = false,
            py::arg("preferred_batch_sizes") = std::vector<int64_t>(), py::arg("max_queue_delay_us") = 0,
            py::arg("queue") = QueueOptions(), py::arg("decoupled") = false, py::arg("sequence") = std::nullopt,
-           py::arg("ensemble") = std::nullopt, py::arg("statistics") = StatisticsOptions())
+           py::arg("ensemble") = std::nullopt, py::arg("statistics") = StatisticsOptions(),
+           py::arg("device_inputs") = false)
       .def_readonly("name", &ModelSpec::name)
       .def_readonly("version", &ModelSpec::version);
 

@@ -7,6 +7,7 @@
 PYBIND11_MODULE(_core, module) {
   module.doc() = "The compiled core of pyinfer.";
   pyinfer::BindArrays(module);
+  pyinfer::BindDlpack(module);
   pyinfer::BindValues(module);
   pyinfer::BindBatch(module);
   pyinfer::BindSharedMemory(module);

@@ -34,6 +34,7 @@ struct BatchHandle {
 };
 
 void BindArrays(pybind11::module_& module);
+void BindDlpack(pybind11::module_& module);
 void BindValues(pybind11::module_& module);
 void BindEngine(pybind11::module_& module);
 void BindBatch(pybind11::module_& module);

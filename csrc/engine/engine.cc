@@ -6,6 +6,7 @@
 
 #include "engine/ensemble.h"
 #include "engine/ensemble_run.h"
+#include "infer/shared_memory.h"
 #include "infer/validate.h"
 
 namespace pyinfer {
@@ -97,6 +98,9 @@ void Engine::Accept(RequestPtr request, const EnsemblePlan::Step* step, const Tr
   while (refusal.ok()) {
     // Tensors may be large: they are looked at without the lock, and again if the model was replaced meanwhile.
     refusal = ValidateRequest(*request);
+    if (refusal.ok() && request->uses_shared_memory && !request->model->device_inputs) {
+      refusal = MoveInputsToHost(*request);
+    }
     if (!refusal.ok()) break;
     if (parent != nullptr) {
       if (!request->trace) tracer_->BeginStep(*request, *parent);

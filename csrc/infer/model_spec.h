@@ -112,7 +112,8 @@ struct ModelSpec {
   std::vector<TensorSpec> outputs;
   BatchOptions batching;
   QueueOptions queue;
-  bool decoupled = false;  // a request may have no response, or several
+  bool decoupled = false;      // a request may have no response, or several
+  bool device_inputs = false;  // its executor takes inputs that are on a CUDA device; others find them on the host
   std::optional<SequenceOptions> sequence;
   std::optional<EnsembleOptions> ensemble;
   StatisticsOptions statistics;

@@ -56,6 +56,16 @@ Status ReadInput(const SharedMemoryPart& part, Tensor& input, Request& request) 
   return Status();
 }
 
+Status MoveInputsToHost(Request& request) {
+  for (Tensor& input : request.inputs) {
+    if (!input.data.device()) continue;
+    StatusOr<Slice> copy = input.data.CopyToHost();
+    if (!copy.ok()) return copy.status();
+    input.data = std::move(copy).value();
+  }
+  return Status();
+}
+
 void PlaceOutputs(const Request& request, Response& response) noexcept {
   if (!response.status.ok() || request.cancelled()) return;
   Status status;

@@ -7,9 +7,12 @@
 
 namespace pyinfer {
 
-// Takes the data of `input` from `part`. Fixed-size elements stay where they are, so that a client that writes to them
-// meanwhile gets what it asked for; BYTES, whose lengths are checked, are copied first.
+// Takes the data of `input` from `part`. Fixed-size elements stay where they are, be it on a device, so that a client
+// that writes to them meanwhile gets what it asked for; BYTES, whose lengths are checked, are copied first.
 Status ReadInput(const SharedMemoryPart& part, Tensor& input, Request& request);
+
+// Copies inputs that are on a device to memory of the host.
+Status MoveInputsToHost(Request& request);
 
 // Where in shared memory the output is wanted; null where it goes into the response.
 const SharedMemoryPart* DestinationOf(const Request& request, const Tensor& output);

@@ -24,6 +24,19 @@ BufferPtr Buffer::Allocate(size_t size) { return Pool::Default().Allocate(size);
 
 BufferPtr Buffer::FromString(std::string bytes) { return std::make_shared<StringBuffer>(std::move(bytes)); }
 
+Status Buffer::CopyToHost(void* to, const uint8_t* from, size_t size) const {
+  if (size != 0) std::memcpy(to, from, size);
+  return Status();
+}
+
+StatusOr<Slice> Slice::CopyToHost() const {
+  BufferPtr host = Buffer::Allocate(size_);
+  if (owner_) {
+    if (Status status = owner_->CopyToHost(host->data(), data_, size_); !status.ok()) return status;
+  }
+  return Slice(std::move(host), 0, size_);
+}
+
 Slice Slice::Copy(const void* data, size_t size) {
   BufferPtr buffer = Buffer::Allocate(size);
   if (size != 0) std::memcpy(buffer->data(), data, size);

@@ -10,9 +10,12 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
+
+#include "base/status.h"
 
 namespace pyinfer {
 
@@ -39,6 +42,12 @@ class Buffer {
   virtual bool settled() const { return true; }
   // True where the bytes belong to a client, which may write to them at any time: nobody here may.
   virtual bool foreign() const { return false; }
+
+  // The CUDA device that the bytes are on; nothing for memory of the host. data() is an address of the device then:
+  // whoever may meet such a buffer asks before it reads.
+  virtual std::optional<int> device() const { return std::nullopt; }
+  // Copies bytes of this buffer to memory of the host, wherever they are. Requires: they lie within the buffer.
+  virtual Status CopyToHost(void* to, const uint8_t* from, size_t size) const;
 
  protected:
   Buffer(uint8_t* data, size_t size) : data_(data), size_(size) {}
@@ -73,6 +82,10 @@ class Slice {
   bool empty() const { return size_ == 0; }
   bool settled() const { return !owner_ || owner_->settled(); }
   bool foreign() const { return owner_ && owner_->foreign(); }
+  std::optional<int> device() const { return owner_ ? owner_->device() : std::nullopt; }
+  // A copy in memory of the host.
+  StatusOr<Slice> CopyToHost() const;
+  // Requires: the bytes are in memory of the host, here and wherever they are read.
   std::string_view view() const { return {reinterpret_cast<const char*>(data_), size_}; }
 
  private:

@@ -5,6 +5,31 @@
 #include <utility>
 
 namespace pyinfer {
+namespace {
+
+// A part of a region, which it keeps open.
+class DeviceBuffer final : public Buffer {
+ public:
+  DeviceBuffer(std::shared_ptr<const SharedMemoryRegion> region, const CudaDriver& driver, int device,
+               CudaPointer memory, size_t size)
+      : Buffer(reinterpret_cast<uint8_t*>(memory), size),
+        region_(std::move(region)),
+        driver_(driver),
+        device_(device) {}
+
+  bool foreign() const override { return true; }
+  std::optional<int> device() const override { return device_; }
+  Status CopyToHost(void* to, const uint8_t* from, size_t size) const override {
+    return size == 0 ? Status() : driver_.CopyToHost(device_, to, reinterpret_cast<CudaPointer>(from), size);
+  }
+
+ private:
+  const std::shared_ptr<const SharedMemoryRegion> region_;
+  const CudaDriver& driver_;
+  const int device_;
+};
+
+}  // namespace
 
 StatusOr<std::shared_ptr<CudaRegion>> CudaRegion::Open(std::string name, std::string_view handle, int64_t device_id,
                                                        uint64_t byte_size) {
@@ -43,13 +68,11 @@ CudaRegion::CudaRegion(std::string name, uint64_t byte_size, const CudaDriver& d
 
 CudaRegion::~CudaRegion() { driver_.CloseIpc(device_id_, memory_); }
 
-StatusOr<Slice> CudaRegion::Read(uint64_t offset, uint64_t size, bool) const {
-  BufferPtr host = Buffer::Allocate(static_cast<size_t>(size));
-  if (Status status = driver_.CopyToHost(device_id_, host->data(), memory_ + offset, static_cast<size_t>(size));
-      !status.ok()) {
-    return status;
-  }
-  return Slice(std::move(host), 0, static_cast<size_t>(size));
+StatusOr<Slice> CudaRegion::Read(uint64_t offset, uint64_t size, bool share) const {
+  const Slice part(std::make_shared<DeviceBuffer>(shared_from_this(), driver_, device_id_, memory_ + offset,
+                                                  static_cast<size_t>(size)));
+  if (share) return part;
+  return part.CopyToHost();
 }
 
 Status CudaRegion::Write(uint64_t offset, std::string_view bytes) const {

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // cuda_region.h - device memory of a client, by the handle of CUDA's inter-process communication.
-//
-// Executors of this version work on memory of the host: what is read is copied there, what is written is copied back.
 #pragma once
 
 #include <memory>
@@ -22,6 +20,7 @@ class CudaRegion final : public SharedMemoryRegion {
 
   int device_id() const { return device_id_; }
 
+  // What is shared stays on the device; see Buffer::device.
   StatusOr<Slice> Read(uint64_t offset, uint64_t size, bool share) const override;
   Status Write(uint64_t offset, std::string_view bytes) const override;
   Status Check() const override { return Status(); }

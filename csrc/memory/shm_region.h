@@ -30,8 +30,9 @@ class SharedMemoryRegion : public std::enable_shared_from_this<SharedMemoryRegio
   const std::string& name() const { return name_; }
   uint64_t byte_size() const { return byte_size_; }
 
-  // [offset, offset + size) for reading. `share`: without a copy where that is possible; the client may write to it
-  // meanwhile. Requires: the range lies within the region.
+  // [offset, offset + size) for reading. `share`: where they are, be it on a device, without a copy where that is
+  // possible; the client may write to it meanwhile. Else: a copy in memory of the host.
+  // Requires: the range lies within the region.
   virtual StatusOr<Slice> Read(uint64_t offset, uint64_t size, bool share) const = 0;
   // Requires: the range lies within the region.
   virtual Status Write(uint64_t offset, std::string_view bytes) const = 0;

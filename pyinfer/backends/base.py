@@ -112,6 +112,13 @@ class Backend(ABC):
         """The core's executor to use, or None for a Python executor."""
         return None
 
+    def device_inputs(self) -> bool:
+        """Whether instances take inputs that are on a CUDA device; otherwise they find all of them on the host.
+
+        Only ``batch.input`` hands such an input out, as :class:`pyinfer._core.DeviceArray`.
+        """
+        return False
+
     @abstractmethod
     def make_instance(self, instance: InstanceContext) -> Instance:
         """Make one instance. Called on the thread that will run it."""

@@ -47,7 +47,11 @@ class TritonError:
 
 @final
 class Tensor:
-    """A named array of any shape in CPU memory.
+    """A named array of any shape, in CPU memory.
+
+    Only an input may be on a CUDA device: one of a client's CUDA shared memory, where the model's parameter
+    FORCE_CPU_ONLY_INPUT_TENSORS is ``no``. It has no ``as_numpy``, is lent by DLPack without a copy, and is copied to
+    the host where it becomes an output.
 
     Object arrays (and arrays of fixed-length bytes) are BYTES, the dtype bfloat16 of ml_dtypes is BF16 and is then held
     as uint16 raw bits. A non-contiguous or big-endian array is copied. Raises TritonModelException for other dtypes.
@@ -56,7 +60,9 @@ class Tensor:
     def __init__(self, name: str, numpy_array: NDArray[Any]) -> None: ...
     @staticmethod
     def from_dlpack(name: str, tensor: object) -> Tensor:
-        """A tensor that shares the memory of ``tensor``: one with ``__dlpack__`` or a DLPack capsule, on the CPU."""
+        """A tensor from one with ``__dlpack__`` or a DLPack capsule: on the CPU it shares the memory, from a CUDA
+        device it is copied to the host. TritonModelException where it is elsewhere, or not contiguous.
+        """
     def name(self) -> str: ...
     def as_numpy(self) -> NDArray[Any]:
         """The data. Of a request's input: a copy that belongs to the model, writable, the same at every call."""

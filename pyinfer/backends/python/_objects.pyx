@@ -14,6 +14,8 @@ import json
 cimport cython
 import numpy as np
 
+from pyinfer._core import DeviceArray, dlpack_to_host
+
 __all__ = [
     "InferenceRequest",
     "InferenceResponse",
@@ -70,6 +72,8 @@ cdef enum:
     DL_UINT = 1
     DL_BFLOAT = 4
     DL_CPU = 1
+    DL_CUDA = 2
+    DL_DEFAULT_STREAM = 1
 
 
 class TritonModelException(Exception):
@@ -121,6 +125,7 @@ cdef class Tensor:
 
     cdef str _name
     cdef str _datatype
+    # a numpy array, or the DeviceArray of an input that is on a CUDA device
     cdef object _array
 
     def __init__(self, str name not None, numpy_array):
@@ -139,13 +144,15 @@ cdef class Tensor:
 
     @staticmethod
     def from_dlpack(name, tensor):
-        """A tensor that shares the memory of ``tensor``: one with ``__dlpack__`` or a DLPack capsule, on the CPU."""
+        """A tensor from ``tensor``: one with ``__dlpack__`` or a DLPack capsule."""
         return _from_dlpack(name, tensor)
 
     def name(self):
         return self._name
 
     def as_numpy(self):
+        if not self.is_cpu():
+            raise TritonModelException("Tensor is stored in GPU and cannot be converted to NumPy.")
         return self._array
 
     def triton_dtype(self):
@@ -155,7 +162,7 @@ cdef class Tensor:
         return list(self._array.shape)
 
     def is_cpu(self):
-        return True
+        return isinstance(self._array, ndarray)
 
     def to_dlpack(self):
         return self.__dlpack__()
@@ -163,6 +170,8 @@ cdef class Tensor:
     def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
         if self._datatype == "BYTES":
             raise TritonModelException("DLPack does not have support for string tensors.")
+        if not self.is_cpu():
+            return self._array.__dlpack__(stream=stream, max_version=max_version, dl_device=dl_device, copy=copy)
         if dl_device is not None and tuple(dl_device) != (DL_CPU, 0):
             raise BufferError(f"tensor '{self._name}' is in CPU memory")
         array = self._array
@@ -174,7 +183,7 @@ cdef class Tensor:
         return capsule
 
     def __dlpack_device__(self):
-        return (DL_CPU, 0)
+        return (DL_CPU, 0) if self.is_cpu() else self._array.__dlpack_device__()
 
     def __repr__(self):
         return f"Tensor('{self._name}', {self._datatype}, {list(self._array.shape)})"
@@ -211,9 +220,9 @@ cdef class _CapsuleProducer:
 cdef Tensor _from_dlpack(name, tensor):
     capsule = tensor
     if hasattr(tensor, "__dlpack__"):
-        if tensor.__dlpack_device__()[0] != DL_CPU:
-            raise TritonModelException(f"tensor '{name}' is not in CPU memory; move it there before from_dlpack")
-        capsule = tensor.__dlpack__()
+        # of a CUDA tensor: what is computed on its stream is awaited by the default one, which copies to the host use
+        on_cuda = tensor.__dlpack_device__()[0] == DL_CUDA
+        capsule = tensor.__dlpack__(stream=DL_DEFAULT_STREAM) if on_cuda else tensor.__dlpack__()
     if not PyCapsule_IsValid(capsule, b"dltensor"):
         raise TritonModelException(
             "Provided tensor is not supported. Tensor must be a DLPack capsule or have `__dlpack__` and "
@@ -221,7 +230,7 @@ cdef Tensor _from_dlpack(name, tensor):
         )
     cdef pyinfer_dl_tensor* described = <pyinfer_dl_tensor*>PyCapsule_GetPointer(capsule, b"dltensor")
     if described.device.device_type != DL_CPU:
-        raise TritonModelException(f"tensor '{name}' is not in CPU memory; move it there before from_dlpack")
+        return _from_device(name, capsule)
     cdef bint bfloat = described.dtype.code == DL_BFLOAT and described.dtype.bits == 16
     if bfloat:
         described.dtype.code = DL_UINT
@@ -230,6 +239,16 @@ cdef Tensor _from_dlpack(name, tensor):
     cdef Tensor made = Tensor(name, np.from_dlpack(producer))
     if bfloat:
         made._datatype = "BF16"
+    return made
+
+
+cdef Tensor _from_device(name, capsule):
+    try:
+        datatype, array = dlpack_to_host(capsule)
+    except (RuntimeError, ValueError) as error:
+        raise TritonModelException(f"tensor '{name}' can not be copied to the host: {error}") from error
+    cdef Tensor made = Tensor(name, array)
+    made._datatype = datatype
     return made
 
 
@@ -578,5 +597,6 @@ cdef list _outputs(InferenceResponse response):
     cdef Tensor tensor
     cdef list outputs = []
     for tensor in response._outputs:
-        outputs.append((tensor._name, tensor._datatype, tensor._array))
+        array = tensor._array if isinstance(tensor._array, ndarray) else tensor._array.to_host()
+        outputs.append((tensor._name, tensor._datatype, array))
     return outputs

@@ -75,6 +75,9 @@ class PythonBackend(Backend):
         finally:
             imports.close()
 
+    def device_inputs(self) -> bool:
+        return self.model.parameter("FORCE_CPU_ONLY_INPUT_TENSORS", "yes").lower() == "no"
+
     def make_instance(self, instance: InstanceContext) -> Instance:
         model = self.model
         arguments = {
