@@ -132,6 +132,19 @@ py::object CorrelationIdOf(const BatchHandle& handle, size_t index) {
   return py::int_(id.number);
 }
 
+py::dict TraceContextDict(const BatchHandle& handle, size_t index) {
+  py::dict headers;
+  const std::shared_ptr<Trace>& trace = At(handle, index).trace;
+  const auto context = trace ? trace->Context() : std::nullopt;
+  if (!context) return headers;
+  headers["traceparent"] = context->parent;
+  // Whatever bytes the client sent: they are to be sent on as a header.
+  if (!context->state.empty())
+    headers["tracestate"] = py::reinterpret_steal<py::str>(
+        PyUnicode_DecodeLatin1(context->state.data(), static_cast<Py_ssize_t>(context->state.size()), nullptr));
+  return headers;
+}
+
 std::shared_ptr<Responder> Detach(BatchHandle& handle, size_t index) {
   CheckOpen(handle, index);
   return handle.batch.Detach(index);
@@ -229,6 +242,7 @@ void BindBatch(py::module_& module) {
       .def(
           "is_cancelled", [](const BatchHandle& handle, size_t index) { return At(handle, index).cancelled(); },
           py::arg("index"))
+      .def("trace_context", &TraceContextDict, py::arg("index"))
       .def("respond_packed", &RespondPacked, py::arg("outputs"))
       .def("respond", &Respond, py::arg("index"), py::arg("outputs"), py::arg("parameters") = py::none())
       .def("fail", &Fail, py::arg("index"), py::arg("code"), py::arg("message"))

@@ -25,6 +25,12 @@ size_t TraceRecord::size() const {
          tensors.size() * sizeof(TracedTensor) + sends.size() * sizeof(TracedSend);
 }
 
+std::optional<TraceContext> Trace::Context() const {
+  const TraceSpans& spans = record_.spans;
+  if (spans.trace == TraceId{}) return std::nullopt;
+  return TraceContext{TraceParentText(spans.trace, spans.model), spans.state};
+}
+
 void Trace::OnResponse(const Request& request, const Response& response, bool final) noexcept try {
   const TimeNs now = clock_->Now();
   std::lock_guard<std::mutex> lock(mutex_);

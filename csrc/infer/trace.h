@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -96,9 +97,8 @@ class Trace {
   Trace(const Trace&) = delete;
   Trace& operator=(const Trace&) = delete;
 
-  // The `traceparent` of what is done for the request by its model.
-  std::string Context() const { return TraceParentText(record_.spans.trace, record_.spans.model); }
-  const std::string& state() const { return record_.spans.state; }
+  // The `traceparent` and `tracestate` of what is done for the request by its model; nothing where no spans are made.
+  std::optional<TraceContext> Context() const;
   // What a trace of a step of this request takes over; none of it changes.
   uint64_t id() const { return record_.id; }
   uint32_t levels() const { return record_.levels; }

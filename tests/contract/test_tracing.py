@@ -19,6 +19,7 @@ import tritonclient.http as triton_http
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from tritonclient.utils import InferenceServerException
 
+from contract.conftest import add_model, identity
 from contract.http.raw import HOST, Raw, Response, post
 from pyinfer.testing import RunningServer, run_server
 
@@ -253,6 +254,40 @@ def test_spans_are_tritons(models: Path) -> None:
         "triton.trace_parent_id": 0,
         "triton.request_id": "an id",
     }
+
+
+TELLS_ITS_TRACE = """
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        for request in requests:
+            sender = request.get_response_sender()
+            text = np.array([request.trace().get_context() or ""], np.object_)
+            sender.send(pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", text)]), flags=1)
+"""
+
+
+@pytest.mark.parametrize("over", ["http", "grpc"])
+def test_a_python_model_can_go_on_with_the_trace(tmp_path: Path, over: str) -> None:
+    configuration = identity("TYPE_STRING", "-1", batch=0).replace('"identity"', '"python"')
+    add_model(tmp_path, "tells", configuration, {"model.py": TELLS_ITS_TRACE})
+
+    def told(server: RunningServer, headers: dict[str, str]) -> object:
+        library = triton_http if over == "http" else triton_grpc
+        given = library.InferInput("INPUT0", [1], "BYTES")
+        given.set_data_from_numpy(np.array([b"x"], np.object_))
+        with library.InferenceServerClient(getattr(server, over)) as client:
+            return json.loads(client.infer("tells", [given], headers=headers).as_numpy("OUTPUT0")[0] or b"null")
+
+    with receiver() as collector:
+        with run_server(tmp_path, *otel(collector, "rate=0")) as running:
+            context = told(running, {"traceparent": PARENT, "tracestate": "k=v"})
+            assert told(running, {}) is None
+            assert running.stop() == 0
+        (model,) = [span for span in collector.spans if span.name == "tells"]
+    assert context == {"traceparent": f"00-{TRACE_ID}-{model.span_id.hex()}-01", "tracestate": "k=v"}
 
 
 @pytest.mark.parametrize("over", ["http", "grpc"])

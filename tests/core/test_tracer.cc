@@ -198,7 +198,7 @@ TEST(Tracer, ClientsTraceIsAlwaysTracedWhereSpansAre) {
   CHECK(t.Begin()->trace == nullptr);
   RequestPtr request = t.Begin("", kParent);
   CHECK(request->trace != nullptr);
-  CHECK_EQ(request->trace->Context().substr(0, 36), "00-0af7651916cd43dd8448eb211c80319c-");
+  CHECK_EQ(request->trace->Context()->parent.substr(0, 36), "00-0af7651916cd43dd8448eb211c80319c-");
   request.reset();
   const TraceSpans spans = t.Take().at(0).record.spans;
   CHECK_EQ(TraceParentText(spans.trace, spans.parent).substr(0, 53), std::string(kParent).substr(0, 53));

@@ -13,6 +13,7 @@ __all__ = [
     "InferenceRequest",
     "InferenceResponse",
     "InferenceResponseSender",
+    "InferenceTrace",
     "Tensor",
     "TritonError",
     "TritonModelException",
@@ -82,6 +83,16 @@ class Tensor:
     def __dlpack_device__(self) -> tuple[int, int]: ...
 
 @final
+class InferenceTrace:
+    """The trace that a request belongs to. One that a model makes itself is that of no request."""
+
+    def get_context(self) -> str | None:
+        """The W3C headers that lead on to it, as a JSON object: ``traceparent``, and ``tracestate`` where there is one.
+
+        The parent is the span of the model. None where the request is not traced, or not in mode ``opentelemetry``.
+        """
+
+@final
 class InferenceRequest:
     """One request. Those of the server end with their batch; later use raises TritonModelException."""
 
@@ -110,7 +121,7 @@ class InferenceRequest:
     def model_name(self) -> str: ...
     def model_version(self) -> int: ...
     def preferred_memory(self) -> object: ...
-    def trace(self) -> object: ...
+    def trace(self) -> InferenceTrace: ...
     def parameters(self) -> str:
         """The custom parameters as JSON text."""
     def requested_output_names(self) -> list[str]: ...

@@ -20,6 +20,7 @@ __all__ = [
     "InferenceRequest",
     "InferenceResponse",
     "InferenceResponseSender",
+    "InferenceTrace",
     "Tensor",
     "TritonError",
     "TritonModelException",
@@ -252,6 +253,15 @@ cdef Tensor _from_device(name, capsule):
     return made
 
 
+cdef class InferenceTrace:
+    """The trace that a request belongs to, if it is traced."""
+
+    cdef str _context
+
+    def get_context(self):
+        return self._context
+
+
 @cython.freelist(64)
 cdef class InferenceRequest:
     """One request: of the server (a batch and an index), or made by hand from tensors."""
@@ -357,6 +367,13 @@ cdef class InferenceRequest:
         return self._preferred_memory
 
     def trace(self):
+        cdef InferenceTrace trace
+        if self._trace is None:
+            trace = InferenceTrace()
+            headers = None if self._live() is None else self._batch.trace_context(self._index)
+            if headers:
+                trace._context = json.dumps(headers, separators=(",", ":"))
+            self._trace = trace
         return self._trace
 
     def parameters(self):
@@ -393,6 +410,7 @@ cdef class InferenceRequest:
         self._requested_output_names = self.requested_output_names()
         self._flags = self.flags()
         self._timeout = self.timeout()
+        self.trace()
         self._parameters = self.parameters()
         self._responder = self._batch.detach(self._index)
         self._batch = None

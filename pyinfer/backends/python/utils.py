@@ -20,6 +20,7 @@ from pyinfer.backends.python._objects import (
     InferenceRequest,
     InferenceResponse,
     InferenceResponseSender,
+    InferenceTrace,
     Tensor,
     TritonError,
     TritonModelException,
@@ -188,13 +189,6 @@ class PreferredMemory:
     def __init__(self, preferred_memory_type: int, preferred_device_id: int = 0) -> None:
         self.preferred_memory_type = preferred_memory_type
         self.preferred_device_id = preferred_device_id
-
-
-class InferenceTrace:
-    """The trace that a request belongs to; there is none."""
-
-    def get_context(self) -> str | None:
-        return None
 
 
 class Logger:

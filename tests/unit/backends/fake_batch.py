@@ -67,6 +67,9 @@ class FakeBatch:
     def parameters(self, index: int) -> dict[str, Any]:
         return dict(self._parameters)
 
+    def trace_context(self, index: int) -> dict[str, str]:
+        return {}
+
     def correlation_id(self, index: int) -> int | str:
         return 7
 
