@@ -49,12 +49,6 @@ void ApplyReshape(const Shape& from, const Shape& to, size_t at, Shape& shape) {
   shape = std::move(reshaped);
 }
 
-// Core validation errors name the request, so that a client with many in flight can tell which one it was.
-Status WithRequestId(const Request& request, Status status) {
-  const std::string id = request.id.empty() ? "<id_unknown>" : request.id;
-  return Status(status.code(), "[request id: " + id + "] " + status.message());
-}
-
 Status AlreadyExists(std::string_view kind, std::string_view name) {
   return Status::InvalidArg(std::string(kind) + " " + Quoted(name) + " already exists in request");
 }
@@ -164,6 +158,11 @@ Status CheckInput(const ModelSpec& model, const TensorSpec& spec, Tensor& input,
   if (Status status = CheckBatch(model, input, first, batch_size); !status.ok()) return status;
   const size_t at = model.has_batch_dimension() ? 1 : 0;
   if (!DimsMatch(spec.dims, input.shape.data() + at, input.shape.size() - at)) {
+    const bool same_rank = input.shape.size() == spec.dims.size() + at;
+    if (same_rank && std::find(input.shape.begin(), input.shape.end(), -1) != input.shape.end()) {
+      return Status::InvalidArg("All input dimensions should be specified for input " + Quoted(input.name) +
+                                " for model " + Quoted(model.name) + ", got " + ShapeText(input.shape));
+    }
     std::string hint;
     if (model.has_batch_dimension()) {
       hint =
@@ -211,6 +210,11 @@ void OrderInputs(const std::vector<size_t>& places, Request& request) {
 }
 
 }  // namespace
+
+Status WithRequestId(const Request& request, Status status) {
+  const std::string id = request.id.empty() ? "<id_unknown>" : request.id;
+  return Status(status.code(), "[request id: " + id + "] " + status.message());
+}
 
 Status ValidateRequest(Request& request) {
   const ModelSpec& model = *request.model;

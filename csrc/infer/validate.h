@@ -19,6 +19,10 @@ inline constexpr size_t kExtraInputs = 64;
 // them. May be called again, also for another model. Allocates nothing that depends on a declared shape.
 Status ValidateRequest(Request& request);
 
+// `status` with the id of `request` before its text: errors that name the request, so that a client with many in flight
+// can tell which one it was.
+Status WithRequestId(const Request& request, Status status);
+
 // Gives the inputs of a validated request the shape that the executor sees (the configuration's reshape).
 void ReshapeInputs(Request& request);
 

@@ -77,6 +77,7 @@ MapEntry ReadMapEntry(pbf_reader message) {
 
 Status ReadRequestParameter(pbf_reader message, Request& request) {
   MapEntry entry = ReadMapEntry(message);
+  if (Status status = CheckParameterName(entry.key); !status.ok()) return status;
   if (!entry.value) {
     return Status::InvalidArg("invalid value for parameter '" + entry.key + "': none of its fields is set");
   }

@@ -6,6 +6,8 @@
 #include <iterator>
 #include <utility>
 
+#include "infer/validate.h"
+
 namespace pyinfer {
 namespace {
 
@@ -44,7 +46,9 @@ Status RequestQueue::Push(RequestPtr& request) {
   const uint64_t number = LevelOf(options_, request->priority);
   const size_t limit = PolicyOf(options_, number).max_queue_size;
   Level& level = levels_[number];
-  if (limit != 0 && level.size() >= limit) return Status::Unavailable("Exceeds maximum queue size");
+  if (limit != 0 && level.size() >= limit) {
+    return WithRequestId(*request, Status::Unavailable("Exceeds maximum queue size"));
+  }
   Lower(next_deadline_, request->queue_deadline);
   level.waiting.push_back(std::move(request));
   ++size_;

@@ -21,10 +21,6 @@ class NobodySink final : public CompletionSink {
 
 std::string IdText(const CorrelationId& id) { return id.text.empty() ? std::to_string(id.number) : id.text; }
 
-std::string WithId(const Request& request, const std::string& text) {
-  return "[request id: " + (request.id.empty() ? std::string("<id_unknown>") : request.id) + "] " + text;
-}
-
 }  // namespace
 
 SequenceSource::SequenceSource(std::shared_ptr<const ModelSpec> model, const Clock& clock,
@@ -48,16 +44,18 @@ void SequenceSource::RemoveInstance(size_t instance) {
 // --- arrival ---
 
 Status SequenceSource::CheckRequest(const Request& request) const {
-  const auto refused = [&](const std::string& text) { return Status::InvalidArg(WithId(request, text)); };
   const std::string of_model = "inference request to model '" + model_->name + "' must specify ";
-  if (request.batch_size > 1) return refused(of_model + "batch-size 1 due to requirements of sequence batcher");
+  if (request.batch_size > 1) {
+    return Status::InvalidArg(of_model + "batch-size 1 due to requirements of sequence batcher");
+  }
   const CorrelationId& id = request.correlation_id;
-  if (id.none()) return refused(of_model + "a non-zero or non-empty correlation ID");
+  if (id.none()) return Status::InvalidArg(of_model + "a non-zero or non-empty correlation ID");
   for (const SequenceControl& control : options_.controls) {
     if (control.kind != SequenceControl::Kind::kCorrelationId) continue;
     if ((control.dtype == DType::kBytes) == !id.text.empty()) continue;
-    return refused("model '" + model_->name + "' expects a correlation ID of type " +
-                   std::string(DTypeName(control.dtype)) + ", got " + (id.text.empty() ? "an integer" : "a string"));
+    return Status::InvalidArg("model '" + model_->name + "' expects a correlation ID of type " +
+                              std::string(DTypeName(control.dtype)) + ", got " +
+                              (id.text.empty() ? "an integer" : "a string"));
   }
   return Status();
 }
@@ -86,10 +84,8 @@ Status SequenceSource::PlaceLocked(RequestPtr& request, TimeNs now) {
   Sequence* sequence = found == live_.end() ? nullptr : found->second;
   if (sequence == nullptr) {
     if ((request->flags & kSequenceStart) == 0) {
-      return Status::InvalidArg(WithId(*request, "inference request for sequence " + IdText(id) + " to model '" +
-                                                     model_->name +
-                                                     "' must specify the START flag on the first request of the "
-                                                     "sequence"));
+      return Status::InvalidArg("inference request for sequence " + IdText(id) + " to model '" + model_->name +
+                                "' must specify the START flag on the first request of the sequence");
     }
     auto begun = std::make_unique<Sequence>();
     sequence = begun.get();

@@ -28,6 +28,9 @@ _log = logging.getLogger(__name__)
 JSON_HEADERS = (("Content-Type", "application/json"),)
 _STATUS = {code: statuses[0] for code, statuses in error_table().items()}
 
+#: settings of tracing that are lists over gRPC alone
+_PLAIN_SETTINGS = {"log_frequency", "trace_count", "trace_rate"}
+
 
 def error_body(text: str) -> bytes:
     """The one form of errors over HTTP."""
@@ -72,7 +75,7 @@ class _ControlAction(Action):
         try:
             arguments = self._arguments
             endpoint = self._endpoint
-            if endpoint.verb == "POST" and (body or endpoint.answer is Answer.SETTINGS):
+            if endpoint.verb == "POST" and endpoint.reads_body and (body or endpoint.answer is Answer.SETTINGS):
                 arguments = _with_body(endpoint, arguments, body)
             return _result(endpoint, endpoint.handle(self._service, arguments))
         except PyinferError as error:
@@ -87,22 +90,34 @@ def _with_body(endpoint: Endpoint, arguments: Arguments, body: bytes) -> Argumen
     if not isinstance(document, dict):
         raise InvalidArgument("failed to parse the request JSON buffer: the request must be a JSON object at 0")
     if endpoint.answer is Answer.SETTINGS:
+        for name in _PLAIN_SETTINGS & document.keys():
+            if isinstance(document[name], list):
+                raise InvalidArgument(f"expect string for '{name}'")
         return replace(arguments, settings=document)
-    ready = document.get("ready", False)
-    if not isinstance(ready, bool):
-        raise InvalidArgument("Invalid value for 'ready': expected a boolean")
+    if endpoint.rpc == "RepositoryIndex":
+        ready = document.get("ready", False)
+        if not isinstance(ready, bool):
+            raise InvalidArgument("Invalid value for 'ready': expected a boolean")
+        return replace(arguments, ready=ready)
     parameters = document.get("parameters", {})
     if not isinstance(parameters, dict):
         raise InvalidArgument("Invalid value for 'parameters': expected an object")
-    return replace(arguments, ready=ready, parameters=parameters, members=document)
+    return replace(arguments, parameters=parameters, members=document)
 
 
 def _refuse_constant(name: str) -> Any:
     raise InvalidArgument(f"failed to parse the request JSON buffer: {name} is not JSON")
 
 
-# With ``parse_constant`` the decoder refuses NaN and Infinity, which Python's json would take.
-_loads = partial(json.loads, parse_constant=_refuse_constant)
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise InvalidArgument("failed to parse the request JSON buffer: Duplicate member name in the request.")
+    return document
+
+
+# What Python's json would take: NaN, Infinity, and the last one of several members of a name.
+_loads = partial(json.loads, parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates)
 
 
 def _parse(body: bytes) -> Any:

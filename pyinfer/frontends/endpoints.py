@@ -80,6 +80,8 @@ class Endpoint:
     blocking: bool = False
     #: whether the answer may depend on a model's own code: then the same holds
     asks_models: bool = False
+    #: whether the body of a POST says anything
+    reads_body: bool = True
     grpc_service: str = GRPC_SERVICE
     #: full names of the messages; made from ``rpc`` where empty
     request: str = ""
@@ -184,9 +186,9 @@ def _unregister(kind: str) -> Callable[[Service, Arguments], dict[str, Any]]:
     return handle
 
 
-def _memory(kind: str, action: str, *, all_too: bool = True) -> tuple[str, ...]:
-    one = f"/v2/{kind}sharedmemory/region/{{region}}/{action}"
-    return (one, f"/v2/{kind}sharedmemory/{action}") if all_too else (one,)
+def _memory(kind: str, action: str) -> tuple[str, str]:
+    """For one region, and for all; a registration without a name is refused as such."""
+    return f"/v2/{kind}sharedmemory/region/{{region}}/{action}", f"/v2/{kind}sharedmemory/{action}"
 
 
 _SHM = "shared-memory"
@@ -273,7 +275,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         "SystemSharedMemoryRegister",
         "POST",
-        _memory("system", "register", all_too=False),
+        _memory("system", "register"),
         _SHM,
         Answer.EMPTY,
         _register_system,
@@ -282,7 +284,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         "CudaSharedMemoryRegister",
         "POST",
-        _memory("cuda", "register", all_too=False),
+        _memory("cuda", "register"),
         _SHM,
         Answer.EMPTY,
         _register_cuda,
@@ -296,6 +298,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         Answer.EMPTY,
         _unregister("system"),
         blocking=True,
+        reads_body=False,
     ),
     Endpoint(
         "CudaSharedMemoryUnregister",
@@ -305,6 +308,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         Answer.EMPTY,
         _unregister("cuda"),
         blocking=True,
+        reads_body=False,
     ),
     # GET can not bring settings to change; over gRPC both are one
     Endpoint("TraceSetting", "GET", _TRACE, "trace", Answer.SETTINGS, _trace_settings),
@@ -343,14 +347,19 @@ class Match:
         return next(iter(self.endpoints.values())).category
 
 
-def _decode_name(raw: bytes) -> str:
-    """The text of a percent-encoded segment. Raises InvalidArgument where it can not be a name."""
+def _decode(raw: bytes) -> str:
+    """The text of a percent-encoded segment. Raises InvalidArgument where it is none."""
     if _BAD_ESCAPE.search(raw):
         raise InvalidArgument("malformed percent-encoding in the URL")
     try:
-        name = unquote_to_bytes(raw).decode()
+        return unquote_to_bytes(raw).decode()
     except UnicodeDecodeError:
         raise InvalidArgument("the URL is not UTF-8") from None
+
+
+def _decode_name(raw: bytes) -> str:
+    """The name of a model, a version or a repository: part of a path on disk. Raises InvalidArgument for others."""
+    name = _decode(raw)
     if _FORBIDDEN.search(name) or name in (".", ".."):
         raise InvalidArgument(
             f"invalid model name '{name[:256]}', model name must not contain path traversal or control characters"
@@ -395,7 +404,7 @@ class Router:
         if not found:
             return None
         try:
-            decoded = {key: _decode_name(value) for key, value in names.items()}
+            decoded = {key: (_decode if key == "region" else _decode_name)(value) for key, value in names.items()}
         except InvalidArgument as error:
             return Match(found, Arguments(), str(error))
         return Match(

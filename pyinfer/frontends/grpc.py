@@ -264,18 +264,17 @@ def _arguments(endpoint: Endpoint, request: bytes) -> Arguments:
         region=parsed.name if "name" in names else "",
         ready=parsed.ready if "ready" in names else False,
         members={name: getattr(parsed, name) for name in _REGION_MEMBERS if name in names},
-        parameters={key: _parameter(key, value) for key, value in parsed.parameters.items()}
+        parameters={key: _parameter(value) for key, value in parsed.parameters.items()}
         if "parameters" in names
         else {},
         settings={key: _setting(value) for key, value in parsed.settings.items()} if "settings" in names else {},
     )
 
 
-def _parameter(key: str, value: Any) -> bool | int | str | bytes:
+def _parameter(value: Any) -> bool | int | str | bytes | None:
     choice = value.WhichOneof("parameter_choice")
-    if choice is None:
-        raise InvalidArgument(f"the parameter '{key}' has no value")
-    chosen: bool | int | str | bytes = getattr(value, choice)
+    # Without a value: who reads the parameter says which type it should have.
+    chosen: bool | int | str | bytes | None = None if choice is None else getattr(value, choice)
     return chosen
 
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from multiprocessing import shared_memory
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -246,6 +247,10 @@ def test_registrations_that_make_no_sense(server: RunningServer) -> None:
     for key in ("triton_python_backend_shm_region_1", "//triton_python_backend_shm_region_1", "///"):
         assert refused({"key": key, "byte_size": 1})[0] == 400
     assert refused({"key": "/../../etc/passwd", "byte_size": 1})[0] == 500
+    for kind in ("system", "cuda"):
+        nameless = raw.send(post(f"/v2/{kind}sharedmemory/register", b"{}")).receive()
+        text = f"'region name' is necessary to register {kind} shared memory region"
+        assert (nameless.status, nameless.document) == (400, {"error": text})
     made = shared_memory.SharedMemory(create=True, size=PAGE)
     try:
         for offset, size in ((0, PAGE + 1), (PAGE, 1), (0, 0), (2**64 - PAGE, PAGE), (2**63, 1), (1, 2**64 - 1)):
@@ -255,6 +260,25 @@ def test_registrations_that_make_no_sense(server: RunningServer) -> None:
         made.close()
         made.unlink()
     raw.socket.close()
+
+
+def test_names_are_any_text_and_the_body_of_an_unregistration_says_nothing(server: RunningServer) -> None:
+    """What one protocol has registered can be unregistered over the other one."""
+    raw, client = Raw(server.http_port), grpcclient.InferenceServerClient(server.grpc)
+    made = shared_memory.SharedMemory(create=True, size=PAGE)
+    try:
+        for name in ("a\\b", "..", "a/b", "\u00e4 \n"):
+            client.register_system_shared_memory(name, made.name, PAGE)
+            one = f"/v2/systemsharedmemory/region/{quote(name, safe='')}"
+            listed = raw.send(f"GET {one}/status HTTP/1.1\r\n".encode() + HOST + b"\r\n").receive().document
+            assert [entry["name"] for entry in listed] == [name]
+            assert raw.send(post(f"{one}/unregister", b"no JSON")).receive().status == 200
+        assert not client.get_system_shared_memory_status().regions
+    finally:
+        made.close()
+        made.unlink()
+        client.close()
+        raw.socket.close()
 
 
 def test_nothing_is_registered_unless_it_is_allowed(models: Path) -> None:

@@ -111,6 +111,12 @@ def test_refusals(server: RunningServer, settings: dict[str, Any], status: int, 
     assert (caught.value.status(), caught.value.message()) == (f"StatusCode.{code}", text)
 
 
+@pytest.mark.parametrize("name", ["trace_rate", "trace_count", "log_frequency"])
+def test_only_levels_are_a_list_over_http(server: RunningServer, name: str) -> None:
+    response = http(server, GLOBAL, {name: ["5"]})
+    assert (response.status, response.document) == (400, {"error": f"expect string for '{name}'"})
+
+
 def test_unknown_model(server: RunningServer) -> None:
     response = http(server, "/v2/models/nope/trace/setting")
     assert (response.status, response.document) == (400, {"error": "Request for unknown model : nope"})

@@ -158,7 +158,7 @@ TEST(DynamicSource, LimitsTheQueue) {
   CHECK(!queue.accepted);
   CHECK_EQ(refused->answers.load(), 1);
   CHECK(refused->code() == Code::kUnavailable);
-  CHECK_EQ(refused->message(), "Exceeds maximum queue size");
+  CHECK_EQ(refused->message(), "[request id: 2] Exceeds maximum queue size");
   CHECK(refused->reason == FailureReason::kRejected);
   CHECK_EQ(first->answers.load(), 0);
   CHECK_EQ(queue.Take(), "0 1");

@@ -108,7 +108,8 @@ TEST(EnsembleFaults, AStepIsRefused) {
   works.Publish(spec);
   works.Ensemble({"X"}, {"Y"}, {{"a", -1, {{"IN", "X"}}, {{"OUT", "Y"}}}});
   const SinkPtr first = works.Ask(1);
-  CheckFailed(works.Ask(2), Code::kUnavailable, "in ensemble 'e', Exceeds maximum queue size");
+  CheckFailed(works.Ask(2), Code::kUnavailable,
+              "in ensemble 'e', [request id: <id_unknown>] Exceeds maximum queue size");
   works.Execute("a", 0);
   CHECK(first->code() == Code::kOk);
 }

@@ -80,7 +80,7 @@ TEST(RequestQueue, EachLevelHasItsLimit) {
   Fixture f({2, 2, {}, {{1, small}}});
   f.Push("a", 1);
   const SinkPtr refused = f.Push("b", 1);
-  CHECK_EQ(refused->message(), "Exceeds maximum queue size");
+  CHECK_EQ(refused->message(), "[request id: b] Exceeds maximum queue size");
   CHECK(refused->code() == Code::kUnavailable);
   for (int i = 0; i < 10; ++i) f.Push("c", 2);
   CHECK(f.status.ok());

@@ -175,10 +175,12 @@ TEST(V2Grpc, ParametersThatAreRefused) {
       .CheckRefused("parameter 'sequence_end' has invalid type, expecting a boolean");
   Read(Parameter("sequence_id", Number(1, 1)))
       .CheckRefused("parameter 'sequence_id' has invalid type, expecting an integer or a string");
-  Read(Parameter("triton_x", Number(1, 1)))
-      .CheckRefused(
-          "parameter keys starting with 'triton_' are reserved for Triton usage and should not be specified, got "
-          "'triton_x'");
+  for (const std::string& value : {Number(1, 1), std::string()}) {
+    Read(Parameter("triton_x", value))
+        .CheckRefused(
+            "parameter keys starting with 'triton_' are reserved for Triton usage and should not be specified, got "
+            "'triton_x'");
+  }
   CHECK_EQ(Read(InputField("A", "INT8", {1},
                            Parameter("shared_memory_region", Field(3, "r")) +
                                Parameter("shared_memory_byte_size", Number(2, 1))))

@@ -126,13 +126,21 @@ TEST(Validate, BatchDimension) {
   Refused(request, "[request id: <id_unknown>] input 'B' batch size does not match other inputs for 'm'");
 }
 
+TEST(Validate, ShapeThatIsNotWhole) {
+  RequestPtr request = Good();
+  request->inputs[0] = Input("A", DType::kFp32, {2, -1, 2}, 0);
+  Refused(request,
+          "[request id: <id_unknown>] All input dimensions should be specified for input 'A' for model 'm', "
+          "got [2,-1,2]");
+}
+
 TEST(Validate, Shape) {
   const std::string hint =
       "NOTE: Setting a non-zero max_batch_size in the model config requires a batch dimension to be prepended to each "
       "input shape. If you want to specify the full shape including the batch dim in your input dims config, try "
       "setting max_batch_size to zero. See the model configuration docs for more info on max_batch_size.";
   RequestPtr request = Good();
-  for (const Shape& shape : {Shape{2, 2}, Shape{2, 3, 3}, Shape{2, -1, 2}, Shape{2, 3, 2, 1}}) {
+  for (const Shape& shape : {Shape{2, 2}, Shape{2, 3, 3}, Shape{2, -2, 2}, Shape{2, 3, 2, 1}}) {
     request->inputs[0] = Input("A", DType::kFp32, shape, 0);
     Refused(request,
             "[request id: <id_unknown>] unexpected shape for input 'A' for model 'm'. Expected [-1,-1,2], got " +

@@ -278,7 +278,7 @@ def test_row_41_answer_that_does_not_fit_into_memory(server: RunningServer, rpc:
     rpc.refused(negative, "INTERNAL", "ValueError")
 
 
-FULL = "Exceeds maximum queue size"
+FULL = "[request id: <id_unknown>] Exceeds maximum queue size"
 
 
 def test_row_62_full_queue_http(server: RunningServer) -> None:

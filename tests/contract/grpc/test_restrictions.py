@@ -23,8 +23,6 @@ KEYS = {
     **dict.fromkeys(("health", "metadata", "model-config", "shared-memory"), ("admin", "s3cret")),
     **dict.fromkeys(("inference", "statistics", "model-repository", "trace", "logging"), ("client-key", "t0ken")),
 }
-#: methods of protos/ that this version does not have
-NOT_SERVED = {"TraceSetting"}
 BY_PATH = {endpoint.grpc_path: endpoint for endpoint in RPCS}
 
 
@@ -53,7 +51,7 @@ def test_every_method_of_the_protocol_has_a_category() -> None:
     for name in sorted({endpoint.grpc_service for endpoint in RPCS}):
         for method in pool().FindServiceByName(name).methods:
             path = f"/{name}/{method.name}"
-            assert path in BY_PATH or method.name in NOT_SERVED, f"{path} is in protos/ but not among the endpoints"
+            assert path in BY_PATH, f"{path} is in protos/ but not among the endpoints"
     assert all(endpoint.category in CATEGORIES for endpoint in RPCS)
 
 

@@ -111,6 +111,11 @@ KEPT = {
         400,
         {"error": "Invalid value for 'ready': expected a boolean"},
     ),
+    "control request that says a thing twice": (
+        post("/v2/repository/index", b'{"ready":true,"ready":false}'),
+        400,
+        {"error": "failed to parse the request JSON buffer: Duplicate member name in the request."},
+    ),
     "control request nested deeply": (post("/v2/repository/index", b"[" * 100_000), 400, None),
     "control request with a BOM": (post("/v2/repository/index", b"\xef\xbb\xbf{}"), 400, None),
     "compressed control request": (post("/v2/repository/index", b"xx", "Content-Encoding: gzip"), 415, None),
@@ -150,6 +155,9 @@ ROUTES = {
     "/v2/repository/index": "POST",
     "/v2/repository/models/fp32/load": "POST",
     "/v2/repository/models/fp32/unload": "POST",
+    "/v2/systemsharedmemory/register": "POST",
+    "/v2/cudasharedmemory/region/r/register": "POST",
+    "/v2/cudasharedmemory/unregister": "POST",
 }
 
 

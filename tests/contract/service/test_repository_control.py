@@ -57,6 +57,9 @@ def test_mode_none_refuses_control(bench: Bench) -> None:
         ({"priority": "1"}, "unrecognized load parameter 'priority'."),
         ({"config": 1}, "invalid value type for load parameter 'config', expected string_param."),
         ({"config": b"{}"}, "invalid value type for load parameter 'config', expected string_param."),
+        # over gRPC a parameter may come without a value
+        ({"config": None}, "invalid value type for load parameter 'config', expected string_param."),
+        ({"priority": None}, "unrecognized load parameter 'priority'."),
         ({"file:1/m": 1}, "invalid value type for load parameter 'file:1/m', expected bytes_param."),
         ({"file:1/m": "***", "config": "{}"}, "load parameter 'file:1/m' is not valid base64"),
         ({"file:1/m": b""}, "Load parameter 'config' must be specified for model file override"),

@@ -119,7 +119,7 @@ def test_any_schedule(levels: int, own: dict[int, Policy], default: Policy, sche
         if step[0] == "push":
             number = house.connect()
             if not reference.push(number, step[1], step[2]):
-                expected[number] = "Exceeds maximum queue size"
+                expected[number] = f"[request id: {number}] Exceeds maximum queue size"
             house.send_ints(
                 number, [1, 1], number, parameters={"priority": step[1], "timeout": step[2]}, id=str(number)
             )

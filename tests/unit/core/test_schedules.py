@@ -23,7 +23,7 @@ from unit.core.house import House, int_spec
 from unit.core.reference import Options, Queue, Waiting
 
 US = 1000
-FULL = "Exceeds maximum queue size"
+FULL = "[request id: {}] Exceeds maximum queue size"
 
 
 @dataclass
@@ -80,7 +80,7 @@ class Schedule:
         shape = [rows, width] if self.options.max_batch_size else [width]
         self.house.send_ints(connection, shape, request.number, id=f"r{request.number}")
         if not sent.accepted:
-            sent.expected = FULL
+            sent.expected = FULL.format(f"r{request.number}")
             self.failures["REJECTED"] += 1
         self.sent.append(sent)
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,6 +100,17 @@ def test_names_that_can_not_be(name: bytes) -> None:
     match = Router().resolve(b"/v2/models/" + name + b"/infer")
     assert match is not None
     assert match.problem
+
+
+@pytest.mark.parametrize("name", ["..", "a\\b", "a/b", "\n", "\0", "\u00e4"])
+def test_names_of_regions_are_any_text(name: str) -> None:
+    """They are keys of a table, and nothing on disk; gRPC takes the same ones."""
+    match = Router().resolve(f"/v2/systemsharedmemory/region/{quote(name, safe='')}/register".encode())
+    assert match is not None
+    assert (match.arguments.region, match.problem) == (name, "")
+    bad = Router().resolve(b"/v2/systemsharedmemory/region/%ff/register")
+    assert bad is not None
+    assert bad.problem
 
 
 def test_allow() -> None:
