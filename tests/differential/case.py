@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,8 @@ class Http:
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
     raw: bytes = b""
+    #: ``http`` or ``metrics``
+    port: str = "http"
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,10 @@ class Case:
 
     name: str
     request: Http | Call | StreamCall
+    #: asked again until it holds of the answer, for what a server counts after it has answered
+    until: Callable[[Answer], bool] | None = None
+    #: cases of one lane are sent one after another, lanes beside each other: for cases that wait most of their time
+    lane: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,8 @@ class Section:
     pair: str = "open"
     #: applied to every answer: (case, answer) -> the answer without what must differ
     normalise: Sequence[Callable[[Case, Answer], Answer]] = field(default=())
+    #: holds what the requests need, as long as they are sent
+    within: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 def error_text(answer: Answer) -> str:

@@ -3,48 +3,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
 
 from differential.outcome import Outcome, run_section
 from differential.sections import SECTIONS
-from differential.servers import PAIRS, Pair, run_pair
+from differential.servers import PAIRS, run_pair
 from perf.peers import PeerError, find_triton
-from perf.procs import StartError
 
 _SKIPPED = pytest.StashKey[str]()
 
 
 class Session:
-    """Runs each section once, starts each pair of servers when the first section needs it."""
+    """Runs each section once, on pairs of servers that start side by side: they wait for the processes of models."""
 
-    def __init__(self, folders: pytest.TempPathFactory) -> None:
-        self._folders = folders
-        self._stack = ExitStack()
-        self._pairs: dict[str, Pair | Exception] = {}
+    def __init__(self, folders: pytest.TempPathFactory, pairs: Iterable[str]) -> None:
+        self._pool = ThreadPoolExecutor(len(PAIRS))
+        self._stacks = {name: ExitStack() for name in pairs}
+        self._pairs = {
+            name: self._pool.submit(stack.enter_context, run_pair(PAIRS[name], folders.mktemp(name)))
+            for name, stack in self._stacks.items()
+        }
         self._outcomes: dict[str, Outcome] = {}
 
     def outcome(self, name: str) -> Outcome:
+        """Raises RuntimeError or StartError where a server does not start, or ends."""
         if name not in self._outcomes:
             section = SECTIONS[name]
-            self._outcomes[name] = run_section(section, self._pair(section.pair))
+            self._outcomes[name] = run_section(section, self._pairs[section.pair].result())
         return self._outcomes[name]
 
-    def _pair(self, name: str) -> Pair:
-        if name not in self._pairs:
-            try:
-                self._pairs[name] = self._stack.enter_context(run_pair(PAIRS[name], self._folders.mktemp(name)))
-            except (RuntimeError, StartError) as error:  # it would not start for the next section either
-                self._pairs[name] = error
-        pair = self._pairs[name]
-        if isinstance(pair, Exception):
-            raise pair
-        return pair
-
     def close(self) -> None:
-        self._stack.close()
+        for pair in self._pairs.values():
+            pair.exception()  # what is still starting can not be stopped
+        with self._pool:
+            list(self._pool.map(ExitStack.close, self._stacks.values()))
 
 
 @pytest.fixture(scope="session")
@@ -54,9 +50,19 @@ def differential(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixtu
     except PeerError as error:
         request.config.stash[_SKIPPED] = str(error)
         pytest.skip(f"NOT COMPARED WITH TRITON: {error}")
-    session = Session(tmp_path_factory)
+    session = Session(tmp_path_factory, _pairs_of(request.session.items))
     yield session
     session.close()
+
+
+def _pairs_of(items: Iterable[pytest.Item]) -> list[str]:
+    """The pairs that these tests need, in the order of their sections; all where a test needs all sections."""
+    wanted = [
+        item.callspec.params.get("name") if hasattr(item, "callspec") else None
+        for item in items
+        if "differential" in getattr(item, "fixturenames", ())
+    ]
+    return list(dict.fromkeys(section.pair for name, section in SECTIONS.items() if name in wanted or None in wanted))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

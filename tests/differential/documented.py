@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from differential.case import Answer, Case, same
 
@@ -69,4 +70,21 @@ def explain(
                 if not same(after, triton):
                     triton, changed = after, True
                     keys.add(key)
+    for place, (one, other) in enumerate(zip(triton.get("messages", ()), pyinfer.get("messages", ()), strict=False)):
+        message, more = _explain_message(rules, case, one, other)
+        if more:
+            triton = {**triton, "messages": [*triton["messages"][:place], message, *triton["messages"][place + 1 :]]}
+            keys |= more
     return triton, frozenset(keys)
+
+
+def _explain_message(
+    rules: Mapping[str, Iterable[Rule]], case: Case, triton: dict[str, Any], pyinfer: dict[str, Any]
+) -> tuple[dict[str, Any], frozenset[str]]:
+    """The errors of one message of a stream, as if they were those of a call."""
+    errors = [message.get("error_message", "") for message in (triton, pyinfer)]
+    if not all(errors) or errors[0] == errors[1]:
+        return triton, frozenset()
+    one, other = ({"status": "in the stream", "error": text} for text in errors)
+    explained, keys = explain(rules, case, one, other)
+    return {**triton, "error_message": explained["error"]}, keys

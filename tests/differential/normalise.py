@@ -8,7 +8,7 @@ from typing import Any
 
 from differential.case import Answer, Case
 
-__all__ = ["model_view", "server_version", "statistics"]
+__all__ = ["events", "index", "metrics", "model_view", "server_version", "statistics"]
 
 
 def server_version(case: Case, answer: Answer) -> Answer:
@@ -40,6 +40,8 @@ def _without_times(value: Any) -> Any:
 
 def model_view(case: Case, answer: Answer) -> Answer:
     """Not a difference in itself: the text that the model ``inspect`` answers is compared as the JSON it is."""
+    if "message" in answer:
+        return _model_view_of_message(answer)
     document = answer.get("json")
     if not isinstance(document, dict):
         return answer
@@ -50,3 +52,52 @@ def model_view(case: Case, answer: Answer) -> Answer:
         for output in document.get("outputs", [])
     ]
     return {**answer, "json": {**document, "outputs": outputs}}
+
+
+def _model_view_of_message(answer: Answer) -> Answer:
+    """As JSON has it: what the outputs hold is with them."""
+    message = dict(answer["message"])
+    outputs = [
+        {**output, "data": [json.loads(data[4:]) if output["name"] == "REQUEST" else int.from_bytes(data, "little")]}
+        for output, data in zip(message.get("outputs", []), message.pop("raw_output_contents", []), strict=True)
+    ]
+    return {**answer, "message": {**message, "outputs": outputs}}
+
+
+def index(case: Case, answer: Answer) -> Answer:
+    """The repository index by name and version: its order is not promised."""
+    if isinstance(answer.get("json"), list):
+        return {**answer, "json": sorted(map(_unloaded, answer["json"]), key=_entry)}
+    message = answer.get("message")
+    if isinstance(message, dict) and "models" in message:
+        return {**answer, "message": {**message, "models": sorted(map(_unloaded, message["models"]), key=_entry)}}
+    return answer
+
+
+def _unloaded(entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry that is being unloaded as it is soon: the peer may answer the request that unloads before."""
+    return {**entry, "state": "UNAVAILABLE", "reason": "unloaded"} if entry.get("state") == "UNLOADING" else entry
+
+
+def _entry(entry: dict[str, Any]) -> tuple[str, str]:
+    return entry["name"], entry.get("version", "")
+
+
+def events(case: Case, answer: Answer) -> Answer:
+    """A stream of events as the list of the documents in it."""
+    if not isinstance(answer.get("text"), bytes):
+        return answer
+    blocks = answer["text"].split(b"\n\n")
+    documents = [json.loads(block[len(b"data: ") :]) for block in blocks if block.startswith(b"data: ")]
+    rest = [block for block in blocks if not block.startswith(b"data: ")]
+    return {key: value for key, value in answer.items() if key != "text"} | {"events": documents, "rest": rest}
+
+
+def metrics(case: Case, answer: Answer) -> Answer:
+    """Families with their help and type, and which series there are of one model; values are those of statistics."""
+    if not isinstance(answer.get("text"), bytes):
+        return answer
+    lines = answer["text"].decode().splitlines()
+    of_model = [line.rpartition(" ")[0] for line in lines if 'model="counted"' in line]
+    lines = [line for line in lines if line.startswith("#")] + of_model
+    return {**answer, "text": sorted(set(lines))}

@@ -45,7 +45,9 @@ def run_section(section: Section, pair: Pair) -> Outcome:
             raise ValueError(f"section {section.name} has {count} cases of the name {name!r}")
     differences: list[Difference] = []
     shown: dict[str, str] = {}
-    for case, triton, pyinfer in pair.ask(cases):
+    with section.within():
+        answers = pair.ask(cases)
+    for case, triton, pyinfer in answers:
         for normalise in section.normalise:
             triton, pyinfer = normalise(case, triton), normalise(case, pyinfer)
         explained, keys = explain(RULES, case, triton, pyinfer)

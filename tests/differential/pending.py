@@ -7,17 +7,6 @@ __all__ = ["PENDING"]
 
 #: name of a section -> what is missing
 PENDING: dict[str, str] = {
-    "grpc-model-errors": "the rules of these sections",
-    "grpc-parameters": "the rules of these sections",
-    "grpc-versions": "the rules of these sections",
-    "grpc-members": "the rules of these sections",
-    "grpc-shapes": "the rules of these sections",
-    "grpc-raw": "the rules of these sections",
-    "grpc-contents": "the rules of these sections",
-    "grpc-malformed": "the rules of these sections",
-    "grpc-control": "the rules of these sections",
-    "grpc-classification": "classification",
-    "grpc-tensor-parameters": "classification, shared memory",
-    "http-classification": "classification",
-    "http-tensor-parameters": "classification, shared memory",
+    "http-generate": "generate",
+    "http-generate-stream": "generate_stream",
 }

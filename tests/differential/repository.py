@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["CONTROL", "DATATYPES", "GUARDED", "OPEN", "Model", "write_repository"]
+__all__ = ["CONTROL", "DATATYPES", "GUARDED", "OPEN", "SCHEDULING", "VERSIONLESS", "Model", "write_repository"]
 
 PROGRAMS = Path(__file__).with_name("models")
 
@@ -74,15 +74,17 @@ def _versions(name: str, policy: str) -> Model:
     return Model(name, "version", config, ("1", "2", "3", "10"))
 
 
-def _sequence(name: str, corrid: str, strategy: str) -> Model:
-    controls = "".join(
-        f'{{ name: "{kind}" control [ {{ kind: CONTROL_SEQUENCE_{kind} int32_false_true: [ 0, 1 ] }} ] }}, '
-        for kind in ("START", "END", "READY")
-    )
-    controls += f'{{ name: "CORRID" control [ {{ kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_{corrid} }} ] }}'
+def _sequence(name: str, corrid: str, strategy: str, *, batch: int = 4) -> Model:
+    """Flags in each type that they may have; no tensor with the id where ``corrid`` is empty."""
+    types = {"START": "int32_false_true: [ 0, 1 ]", "END": "fp32_false_true: [ 0, 1 ]"}
+    types["READY"] = "bool_false_true: [ false, true ]"
+    kinds = {kind: f"kind: CONTROL_SEQUENCE_{kind} {values}" for kind, values in types.items()}
+    if corrid:
+        kinds["CORRID"] = f"kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_{corrid}"
+    controls = ", ".join(f'{{ name: "{kind}" control [ {{ {control} }} ] }}' for kind, control in kinds.items())
     more = f"sequence_batching {{ max_sequence_idle_microseconds: 60000000 control_input [ {controls} ] {strategy} }}"
     return Model(
-        name, "accumulate", _config(["INPUT INT32 1"], ["OUTPUT INT32 1", "CONTROL BYTES 1"], batch=4, more=more)
+        name, "accumulate", _config(["INPUT INT32 1"], ["OUTPUT INT32 1", "CONTROL BYTES 1"], batch=batch, more=more)
     )
 
 
@@ -130,26 +132,73 @@ OPEN: tuple[Model, ...] = (
     Model("fail", "fail", _config(["INPUT FP32 2"], ["OUTPUT FP32 2"], batch=4)),
     Model("repeat", "repeat", _config(["IN INT32 -1"], ["OUT INT32 1", "INDEX UINT32 1"], more=_DECOUPLED)),
     _sequence("sequence", "UINT64", "direct { }"),
-    _sequence("sequence_oldest", "STRING", "oldest { max_candidate_sequences: 4 }"),
+    _sequence("sequence_oldest", "INT32", "oldest { max_candidate_sequences: 4 }"),
     _versions("versions_latest", "latest { num_versions: 2 }"),
     _versions("versions_all", "all { }"),
     _versions("versions_specific", "specific { versions: [ 1, 3 ] }"),
-    Model("completes", "completes"),
     _echo("counted", "FP32", "-1", batch=8),
 )
 
-#: loaded and unloaded by requests
+#: loaded and unloaded by requests; one completes its configuration
 CONTROL: tuple[Model, ...] = (
+    Model("completes", "completes"),
     _identity("first"),
     _identity("second", versions=("1", "3")),
     _identity("third"),
     Model("broken", "", "backend: 7\n"),
+    Model("misnamed", "", 'name: "other"\n' + _config(["INPUT0 FP32 -1"], ["OUTPUT0 FP32 -1"], backend="identity")),
+    Model("no_backend", "", "max_batch_size: 8\n"),
+)
+
+#: one of them has no version
+VERSIONLESS: tuple[Model, ...] = (
+    _identity("first"),
     Model("no_version", "", _config(["INPUT0 FP32 -1"], ["OUTPUT0 FP32 -1"], backend="identity"), ()),
 )
 
 #: behind restricted interfaces, with headers forwarded
 GUARDED: tuple[Model, ...] = (
+    _identity("plain"),
     Model("inspect", "inspect_request", _config(["INPUT FP32 1"], ["REQUEST BYTES 1", "SIZE INT32 1"])),
+)
+
+
+def _queue(name: str, *policies: str) -> Model:
+    """One instance, one request at a time; three priorities, of which the first one has no limits."""
+    levels = "priority_levels: 3 default_priority_level: 2 priority_queue_policy { key: 1 value { } }"
+    more = f"dynamic_batching {{ {levels} {' '.join(policies)} }}"
+    return Model(name, "busy", _config(["MS INT32 1"], ["PLACE INT32 1"], batch=1, more=more))
+
+
+def _second(policy: str) -> str:
+    return f"priority_queue_policy {{ key: 2 value {{ {policy} }} }}"
+
+
+_LONG = "default_timeout_microseconds: 60000000"
+_OVERRIDE = f"{_LONG} allow_timeout_override: true"
+_HASTY = "max_queue_delay_microseconds: 300000 default_queue_policy { default_timeout_microseconds: 1000 }"
+
+#: of which the queue matters, and how sequences are placed
+SCHEDULING: tuple[Model, ...] = (
+    _queue("levels"),
+    _queue("limited", _second(f"max_queue_size: 2 {_OVERRIDE}")),
+    _queue("rejecting", _second(f"timeout_action: REJECT {_OVERRIDE}")),
+    _queue("delaying", _second(f"timeout_action: DELAY {_OVERRIDE}")),
+    _queue("strict", _second(f"timeout_action: REJECT {_LONG}")),
+    Model(
+        "hasty",
+        "echo",
+        _config(["INPUT0 FP32 1"], ["OUTPUT0 FP32 1"], batch=8, more=f"dynamic_batching {{ {_HASTY} }}"),
+    ),
+    _sequence("direct", "UINT64", "direct { }"),
+    _sequence("oldest", "UINT64", "oldest { max_candidate_sequences: 4 }"),
+    _sequence("direct_1", "UINT64", "direct { }", batch=0),
+    _sequence("oldest_1", "UINT64", "oldest { max_candidate_sequences: 1 }"),
+    *(
+        _sequence(f"corrid_{kind.lower()}", kind, "direct { }")
+        for kind in ("UINT64", "INT64", "UINT32", "INT32", "STRING")
+    ),
+    _sequence("corrid_none", "", "oldest { }"),
 )
 
 

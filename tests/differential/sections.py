@@ -5,7 +5,25 @@ from __future__ import annotations
 
 from differential import normalise
 from differential.case import Section
-from differential.corpus import grpc_control, grpc_infer, http_binary, http_control, http_infer, http_parameters
+from differential.corpus import (
+    extensions,
+    generated,
+    grpc_control,
+    grpc_infer,
+    grpc_stream,
+    guarded,
+    http_binary,
+    http_control,
+    http_generate,
+    http_infer,
+    http_parameters,
+    http_sequence,
+    http_wire,
+    repository_control,
+    scheduling,
+    shared_memory,
+    statistics,
+)
 
 __all__ = ["SECTIONS"]
 
@@ -38,6 +56,46 @@ _SECTIONS = (
     Section("grpc-tensor-parameters", grpc_infer.tensor_parameters, normalise=(normalise.model_view,)),
     Section("grpc-classification", grpc_infer.classification),
     Section("grpc-model-errors", grpc_infer.model_errors),
+    Section("http-transfers", http_wire.transfers),
+    Section("http-heads", http_wire.heads, normalise=(normalise.server_version,)),
+    Section("http-sequences", http_sequence.sequences),
+    Section("http-generate", http_generate.generate, normalise=(normalise.model_view,)),
+    Section("http-generate-stream", http_generate.events, normalise=(normalise.events,)),
+    Section("http-logging", extensions.http_logging),
+    Section("http-trace", extensions.http_trace),
+    Section("http-memory", shared_memory.http_memory, within=shared_memory.memory),
+    Section("grpc-stream-order", grpc_stream.order),
+    Section("grpc-stream-errors", grpc_stream.errors),
+    Section("grpc-decoupled", grpc_stream.decoupled),
+    Section("grpc-sequences", grpc_stream.sequences),
+    Section("grpc-logging", extensions.grpc_logging),
+    Section("grpc-trace", extensions.grpc_trace),
+    Section("grpc-memory", shared_memory.grpc_memory, within=shared_memory.memory),
+    Section("statistics", statistics.counts, normalise=(normalise.statistics,)),
+    Section("metrics", statistics.metrics, normalise=(normalise.metrics,)),
+    Section("generated-json", generated.json_bodies),
+    Section("generated-binary", generated.binary_bodies),
+    Section("generated-parameters", generated.json_parameters, normalise=(normalise.model_view,)),
+    Section("generated-messages", generated.messages),
+    Section("generated-streams", generated.streams),
+    Section("generated-paths", generated.paths, normalise=(normalise.server_version,)),
+    Section("control-http", repository_control.http_control, "control", (normalise.statistics, normalise.index)),
+    Section("control-completed", repository_control.completed, "control"),
+    Section("control-http-bodies", repository_control.http_bodies, "control", (normalise.index,)),
+    Section("control-http-parameters", repository_control.http_parameters, "control", (normalise.index,)),
+    Section("control-grpc", repository_control.grpc_control, "control", (normalise.statistics, normalise.index)),
+    Section("control-grpc-parameters", repository_control.grpc_parameters, "control", (normalise.index,)),
+    Section(
+        "control-no-version", repository_control.no_version, "versionless", (normalise.statistics, normalise.index)
+    ),
+    Section("guarded-http", guarded.http_restricted, "guarded", (normalise.server_version, normalise.statistics)),
+    Section("guarded-http-headers", guarded.http_headers, "guarded", (normalise.model_view,)),
+    Section("guarded-grpc", guarded.grpc_restricted, "guarded", (normalise.server_version, normalise.statistics)),
+    Section("guarded-grpc-headers", guarded.grpc_headers, "guarded", (normalise.model_view,)),
+    Section("guarded-control", guarded.no_control, "guarded", (normalise.index,)),
+    Section("queues", scheduling.queues, "scheduling"),
+    Section("sequence-places", scheduling.sequence_places, "scheduling"),
+    Section("sequence-ids", scheduling.sequence_ids, "scheduling"),
 )
 
 SECTIONS: dict[str, Section] = {section.name: section for section in _SECTIONS}

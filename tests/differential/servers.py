@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -12,9 +13,11 @@ from pathlib import Path
 
 from differential import repository
 from differential.case import NO_ANSWER, Answer, Call, Case, Http
+from differential.corpus import guarded
 from differential.over_grpc import GrpcClient
 from differential.over_http import HttpClient
 from perf.peers import Triton, start_triton
+from perf.procs import StartError
 from pyinfer.testing import RunningServer, run_server
 
 __all__ = ["PAIRS", "Pair", "PairSpec", "free_ports", "run_pair"]
@@ -31,55 +34,111 @@ class PairSpec:
     pyinfer_flags: tuple[str, ...] = ()
 
 
+#: tritonserver starts a process for each Python model: seconds on an idle machine, minutes on a busy one
+_START_S = 300.0
+
+#: all requests of a section; where a server stops to answer, each request takes as long as its client waits
+_SECTION_S = 120.0
+
+#: how often a request with a condition is sent at most; what comes last is compared
+_ATTEMPTS = 1000
+_PAUSE_S = 0.005
+
+#: to complete a configuration the peer starts one more process for each model: only where it is asked for
+_AS_WRITTEN = ("--disable-auto-complete-config",)
+
 _EXPLICIT = ("--model-control-mode=explicit",)
 
 PAIRS = {
-    "open": PairSpec(repository.OPEN, (*_EXPLICIT, "--load-model=*")),
-    "control": PairSpec(repository.CONTROL, (*_EXPLICIT, "--load-model=first")),
-    "guarded": PairSpec(repository.GUARDED),
+    "open": PairSpec(
+        repository.OPEN, (*_EXPLICIT, "--load-model=*", *_AS_WRITTEN), pyinfer_flags=("--allow-client-shm=true",)
+    ),
+    "control": PairSpec(repository.CONTROL, (*_EXPLICIT, "--load-model=first", "--load-model=completes")),
+    "versionless": PairSpec(repository.VERSIONLESS, (*_EXPLICIT, "--load-model=first")),
+    "scheduling": PairSpec(repository.SCHEDULING, _AS_WRITTEN),
+    "guarded": PairSpec(repository.GUARDED, guarded.FLAGS),
 }
 
 
-class Client:
-    """One server over both protocols."""
+@dataclass(frozen=True)
+class Addresses:
+    """Where one server listens: ``host:port``."""
 
-    def __init__(self, http_address: str, grpc_address: str) -> None:
-        self.http_address, self.grpc_address = http_address, grpc_address
-        self._http, self._grpc = HttpClient(http_address), GrpcClient(grpc_address)
+    http: str
+    grpc: str
+    metrics: str
+
+
+class Client:
+    """One server over both protocols, to be used in a block."""
+
+    def __init__(self, server: Addresses) -> None:
+        self._http = {"http": HttpClient(server.http), "metrics": HttpClient(server.metrics)}
+        self._grpc = GrpcClient(server.grpc)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        for client in self._http.values():
+            client.close()
+        self._grpc.close()
 
     def send(self, case: Case) -> Answer:
         request = case.request
         if isinstance(request, Http):
-            return self._http.send(request)
+            return self._http[request.port].send(request)
         return self._grpc.call(request) if isinstance(request, Call) else self._grpc.stream(request)
-
-    def close(self) -> None:
-        self._http.close()
-        self._grpc.close()
 
 
 @dataclass(frozen=True)
 class Pair:
     """Both servers of a pair, running."""
 
-    triton: Client
-    pyinfer: Client
+    triton: Addresses
+    pyinfer: Addresses
     #: why one of them has ended, empty as long as both run
     fault: Callable[[], str]
 
     def ask(self, cases: Sequence[Case]) -> list[tuple[Case, Answer, Answer]]:
-        """Send all cases to both, in order, at the same time. Raises RuntimeError where a server ends."""
-        with ThreadPoolExecutor(2) as both:
-            theirs, ours = (both.submit(self._ask, client, cases) for client in (self.triton, self.pyinfer))
-            return list(zip(cases, theirs.result(), ours.result(), strict=True))
+        """Send all cases to both at the same time, those of one lane in order.
 
-    def _ask(self, client: Client, cases: Sequence[Case]) -> list[Answer]:
-        answers = []
+        Raises RuntimeError where a server has ended, or where it takes longer than a section may.
+        """
+        lanes: dict[str, list[Case]] = {}
         for case in cases:
-            answers.append(client.send(case))
-            if answers[-1]["status"] in NO_ANSWER and (fault := self.fault()):
+            lanes.setdefault(case.lane, []).append(case)
+        until = time.monotonic() + _SECTION_S
+        with ThreadPoolExecutor(2 * len(lanes) or 1) as pool:
+            asked = [
+                (
+                    lane,
+                    pool.submit(self._ask, self.triton, lane, until),
+                    pool.submit(self._ask, self.pyinfer, lane, until),
+                )
+                for lane in lanes.values()
+            ]
+            return [
+                answers
+                for lane, theirs, ours in asked
+                for answers in zip(lane, theirs.result(), ours.result(), strict=True)
+            ]
+
+    def _ask(self, server: Addresses, cases: Sequence[Case], until: float) -> list[Answer]:
+        with Client(server) as client:
+            return [self._answer(client, case, until) for case in cases]
+
+    def _answer(self, client: Client, case: Case, until: float) -> Answer:
+        for _ in range(_ATTEMPTS):
+            answer = client.send(case)
+            if answer["status"] in NO_ANSWER and (fault := self.fault()):
                 raise RuntimeError(f"case {case.name!r}: {fault}")
-        return answers
+            if time.monotonic() > until:
+                raise RuntimeError(f"case {case.name!r}: the section takes longer than {_SECTION_S:.0f} s")
+            if case.until is None or case.until(answer):
+                break
+            time.sleep(_PAUSE_S)
+        return answer
 
 
 @contextmanager
@@ -89,20 +148,29 @@ def run_pair(spec: PairSpec, folder: Path) -> Iterator[Pair]:
     Raises PeerError where the peer is not installed, StartError or RuntimeError where a server does not start.
     """
     models = repository.write_repository(folder, spec.models)
-    flags = ("--exit-on-error=false", *spec.flags)
-    http, grpc, metrics = free_ports(3)
+    flags = ("--exit-on-error=false", "--exit-timeout-secs=2", *spec.flags)
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(1))
-        starting = pool.submit(
-            start_triton, models, http_port=http, grpc_port=grpc, metrics_port=metrics, flags=flags + spec.triton_flags
-        )
+        starting = pool.submit(_start_triton, models, flags + spec.triton_flags)
         stack.callback(lambda: starting.exception() or starting.result().close())
         ours = stack.enter_context(run_server(models, *flags, *spec.pyinfer_flags))
         theirs = starting.result()
-        triton, pyinfer = Client(theirs.http, theirs.grpc), Client(ours.http, ours.grpc)
-        stack.callback(triton.close)
-        stack.callback(pyinfer.close)
+        triton, pyinfer = (Addresses(server.http, server.grpc, server.metrics) for server in (theirs, ours))
         yield Pair(triton, pyinfer, lambda: _fault(theirs, ours))
+
+
+def _start_triton(models: Path, flags: tuple[str, ...]) -> Triton:
+    """The peer, ready. It is started again where it ends: its lock of shared memory may fail while it starts models."""
+    for left in (2, 1, 0):
+        http, grpc, metrics = free_ports(3)
+        try:
+            return start_triton(
+                models, http_port=http, grpc_port=grpc, metrics_port=metrics, flags=flags, seconds=_START_S
+            )
+        except StartError as error:
+            if not left or "lock_exception" not in str(error):
+                raise
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _fault(triton: Triton, pyinfer: RunningServer) -> str:

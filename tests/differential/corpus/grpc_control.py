@@ -51,7 +51,7 @@ def control() -> Iterable[Case]:
             yield Case(f"{rpc} versions_latest {version!r}", call(rpc, name="versions_latest", version=version))
     for model in ("unknown", "..", "é"):
         yield Case(f"ModelStatistics {model!r}", call("ModelStatistics", name=model))
-    for version in _VERSIONS[3:]:
+    for version in _VERSIONS[4:]:
         yield Case(f"ModelStatistics fp32 {version!r}", call("ModelStatistics", name="fp32", version=version))
 
 

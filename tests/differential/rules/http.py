@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from differential.case import Answer, Case, Http, error_text
+from differential.case import Answer, Call, Case, Http, error_text
 from differential.documented import Rule
-from differential.rules.make import refused, same_fault, served, status
+from differential.rules.make import reads, refused, same_fault, served, status
 
 __all__ = ["RULES"]
 
@@ -78,6 +78,50 @@ def _accepted(case: Case, theirs: Answer, ours: Answer) -> Answer:
     return {**theirs, "headers": {**headers, **chosen}}
 
 
+def _transfer_encoding(case: Case, theirs: Answer, ours: Answer) -> Answer:
+    """A coding in upper case is none for Triton: it reads no body, and answers a request without one."""
+    upper = isinstance(case.request, Http) and b"Transfer-Encoding: CHUNKED" in case.request.raw
+    return ours if upper and ours["status"] == 200 else theirs
+
+
+def _blanks(case: Case, theirs: Answer, ours: Answer) -> Answer:
+    """A blank at the end of the value of a header or of metadata: no part of it over HTTP, malformed over HTTP/2."""
+    headers = case.request.headers if isinstance(case.request, Http) else case.request.metadata
+    if isinstance(case.request, Http):
+        if any(value.endswith(" ") for _, value in headers) and reads("This API is restricted, .*", error_text(theirs)):
+            return ours
+        return _with_parameters(theirs, ours, lambda name, value: {name: value.rstrip(" ")})
+    blank = any(value.endswith(" ") for _, value in headers)
+    return ours if blank and ours["status"] == "INTERNAL" and "RST_STREAM" in error_text(ours) else theirs
+
+
+def _with_parameters(theirs: Answer, ours: Answer, kept: Callable[[str, str], dict[str, str]]) -> Answer:
+    """What the model ``inspect`` saw of forwarded headers, if ``kept`` of each is what it saw in pyinfer."""
+    one, other = _seen(theirs), _seen(ours)
+    if one is None or other is None or one == other:
+        return theirs
+    wanted: dict[str, str] = {}
+    for name, value in one.items():
+        wanted |= kept(name, value)
+    return ours if wanted == other else theirs
+
+
+def _seen(answer: Answer) -> dict[str, str] | None:
+    document = answer.get("json")
+    for output in document.get("outputs", ()) if isinstance(document, dict) else ():
+        if output["name"] == "REQUEST" and "data" in output:
+            parameters: dict[str, str] = output["data"][0]["parameters"]
+            return parameters
+    return None
+
+
+def _keys(case: Case, theirs: Answer, ours: Answer) -> Answer:
+    """The headers whose values are the keys of restricted APIs are not for models."""
+    if not isinstance(case.request, Http) or not any(name in {"admin", "ops"} for name, _ in case.request.headers):
+        return theirs
+    return _with_parameters(theirs, ours, lambda name, value: {} if name in {"admin", "ops"} else {name: value})
+
+
 def _odd_length(case: Case) -> bool:
     if not isinstance(case.request, Http):
         return False
@@ -86,6 +130,7 @@ def _odd_length(case: Case) -> bool:
 
 
 _NOT_FOUND = r"Request for unknown model: '(?P<model>.*?)'( version \d+)? is not found"
+_UNKNOWN = rf"{_NOT_FOUND}|failed to load '.*', failed to poll from model repository"
 _UNKNOWN_ENCODING = "Unsupported compression type"
 
 RULES: dict[str, Sequence[Rule]] = {
@@ -101,16 +146,25 @@ RULES: dict[str, Sequence[Rule]] = {
             and re.fullmatch(_NOT_FOUND, error_text(ours))
             else theirs
         ),
+        lambda case, theirs, ours: (
+            {**ours}
+            if isinstance(case.request, Call)
+            and case.request.rpc == "ModelReady"
+            and theirs == {"status": "OK", "message": {}}
+            and ours["status"] == "NOT_FOUND"
+            and re.fullmatch(_NOT_FOUND, error_text(ours))
+            else theirs
+        ),
     ),
     "url-decoded": (
-        served(_NOT_FOUND, when=_decoded),
-        refused("malformed percent-encoding in the URL|the URL is not UTF-8", when=_decoded, triton=_NOT_FOUND),
+        served(_UNKNOWN, when=_decoded),
+        refused("malformed percent-encoding in the URL|the URL is not UTF-8", when=_decoded, triton=_UNKNOWN),
         same_fault(r"Request for unknown model: '.*%.*' is not found", r"Request for unknown model: '.*' is not found"),
     ),
     "url-names": (
         refused(
             "invalid model name '.*', model name must not contain path traversal or control characters",
-            triton=_NOT_FOUND,
+            triton=f"{_UNKNOWN}|load failed for model '.*': at least one version .*",
         ),
     ),
     "content-encoding-unknown": (status(501, 415, _UNKNOWN_ENCODING),),
@@ -119,6 +173,10 @@ RULES: dict[str, Sequence[Rule]] = {
         refused("a control request can not be compressed", when=_encoded_control, statuses=(415,)),
     ),
     "accept-encoding-form": (_accepted,),
+    "transfer-encoding-case": (_transfer_encoding,),
+    "header-blanks": (_blanks,),
+    "header-reserved": (refused("Header '.*' is reserved for Triton usage and cannot be forwarded."),),
+    "header-keys": (_keys,),
     "gzip-damaged": (
         refused(
             "failed to decompress: .*",

@@ -222,7 +222,7 @@ RULES: dict[str, Sequence[Rule]] = {
         ),
     ),
     "text-json-value": (
-        same_fault(r"Unable to parse '(?P<name>.*?)': attempt to .*", r"Unable to parse '(?P<name>.*?)': .*"),
+        same_fault(r"Unable to (parse|set) '(?P<name>.*?)': attempt to .*", r"Unable to parse '(?P<name>.*?)': .*"),
         same_fault(
             "Unable to parse JSON bytes array: attempt to .*",
             "Unable to parse 'data': an element of input '.*' is not a string, for BYTES",

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from differential.case import Answer, Case, Http, error_text
+from differential.case import NO_ANSWER, Answer, Case, Http, error_text
 from differential.documented import Rule
 
 __all__ = ["When", "is_fault", "reads", "refused", "same_fault", "served", "status"]
@@ -39,6 +39,8 @@ def refused(
 
     def rule(case: Case, theirs: Answer, ours: Answer) -> Answer:
         if ours["status"] not in statuses or not reads(pyinfer, error_text(ours)) or (when and not when(case)):
+            return theirs
+        if theirs["status"] in NO_ANSWER and "error" not in theirs:
             return theirs
         fitting = not is_fault(theirs) or (triton and reads(triton, error_text(theirs)))
         return ours if fitting else theirs

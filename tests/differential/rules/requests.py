@@ -8,9 +8,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from differential.case import Answer, Case, Http, same
+from differential.case import Answer, Call, Case, Http, error_text, same
 from differential.documented import Rule
-from differential.rules.make import refused, same_fault, served
+from differential.rules.make import is_fault, refused, same_fault, served
+from pyinfer.config.messages import message
 
 __all__ = ["RULES"]
 
@@ -47,12 +48,21 @@ def _blobs(document: dict[str, Any], binary: bytes) -> list[bytes]:
 
 def _response_parameters(case: Case, theirs: Answer, ours: Answer) -> Answer:
     """The model ``inspect`` keeps parameters whose name begins with ``keep``; what it says that it saw proves them."""
-    one, other = theirs.get("json"), ours.get("json")
-    if not isinstance(one, dict) or not isinstance(other, dict) or "parameters" in one or "parameters" not in other:
-        return theirs
-    seen = [output["data"][0] for output in one.get("outputs", []) if output["name"] == "REQUEST" and "data" in output]
-    kept = {key: value for key, value in seen[0]["parameters"].items() if key.startswith("keep")} if seen else {}
-    return {**theirs, "json": {**one, "parameters": kept}} if kept else theirs
+    for part in ("json", "message"):
+        one, other = theirs.get(part), ours.get(part)
+        if not isinstance(one, dict) or not isinstance(other, dict) or "parameters" in one or "parameters" not in other:
+            continue
+        seen = [
+            output["data"][0] for output in other.get("outputs", []) if output["name"] == "REQUEST" and "data" in output
+        ]
+        kept = {key: value for key, value in seen[0]["parameters"].items() if key.startswith("keep")} if seen else {}
+        told = {key: _value(value) for key, value in other["parameters"].items()}
+        return {**theirs, part: {**one, "parameters": other["parameters"]}} if same(kept, told) else theirs
+    return theirs
+
+
+def _value(parameter: Any) -> Any:
+    return next(iter(parameter.values())) if isinstance(parameter, dict) else parameter
 
 
 def _until_nul(case: Case, theirs: Answer, ours: Answer) -> Answer:
@@ -70,16 +80,43 @@ def _cut(theirs: Any, ours: Any) -> bool:
     if isinstance(theirs, list) and isinstance(ours, list):
         return len(theirs) == len(ours) and all(map(_cut, theirs, ours))
     if isinstance(theirs, str) and isinstance(ours, str):
-        return theirs == ours.split("\0")[0]
+        return theirs in {ours, ours.split("\0")[0]}
     return same(theirs, ours)
+
+
+def _says_no_sequence(case: Case) -> bool:
+    if isinstance(case.request, Http):
+        return b'"sequence_id":""' in case.request.body
+    return isinstance(case.request, Call) and b"sequence_id\x12\x02\x1a\x00" in case.request.request
 
 
 def _no_sequence(case: Case, theirs: Answer, ours: Answer) -> Answer:
     """What the model ``inspect`` saw of ``"sequence_id": ""``; the text that it answers is one character shorter."""
-    if not isinstance(case.request, Http) or b'"sequence_id":""' not in case.request.body:
+    if not _says_no_sequence(case):
         return theirs
     text = json.dumps(theirs).replace('"correlation": ""', '"correlation": 0').replace("[105]", "[104]")
     return dict(json.loads(text))
+
+
+def _shapes(case: Case) -> list[int]:
+    """All dimensions that a call of ModelInfer names."""
+    if not isinstance(case.request, Call) or case.request.rpc != "ModelInfer":
+        return []
+    request: Any = message("ModelInferRequest").FromString(case.request.request)
+    return [dim for tensor in request.inputs for dim in tensor.shape]
+
+
+def _negative(case: Case) -> bool:
+    return any(dim < 0 for dim in _shapes(case))
+
+
+def _huge(case: Case) -> bool:
+    return any(dim >= 2**31 for dim in _shapes(case))
+
+
+def _wide_classification(case: Case, theirs: Answer, ours: Answer) -> Answer:
+    wide = isinstance(case.request, Http) and re.search(rb'"classification": ?\d{10,}', case.request.body)
+    return ours if wide and not is_fault(theirs) and not is_fault(ours) else theirs
 
 
 def _beyond_int64(case: Case) -> bool:
@@ -87,6 +124,8 @@ def _beyond_int64(case: Case) -> bool:
 
 
 _ZERO = r"\[request id: .*\] input byte size mismatch for input '.*' for model '.*'\. Expected .*, got 0"
+
+_CORRID_TEXT = r"unexpected number of string elements \d+ for inference input 'CORRID', expecting 1"
 
 RULES: dict[str, Sequence[Rule]] = {
     "request-id": (
@@ -113,12 +152,36 @@ RULES: dict[str, Sequence[Rule]] = {
             r"(?P<start>Failed to process the request\(s\) for model '.*', message: )(?P<error>[^\n]*)",
         ),
     ),
-    "text-nul": (_until_nul,),
+    "text-nul": (
+        _until_nul,
+        lambda case, theirs, ours: (
+            {**theirs, "error": ours["error"]}
+            if "\0" in error_text(ours) and error_text(theirs) == error_text(ours).replace("\0", "")
+            else theirs
+        ),
+    ),
+    "classification-wide": (_wide_classification,),
+    "shape-negative": (
+        refused(
+            r"\[request id: .*\] (inference request batch-size must be >= 0|unexpected shape) .*",
+            when=_negative,
+            triton=".*",
+        ),
+    ),
     "sequence-id-empty": (_no_sequence,),
+    "sequence-id-type": (
+        refused("model '.*' expects a correlation ID of type .*, got (an integer|a string)", triton=_CORRID_TEXT),
+    ),
+    "sequence-id-text": (served(_CORRID_TEXT),),
     "shape-too-large": (
         refused(
             "the shape .* of input '.*' is too large",
             triton="Unable to parse 'data': Shape does not match .*|.* (input byte size mismatch|unexpected shape) .*",
+        ),
+        refused(
+            r"\[request id: .*\] (the shape .* is too large|inference request batch-size must be <= .*)",
+            when=_huge,
+            triton=".*",
         ),
         refused("Unable to parse 'shape': it has more than 64 dimensions", triton="Unable to parse 'data': Shape .*"),
         refused(

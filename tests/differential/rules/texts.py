@@ -20,11 +20,13 @@ def _detail(case: Case, theirs: Answer, ours: Answer) -> Answer:
     return {**theirs, "error": ours["error"]} if longer and is_fault(theirs) and is_fault(ours) else theirs
 
 
-_LONG = re.compile(r"'(x{200,})(\.\.\.)?'")
+_LONG = re.compile(r"(x{60,})(\.\.\.)?(?=['\] ])")
 
 
 def _long_name(case: Case, theirs: Answer, ours: Answer) -> Answer:
     """A name of the client that is very long is cut."""
+    if len(error_text(ours)) > 1000 and error_text(theirs).startswith(error_text(ours)):
+        return {**theirs, "error": ours["error"]}  # over gRPC the text has to fit into the trailers
     one, other = _LONG.search(error_text(theirs)), _LONG.search(error_text(ours))
     if not one or not other or not other[2] or not one[1].startswith(other[1]):
         return theirs
@@ -60,6 +62,12 @@ RULES: dict[str, Sequence[Rule]] = {
         ),
     ),
     "text-long-names": (_long_name,),
+    "text-string-prefix": (
+        same_fault(
+            "(?P<fault>incomplete string (data|length indicator) for inference input '.*'), expecting (?P<end>.*)",
+            rf"{_ID} (?P<fault>incomplete string .* for inference input '.*') for model '.*', expecting (?P<end>.*)",
+        ),
+    ),
     "text-string-data": (
         same_fault(
             rf"{_ID} expected \d+ string elements for inference (?P<input>input '.*' for model '.*'), got \d+",
@@ -70,6 +78,14 @@ RULES: dict[str, Sequence[Rule]] = {
         same_fault(
             r"Unable to parse '(?P<name>.*?)': attempt to access JSON .*",
             r"parameter '(?P<name>.*?)' has invalid type.*",
+        ),
+        same_fault(
+            r"invalid value (type )?for '(?P<name>.*?)'( parameter)?, expected .*",
+            r"(invalid value for )?parameter '(?P<name>.*?)'( has invalid type.*|: none of .*)",
+        ),
+        same_fault(
+            r"parameter keys starting with 'triton_' are reserved .* are allowed: .*",
+            r"parameter keys starting with 'triton_' are reserved .*, got '.*'",
         ),
     ),
 }
