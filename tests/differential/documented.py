@@ -70,21 +70,26 @@ def explain(
                 if not same(after, triton):
                     triton, changed = after, True
                     keys.add(key)
-    for place, (one, other) in enumerate(zip(triton.get("messages", ()), pyinfer.get("messages", ()), strict=False)):
-        message, more = _explain_message(rules, case, one, other)
-        if more:
-            triton = {**triton, "messages": [*triton["messages"][:place], message, *triton["messages"][place + 1 :]]}
-            keys |= more
+    for part, member in _ERRORS.items():
+        for place, (one, other) in enumerate(zip(triton.get(part, ()), pyinfer.get(part, ()), strict=False)):
+            entry, more = _explain_error(rules, case, one, other, member)
+            if more:
+                triton = {**triton, part: [*triton[part][:place], entry, *triton[part][place + 1 :]]}
+                keys |= more
     return triton, frozenset(keys)
 
 
-def _explain_message(
-    rules: Mapping[str, Iterable[Rule]], case: Case, triton: dict[str, Any], pyinfer: dict[str, Any]
+#: the parts of an answer that are streams, and which member of their entries is an error
+_ERRORS = {"messages": "error_message", "events": "error"}
+
+
+def _explain_error(
+    rules: Mapping[str, Iterable[Rule]], case: Case, triton: dict[str, Any], pyinfer: dict[str, Any], member: str
 ) -> tuple[dict[str, Any], frozenset[str]]:
-    """The errors of one message of a stream, as if they were those of a call."""
-    errors = [message.get("error_message", "") for message in (triton, pyinfer)]
+    """The errors of one entry of a stream, as if they were those of a call."""
+    errors = [entry.get(member, "") for entry in (triton, pyinfer)]
     if not all(errors) or errors[0] == errors[1]:
         return triton, frozenset()
     one, other = ({"status": "in the stream", "error": text} for text in errors)
     explained, keys = explain(rules, case, one, other)
-    return {**triton, "error_message": explained["error"]}, keys
+    return {**triton, member: explained["error"]}, keys

@@ -26,7 +26,7 @@ def _type_of_errors(case: Case, theirs: Answer, ours: Answer) -> Answer:
 
 def _no_type_without_body(case: Case, theirs: Answer, ours: Answer) -> Answer:
     headers = theirs.get("headers", {})
-    if _is_head(case) or "content-type" not in headers or theirs.keys() & {"error", "json", "text", "binary"}:
+    if _is_head(case) or "content-type" not in headers or theirs.keys() & {"error", "json", "text", "binary", "events"}:
         return theirs
     return {**theirs, "headers": {name: value for name, value in headers.items() if name != "content-type"}}
 

@@ -21,7 +21,7 @@ _PARSER = "failed to parse the request JSON buffer: .*"
 #: what Triton's JSON helpers say, all of which it reports as its own fault
 _HELPERS = (
     rf"{_PARSER}|Unable to (parse|set) .*|failed to get request params\.: attempt to get members for non-object"
-    r"|attempt to .*|Shape does not match true shape of 'data' field"
+    r"|attempt to .*|Shape does not match true shape of 'data' field|Expected JSON object for keyword: .*"
 )
 
 
@@ -128,7 +128,13 @@ def _out_of_range(case: Case) -> bool:
         _beyond(entry.get("datatype"), leaf)
         for entry in _tensors(case, "inputs")
         for leaf in _leaves(entry.get("data"))
-    )
+    ) or _out_of_range_in_generate(case)
+
+
+def _out_of_range_in_generate(case: Case) -> bool:
+    """Members are inputs, and a model of this corpus that has a data type as its name is of that type."""
+    found = re.fullmatch("/v2/models/(u?int[0-9]+)/generate(_stream)?", getattr(case.request, "target", ""))
+    return found is not None and _beyond(found[1].upper(), _document(case).get("INPUT0"))
 
 
 def _beyond(datatype: object, value: object) -> bool:
