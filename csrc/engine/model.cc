@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/burst.h"
+#include "sched/queued.h"
 #include "sched/request_queue.h"
 
 namespace pyinfer {
@@ -33,7 +34,8 @@ TimeNs Model::Push(RequestPtr request) {
   in_flight_.fetch_add(1, std::memory_order_acq_rel);
   request->observer = shared_from_this();
   request->timeline.queued = clock_->Now();
-  const TimeNs deadline = request->queue_deadline = QueueDeadline(spec_->queue, *request);
+  const TimeNs deadline = spec_->sequence ? OwnDeadline(*request) : QueueDeadline(spec_->queue, *request);
+  request->queue_deadline = deadline;
   source_->Push(std::move(request));
   return deadline;
 }

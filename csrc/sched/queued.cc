@@ -16,6 +16,12 @@ bool SameShapes(const Request& a, const Request& b) {
   return true;
 }
 
+TimeNs OwnDeadline(const Request& request) {
+  if (request.timeout_us == 0) return 0;
+  constexpr uint64_t kMostUs = INT64_MAX / 4000;
+  return request.timeline.queued + static_cast<TimeNs>(std::min(request.timeout_us, kMostUs)) * 1000;
+}
+
 void AnswerCancelled(std::vector<RequestPtr>& requests) {
   for (RequestPtr& request : requests) request->Fail(FailureReason::kCancelled, Status::Cancelled());
 }

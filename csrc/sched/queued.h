@@ -13,6 +13,9 @@ namespace pyinfer {
 // Requires: the model has a batch dimension.
 bool SameShapes(const Request& a, const Request& b);
 
+// When the time that the request gives itself (its parameter timeout) is over; 0: never.
+TimeNs OwnDeadline(const Request& request);
+
 void AnswerCancelled(std::vector<RequestPtr>& requests);
 // Their time in the queue is over.
 void AnswerExpired(std::vector<RequestPtr>& requests);

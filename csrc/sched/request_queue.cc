@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "infer/validate.h"
+#include "sched/queued.h"
 
 namespace pyinfer {
 namespace {
@@ -33,13 +34,10 @@ void Lower(TimeNs& earliest, TimeNs deadline) {
 
 TimeNs QueueDeadline(const QueueOptions& options, const Request& request) {
   const QueuePolicy& policy = PolicyOf(options, LevelOf(options, request.priority));
-  int64_t timeout = policy.default_timeout_ns;
-  if (timeout == 0) return 0;
-  constexpr uint64_t kMostUs = INT64_MAX / 4000;
-  if (policy.allow_timeout_override && request.timeout_us != 0) {
-    timeout = std::min(timeout, static_cast<int64_t>(std::min(request.timeout_us, kMostUs)) * 1000);
-  }
-  return request.timeline.queued + timeout;
+  if (policy.default_timeout_ns == 0) return 0;
+  const TimeNs deadline = request.timeline.queued + policy.default_timeout_ns;
+  const TimeNs own = policy.allow_timeout_override ? OwnDeadline(request) : 0;
+  return own == 0 ? deadline : std::min(deadline, own);
 }
 
 Status RequestQueue::Push(RequestPtr& request) {

@@ -101,6 +101,8 @@ Status SequenceSource::PlaceLocked(RequestPtr& request, TimeNs now) {
   // A START amid a sequence begins it anew, in the same place.
   sequence->touched = now;
   const bool end = (request->flags & kSequenceEnd) != 0;
+  const TimeNs deadline = request->queue_deadline;
+  if (deadline != 0 && (sequence->deadline == 0 || deadline < sequence->deadline)) sequence->deadline = deadline;
   sequence->requests.push_back(std::move(request));
   if (end) EndLocked(*sequence);
   return Status();

@@ -4,7 +4,7 @@
 // A sequence begins with a request that has the START flag. It gets a slot of one instance and keeps it until its END
 // request was taken, it was cancelled, or it had no new request for max_idle; meanwhile its requests run at that
 // instance, in order, one at a time. Where no slot is free, sequences wait in a backlog, in order of their beginning,
-// and keep collecting requests.
+// and keep collecting requests; one that waits for longer than one of its requests may is given up.
 //
 // Strategy direct: row i of a batch is slot i. A slot without a request, below the last one that has one, gets a row
 // whose READY is false, a copy of another request that nobody is answered for.
@@ -40,7 +40,8 @@ class SequenceSource final : public BatchSource {
   Batch Take(size_t instance, TimeNs now) override;
   TimeNs RipeAt(size_t instance, TimeNs now) const override;
   void Reap() override;
-  TimeNs Expire(TimeNs) override { return 0; }  // sequences have no queue policy
+  // Of a sequence in the backlog the time is over with that of any of its requests.
+  TimeNs Expire(TimeNs now) override;
   void Close() override;
   void FailAll(const Status& status) override;
   size_t size() const override;
@@ -49,8 +50,9 @@ class SequenceSource final : public BatchSource {
   struct Sequence {
     CorrelationId id;
     std::deque<RequestPtr> requests;
-    TimeNs touched = 0;  // when the last request came
-    bool over = false;   // no further request will come: the END is here, or the sequence was given up
+    TimeNs touched = 0;   // when the last request came
+    TimeNs deadline = 0;  // the first one of its requests, which counts in the backlog; 0: none
+    bool over = false;    // no further request will come: the END is here, or the sequence was given up
   };
   using SequencePtr = std::unique_ptr<Sequence>;
 

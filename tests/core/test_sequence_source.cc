@@ -43,12 +43,14 @@ struct Queue {
     for (size_t i = 0; i < instances; ++i) CHECK_EQ(source->AddInstance(), i);
   }
 
-  SinkPtr Push(uint64_t sequence, uint32_t flags = 0, int64_t width = 1) {
+  // `timeout`: for how long the request may wait in the backlog; 0: for ever.
+  SinkPtr Push(uint64_t sequence, uint32_t flags = 0, int64_t width = 1, TimeNs timeout = 0) {
     auto sink = std::make_shared<KeepingSink>();
     RequestPtr request = IntRequest(model, sink, 1, width, static_cast<int32_t>(sequence));
     request->correlation_id.number = sequence;
     request->flags = flags;
     request->timeline.queued = clock.Now();
+    if (timeout != 0) request->queue_deadline = clock.Now() + timeout;
     accepted = source->Push(std::move(request));
     return sink;
   }
@@ -190,6 +192,37 @@ TEST(SequenceSource, AnIdleSequenceLosesItsPlace) {
   queue.Push(2);
   CHECK(queue.accepted);
   CHECK_EQ(queue.Take() + queue.Take(), "2:R2:R");
+}
+
+TEST(SequenceSource, ASequenceWaitsInTheBacklogAsLongAsEachOfItsRequestsMay) {
+  Queue queue = Direct(1);
+  const SinkPtr placed = queue.Push(1, kSequenceStart, 1, 5);
+  const SinkPtr first = queue.Push(2, kSequenceStart, 1, 50);
+  const SinkPtr second = queue.Push(2, 0, 1, 20);
+  const SinkPtr patient = queue.Push(3, kSequenceStart);
+  const SinkPtr later = queue.Push(4, kSequenceStart, 1, 100);
+  CHECK_EQ(queue.source->Expire(queue.clock.Now()), TimeNs{1020});
+  queue.clock.Advance(19);
+  CHECK_EQ(queue.source->Expire(queue.clock.Now()), TimeNs{1020});
+  CHECK_EQ(first->answers.load(), 0);
+  queue.clock.Advance(1);
+  CHECK_EQ(queue.source->Expire(queue.clock.Now()), TimeNs{1100});
+  for (const SinkPtr& sink : {first, second}) {
+    CHECK_EQ(sink->answers.load(), 1);
+    CHECK(sink->code() == Code::kUnavailable);
+    CHECK_EQ(sink->message(), "timeout of the corresponding sequence has been expired");
+    CHECK(sink->reason == FailureReason::kRejected);
+  }
+  queue.Push(2, kSequenceEnd);  // it is no sequence any more
+  CHECK(!queue.accepted);
+  // One that has its place is not given up, nor is one that nothing limits.
+  CHECK_EQ(placed->answers.load() + patient->answers.load() + later->answers.load(), 0);
+  queue.Push(1, kSequenceEnd);
+  for (const char* rows : {"1:SR", "1:RE", "3:SR"}) CHECK_EQ(queue.Take(), rows);
+  queue.clock.Advance(200);
+  CHECK_EQ(queue.source->Expire(queue.clock.Now()), TimeNs{0});
+  CHECK_EQ(later->answers.load(), 1);
+  CHECK_EQ(queue.source->size(), size_t{0});
 }
 
 TEST(SequenceSource, ACancelledRequestGivesItsSequenceUp) {

@@ -90,10 +90,12 @@ def client(request: pytest.FixtureRequest, server: RunningServer) -> Iterator[An
     made.close()
 
 
-def infer(client: Any, model: str, value: int, sequence: int | str, *, start: bool = False, end: bool = False) -> int:
+def infer(
+    client: Any, model: str, value: int, sequence: int | str, *, start: bool = False, end: bool = False, **options: int
+) -> int:
     tensor = client.tensor("INPUT", [1, 1], "INT32")
     tensor.set_data_from_numpy(np.array([[value]], np.int32))
-    result = client.infer(model, [tensor], sequence_id=sequence, sequence_start=start, sequence_end=end)
+    result = client.infer(model, [tensor], sequence_id=sequence, sequence_start=start, sequence_end=end, **options)
     return int(result.as_numpy("OUTPUT")[0, 0])
 
 
@@ -149,3 +151,19 @@ def test_sequences_beyond_the_slots_wait_for_one(client: Any, server: RunningSer
         for sequence in (2, 1, 3, 4):
             assert infer(client, "direct", 10, 1000 + sequence, end=True) == 10 + sequence
         assert [call.result(timeout=20) for call in waiting] == [5, 6]
+
+
+@pytest.mark.parametrize(("model", "slots"), [("direct", 4), ("oldest", 3)])
+def test_a_sequence_that_waits_for_too_long_is_given_up(client: Any, model: str, slots: int) -> None:
+    sequences = range(2001, 2001 + slots)
+    for sequence in sequences:
+        assert infer(client, model, 1, sequence, start=True, timeout=1) == 1  # has its place
+    with pytest.raises(
+        InferenceServerException, match="timeout of the corresponding sequence has been expired"
+    ) as fault:
+        infer(client, model, 1, 2000, start=True, timeout=1000)
+    assert fault.value.status() in ("503", "StatusCode.UNAVAILABLE")
+    for sequence in sequences:
+        assert infer(client, model, 2, sequence, end=True) == 3
+    with pytest.raises(InferenceServerException, match="must specify the START flag"):
+        infer(client, model, 1, 2000)
