@@ -95,6 +95,7 @@ _SECTIONS = (
     Section("guarded-control", guarded.no_control, "guarded", (normalise.index,)),
     Section("queues", scheduling.queues, "scheduling"),
     Section("sequence-places", scheduling.sequence_places, "scheduling"),
+    Section("sequence-timeouts", scheduling.sequence_timeouts, "scheduling"),
     Section("sequence-ids", scheduling.sequence_ids, "scheduling"),
 )
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from differential.case import Case
 from differential.corpus.build import grpc_infer, infer_request, json_infer, stream, tensor
 
-__all__ = ["queues", "sequence_ids", "sequence_places"]
+__all__ = ["queues", "sequence_ids", "sequence_places", "sequence_timeouts"]
 
 #: long enough for all requests of a case to arrive; Triton looks for a free instance twice a second
 _BUSY_MS = 300
@@ -121,6 +121,26 @@ def sequence_places() -> Iterable[Case]:
         yield Case(f"{model}: started again", stream(*again, interleaved=True))
         bad = [_part(model, 1, 1, "start"), _part(model, 2, 1), _part(model, 1, 2, "end"), _part(model, 1, 3)]
         yield Case(f"{model}: without a start, beside a good one", stream(*bad, interleaved=True))
+
+
+def sequence_timeouts() -> Iterable[Case]:
+    """Sequences that may not wait for a place as long as others have all of them."""
+    for model in ("direct", "oldest"):
+        held = range(1, 5)
+        yield Case(f"{model}: all places", stream(*(_part(model, key, 1, "start", timeout=1) for key in held)))
+        waiting = (
+            ("the first request", (_part(model, 9, 1, "start", timeout=1000),)),
+            ("a later one", (_part(model, 9, 1, "start"), _part(model, 9, 2, timeout=1000))),
+            ("one long, one short", (_part(model, 9, 1, "start", timeout=10**8), _part(model, 9, 2, timeout=1000))),
+            ("all of it", (_part(model, 9, 1, "start", "end", timeout=1000),)),
+        )
+        for name, parts in waiting:
+            yield Case(f"{model}: timeout of {name}", stream(*parts))
+        alone = {"sequence_id": 9, "sequence_start": True, "timeout": 1000}
+        inputs = [tensor("INPUT", "INT32", [1, 1], [1])]
+        yield Case(f"{model}: over HTTP", json_infer(model, inputs, parameters=alone, id="a"))
+        yield Case(f"{model}: given up", stream(_part(model, 9, 3)))
+        yield Case(f"{model}: the end of the others", stream(*(_part(model, key, 2, "end") for key in held)))
 
 
 #: data type of the control tensor -> ids
