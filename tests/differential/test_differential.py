@@ -8,7 +8,6 @@ import pytest
 from differential.conftest import Session
 from differential.documented import NOT_SHOWN, PAGE, read_rows
 from differential.outcome import report
-from differential.pending import PENDING
 from differential.sections import SECTIONS
 
 #: both servers and many requests: the limit of other tests is not enough on a busy machine
@@ -17,19 +16,13 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.mark.parametrize("name", SECTIONS)
 def test_section(name: str, differential: Session) -> None:
-    if name in PENDING:
-        pytest.skip(f"not yet in pyinfer: {PENDING[name]}")
     outcome = differential.outcome(name)
     assert not outcome.differences, report(outcome)
 
 
 def test_every_documented_difference_is_still_there(differential: Session) -> None:
-    shown = {key for name in SECTIONS if name not in PENDING for key in differential.outcome(name).shown}
+    shown = {key for name in SECTIONS for key in differential.outcome(name).shown}
     stale = [row for row in read_rows() if row.key != NOT_SHOWN and row.key not in shown]
     assert not stale, "no request shows these rows any more: " + ", ".join(
         f"{PAGE.name}:{row.line} {row.key}" for row in stale
     )
-
-
-def test_pending_names_sections() -> None:
-    assert PENDING.keys() <= SECTIONS.keys()
