@@ -665,7 +665,8 @@ class GrpcOptions:
 
     ``unary`` and ``streaming`` are the paths of the control RPCs. ``restricted``: path -> (key, value) of the header
     ``triton-grpc-protocol-<key>`` that its calls must have. ``response_compression`` (none, low, medium, high) and
-    ``forwarding`` are of inference. Raises ValueError for an unknown level, or a restricted path that is not served.
+    ``forwarding`` are of inference. A message that stands still for ``message_timeout_s`` ends its call; 0: never.
+    Raises ValueError for an unknown level, or a restricted path that is not served.
     """
 
     def __init__(
@@ -675,6 +676,7 @@ class GrpcOptions:
         streaming: Sequence[str] = (),
         restricted: Mapping[str, tuple[str, str]] = {},
         max_message_size: int = 2147483647,
+        message_timeout_s: float = 30.0,
         max_concurrent_streams: int = 1024,
         response_compression: str = "none",
         forwarding: HeaderForwarding | None = None,

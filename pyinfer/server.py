@@ -308,6 +308,7 @@ def _extensions(options: Options) -> tuple[str, ...]:
 def _grpc_settings(options: Options) -> GrpcSettings:
     return GrpcSettings(
         max_message_size=options.grpc_max_message_size,
+        message_seconds=options.grpc_message_timeout_secs,
         restrictions=parse_restrictions(options.grpc_restricted_protocol, "protocol"),
         header_forward_pattern=options.grpc_header_forward_pattern,
         response_compression=options.grpc_infer_response_compression_level,

@@ -41,8 +41,8 @@ CompressionLevel LevelOf(const std::string& name) {
 
 std::shared_ptr<Options> MakeOptions(const std::vector<std::string>& unary, const std::vector<std::string>& streaming,
                                      const std::map<std::string, std::pair<std::string, std::string>>& restricted,
-                                     uint64_t max_message_size, uint32_t max_concurrent_streams,
-                                     const std::string& response_compression,
+                                     uint64_t max_message_size, double message_timeout_s,
+                                     uint32_t max_concurrent_streams, const std::string& response_compression,
                                      std::shared_ptr<HeaderForwarding> forwarding) {
   auto options = std::make_shared<Options>();
   for (const std::string& path : unary) options->routes.Add(path, GrpcRoute::Kind::kControl);
@@ -52,6 +52,7 @@ std::shared_ptr<Options> MakeOptions(const std::vector<std::string>& unary, cons
     options->routes.Restrict(path, key.first, key.second);
   }
   options->max_message_size = max_message_size;
+  options->message_timeout = static_cast<TimeNs>(message_timeout_s * 1e9);
   options->max_concurrent_streams = max_concurrent_streams;
   options->compression_level = LevelOf(response_compression);
   options->forwarding = std::move(forwarding);
@@ -127,8 +128,9 @@ void BindGrpc(py::module_& module) {
       .def(py::init(&MakeOptions), py::kw_only(), py::arg("unary") = std::vector<std::string>(),
            py::arg("streaming") = std::vector<std::string>(),
            py::arg("restricted") = std::map<std::string, std::pair<std::string, std::string>>(),
-           py::arg("max_message_size") = uint64_t{0x7fffffff}, py::arg("max_concurrent_streams") = uint32_t{1024},
-           py::arg("response_compression") = "none", py::arg("forwarding") = nullptr)
+           py::arg("max_message_size") = uint64_t{0x7fffffff}, py::arg("message_timeout_s") = 30.0,
+           py::arg("max_concurrent_streams") = uint32_t{1024}, py::arg("response_compression") = "none",
+           py::arg("forwarding") = nullptr)
       .def("set_keepalive", &SetKeepalive, py::kw_only(), py::arg("time_ms") = 7200000, py::arg("timeout_ms") = 20000,
            py::arg("permit_without_calls") = false, py::arg("max_pings_without_data") = 2,
            py::arg("min_recv_ping_interval_ms") = 300000, py::arg("max_ping_strikes") = 2,

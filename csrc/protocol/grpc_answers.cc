@@ -73,8 +73,8 @@ void GrpcConnection::Forget(int32_t stream, Call& call) {
   call.reader = MessageReader();
   session_.Consume(stream, call.held.size());
   call.held = HeldBytes();
-  if (call.deadline) mailbox_->RemoveTimer(*call.deadline);
-  call.deadline.reset();
+  RemoveTimer(call.deadline);
+  RemoveTimer(call.stall);
   call.infer.reset();
   if (call.stream) call.stream->Close();
 }
@@ -86,15 +86,17 @@ bool GrpcConnection::Cancel(Call& call) {
   return call.infer != nullptr;
 }
 
-void GrpcConnection::Expire(int32_t stream) {
-  const auto found = calls_.find(stream);
-  if (found == calls_.end()) return;
-  Call& call = found->second;
-  call.deadline.reset();  // it is the timer that is calling
-  if (call.answered) return;
-  if (Cancel(call)) mailbox_->acceptor().NoteCancellation();
-  if (call.streams() && !call.stream) events_.push_back({ControlEvent::Kind::kGone, stream, call.path, Slice()});
-  Break(stream, {Code::kDeadlineExceeded, "Deadline Exceeded"});
+void GrpcConnection::RemoveTimer(std::optional<Mailbox::Timer>& timer) {
+  if (timer) mailbox_->RemoveTimer(*timer);
+  timer.reset();
+}
+
+void GrpcConnection::GiveUp(int32_t stream, const Status& status) {
+  Call* call = FindOpen(stream);
+  if (call == nullptr) return;
+  if (Cancel(*call)) mailbox_->acceptor().NoteCancellation();
+  if (call->streams() && !call->stream) events_.push_back({ControlEvent::Kind::kGone, stream, call->path, Slice()});
+  Break(stream, status);
 }
 
 void GrpcConnection::OnClose(int32_t stream) {

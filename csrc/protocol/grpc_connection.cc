@@ -17,6 +17,8 @@ constexpr TimeNs kUnreadAfter = 1'000'000'000;
 // Of answers to a control call that streams, before the next question is read.
 constexpr size_t kMaxUnsentOfControl = size_t{1} << 20;
 constexpr uint32_t kEnhanceYourCalm = 11;  // HTTP/2's error code
+// Bytes that a message must bring in each message_timeout, or end.
+constexpr uint64_t kMinProgress = 4096;
 
 Status ShuttingDown() {
   return Status::Unavailable("GRPC server is shutting down and has stopped accepting new requests.");
@@ -45,6 +47,10 @@ void GrpcConnection::Receive(const uint8_t* data, size_t size) {
   ++reads_;
   keepalive_.OnReceived(mailbox_->acceptor().Now());
   session_.Receive(data, size);
+  for (const int32_t stream : begun_) {
+    if (Call* call = FindOpen(stream)) WatchForStall(stream, *call);
+  }
+  begun_.clear();
   if (keepalive_timer_ && keepalive_.next() < (*keepalive_timer_)->first) SetKeepaliveTimer();
   mailbox_->MarkReady(*this);
 }
@@ -77,7 +83,10 @@ Status GrpcConnection::StartDeadline(int32_t stream, Call& call) {
   if (!timeout)
     return Status::Internal("malformed grpc-timeout: expecting up to 8 digits and a unit (H, M, S, m, u, n)");
   if (*timeout == 0) return {Code::kDeadlineExceeded, "Deadline Exceeded"};
-  call.deadline = mailbox_->AddTimer(call.received + *timeout, [this, stream] { Expire(stream); });
+  call.deadline = mailbox_->AddTimer(call.received + *timeout, [this, stream, &call] {
+    call.deadline.reset();  // it is the timer that is calling
+    GiveUp(stream, {Code::kDeadlineExceeded, "Deadline Exceeded"});
+  });
   return Status();
 }
 
@@ -96,6 +105,7 @@ void GrpcConnection::OnHeadersEnd(int32_t stream) {
   if (status.ok()) status = CheckLoad(call);
   if (status.ok()) status = StartDeadline(stream, call);
   if (!status.ok()) return End(stream, status);
+  if (!call.streams()) begun_.push_back(stream);
   if (call.route->kind == GrpcRoute::Kind::kStreamInfer) {
     call.stream = std::make_shared<InferStream>(AsHost(), stream, call, options_->compression_level);
   }
@@ -139,8 +149,10 @@ size_t GrpcConnection::Read(int32_t stream, Call& call, const uint8_t* data, siz
       break;
     }
     used += taken.value();
+    call.taken += taken.value();
     if (call.streams() && call.reader.complete()) OnMessage(stream, call);
   }
+  if (call.streams() && call.awaited() && !call.stall) begun_.push_back(stream);
   return used;
 }
 
@@ -168,12 +180,34 @@ void GrpcConnection::ReadOn() {
     session_.Consume(stream, used);
     held.Drop(used);
     call->held = std::move(held);
+    WatchForStall(stream, *call);
     if (call->ended && !call->paused && !call->answered) OnAllRead(stream, *call);
     mailbox_->MarkReady(*this);
   }
 }
 
+void GrpcConnection::WatchForStall(int32_t stream, Call& call) {
+  if (options_->message_timeout == 0 || call.stall || !call.awaited()) return;
+  call.taken_before = call.taken;
+  call.stall = mailbox_->AddTimer(mailbox_->acceptor().Now() + options_->message_timeout, [this, stream, &call] {
+    call.stall.reset();
+    CheckProgress(stream);
+  });
+}
+
+void GrpcConnection::CheckProgress(int32_t stream) {
+  Call* call = FindOpen(stream);
+  if (call == nullptr || !call->awaited()) return;
+  // Where it is us who take no more, the client is not late.
+  const bool free = !call->paused && !session_.withholds();
+  if (free && call->taken - call->taken_before < kMinProgress) {
+    return GiveUp(stream, {Code::kDeadlineExceeded, "the request message took too long"});
+  }
+  WatchForStall(stream, *call);
+}
+
 void GrpcConnection::OnMessage(int32_t stream, Call& call) {
+  RemoveTimer(call.stall);
   StatusOr<Slice> message = call.reader.Take(call.encoding, options_->max_message_size);
   if (!message.ok()) return End(stream, message.status());
   switch (call.route->kind) {
@@ -195,6 +229,7 @@ void GrpcConnection::OnEnd(int32_t stream) {
   if (found == calls_.end()) return;
   Call& call = found->second;
   call.ended = true;
+  if (!begun_.empty() && begun_.back() == stream) begun_.pop_back();  // most calls come in one read
   if (!call.answered && !call.paused) OnAllRead(stream, call);
 }
 
@@ -219,8 +254,7 @@ void GrpcConnection::OnPing() {
 }
 
 void GrpcConnection::SetKeepaliveTimer() {
-  if (keepalive_timer_) mailbox_->RemoveTimer(*keepalive_timer_);
-  keepalive_timer_.reset();
+  RemoveTimer(keepalive_timer_);
   if (const TimeNs next = keepalive_.next(); next != 0) {
     keepalive_timer_ = mailbox_->AddTimer(next, [this] {
       keepalive_timer_.reset();
@@ -268,10 +302,10 @@ void GrpcConnection::Close() {
   bool cancelled = false;
   for (auto& [stream, call] : calls_) {
     cancelled = Cancel(call) || cancelled;
-    if (call.deadline) mailbox_->RemoveTimer(*call.deadline);
+    RemoveTimer(call.deadline);
+    RemoveTimer(call.stall);
   }
-  if (keepalive_timer_) mailbox_->RemoveTimer(*keepalive_timer_);
-  keepalive_timer_.reset();
+  RemoveTimer(keepalive_timer_);
   calls_.clear();
   events_.clear();
   if (cancelled) mailbox_->acceptor().NoteCancellation();

@@ -31,6 +31,8 @@ class GrpcConnection final : public Connection, private Http2Handler, private Gr
   struct Options : GrpcCallOptions {
     uint64_t max_message_size = 0x7fffffff;
     uint32_t max_concurrent_streams = 1024;
+    // For which a message that has begun, or that of a unary call, may stand still; 0: for ever.
+    TimeNs message_timeout = 30 * KeepaliveOptions::kSecond;
     KeepaliveOptions keepalive;
   };
 
@@ -75,11 +77,16 @@ class GrpcConnection final : public Connection, private Http2Handler, private Gr
   struct Call : GrpcCall {
     bool asked = false;  // control: a message was handed out and is not answered
     std::optional<Mailbox::Timer> deadline;
+    std::optional<Mailbox::Timer> stall;  // runs while a message is awaited that did not come in one read
+    uint64_t taken = 0;                   // bytes of messages
+    uint64_t taken_before = 0;            // the same, when `stall` was set
     std::shared_ptr<UnaryInfer> infer;
     std::shared_ptr<InferStream> stream;
     std::shared_ptr<pyinfer::Trace> trace;  // of the answer that is being sent
 
     bool streams() const { return route != nullptr && route->streams(); }
+    // The client has to send more, or to end, before anything can be done.
+    bool awaited() const { return !answered && !ended && (!streams() || !reader.empty()); }
   };
 
   void OnHeader(int32_t stream, std::string_view name, std::string_view value) override;
@@ -108,7 +115,11 @@ class GrpcConnection final : public Connection, private Http2Handler, private Gr
   void ReadOn();
   void OnMessage(int32_t stream, Call& call);
   void OnAllRead(int32_t stream, Call& call);
-  void Expire(int32_t stream);
+  // Ends an open call that its client is too late for.
+  void GiveUp(int32_t stream, const Status& status);
+  void RemoveTimer(std::optional<Mailbox::Timer>& timer);
+  void WatchForStall(int32_t stream, Call& call);
+  void CheckProgress(int32_t stream);
   static bool Cancel(Call& call);
   void Forget(int32_t stream, Call& call);
   void KeepAlive();
@@ -119,6 +130,7 @@ class GrpcConnection final : public Connection, private Http2Handler, private Gr
   std::unordered_map<int32_t, Call> calls_;
   std::vector<ControlEvent> events_;
   std::vector<int32_t> held_up_;  // calls of which no more is read for now
+  std::vector<int32_t> begun_;    // calls that may await more than this read has brought
   Keepalive keepalive_;
   std::optional<Mailbox::Timer> keepalive_timer_;
   TimeNs last_sent_ = 0;

@@ -14,6 +14,8 @@ namespace pyinfer {
 namespace {
 
 constexpr size_t kMaxFrameHeader = 9;
+// Gaps between streams that are remembered, the latest ones. Clients leave none.
+constexpr size_t kMaxLeftOut = 64;
 
 int64_t MonotonicNs() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
@@ -53,6 +55,15 @@ struct Http2Session::Callbacks {
   static Http2Session& Self(void* user_data) { return *static_cast<Http2Session*>(user_data); }
   static Stream* Find(nghttp2_session* session, int32_t stream) {
     return static_cast<Stream*>(nghttp2_session_get_stream_user_data(session, stream));
+  }
+
+  // The library takes HEADERS of a stream that it does not know, and that is no new one, for trailers that crossed a
+  // reset, and ignores them.
+  static int OnBeginFrame(nghttp2_session* session, const nghttp2_frame_hd* head, void* user_data) {
+    if (head->type == NGHTTP2_HEADERS && Self(user_data).WasLeftOut(head->stream_id)) {
+      nghttp2_session_terminate_session(session, NGHTTP2_PROTOCOL_ERROR);
+    }
+    return 0;
   }
 
   static int OnBeginHeaders(nghttp2_session* session, const nghttp2_frame* frame, void* user_data) {
@@ -207,6 +218,7 @@ Http2Session::Http2Session(Http2Handler& handler, const Options& options)
     : handler_(handler), options_(options), reset_tokens_(options.reset_burst), reset_refill_ns_(MonotonicNs()) {
   nghttp2_session_callbacks* callbacks = nullptr;
   if (nghttp2_session_callbacks_new(&callbacks) != 0) throw std::bad_alloc();
+  nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks, Callbacks::OnBeginFrame);
   nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, Callbacks::OnBeginHeaders);
   nghttp2_session_callbacks_set_on_header_callback(callbacks, Callbacks::OnHeader);
   nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, Callbacks::OnFrame);
@@ -255,6 +267,19 @@ bool Http2Session::Receive(const uint8_t* data, size_t size) {
   // The library answers protocol errors with GOAWAY by itself; a negative result means that it can not go on.
   failed_ = nghttp2_session_mem_recv(session_, data, size) < 0;
   return !failed_;
+}
+
+bool Http2Session::WasLeftOut(int32_t id) {
+  if (id > last_stream_) {
+    if (id > last_stream_ + 2) {
+      if (left_out_.size() == kMaxLeftOut) left_out_.erase(left_out_.begin());
+      left_out_.emplace_back(last_stream_ + 2, id);
+    }
+    last_stream_ = id;
+    return false;
+  }
+  return std::any_of(left_out_.begin(), left_out_.end(),
+                     [id](const auto& gap) { return gap.first <= id && id < gap.second; });
 }
 
 Http2Session::Stream* Http2Session::Find(int32_t id) {

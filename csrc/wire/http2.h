@@ -91,6 +91,8 @@ class Http2Session {
   // Bytes of answers that the client's flow control, or the transport, does not let out yet; those of one stream.
   size_t unsent() const { return unsent_; }
   size_t unsent(int32_t stream) const;
+  // Whether the client gets no more room on the connection because too much is kept.
+  bool withholds() const { return withheld_ != 0; }
   // Whether headers or data were sent since the last time it was asked.
   bool TakeSentData() { return std::exchange(sent_data_, false); }
   // Nothing is left to read or to write: close.
@@ -102,6 +104,8 @@ class Http2Session {
 
   // False where there have been too many resets: the connection is being ended.
   bool CountReset();
+  // Remembers which streams the client leaves out; true where `stream` is one of these, which are closed by that.
+  bool WasLeftOut(int32_t stream);
   Stream* Find(int32_t stream);
   void SubmitGoAway(uint32_t error, std::string_view reason);
   // Gives the client room for `size` more bytes on the connection, unless too many are kept on its streams.
@@ -111,7 +115,9 @@ class Http2Session {
   const Options options_;
   nghttp2_session* session_ = nullptr;
   std::unordered_map<int32_t, Stream> streams_;
-  Output* sending_ = nullptr;  // during Send
+  int32_t last_stream_ = -1;                           // the highest that the client has used
+  std::vector<std::pair<int32_t, int32_t>> left_out_;  // the first stream left out, and that which came instead
+  Output* sending_ = nullptr;                          // during Send
   size_t send_limit_ = 0;
   double reset_tokens_;
   int64_t reset_refill_ns_ = 0;

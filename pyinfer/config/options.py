@@ -159,6 +159,7 @@ class Options:
     grpc_max_message_size: int = flag(
         "gRPC", integer(1, 2**31 - 1), 2**31 - 1, "Most bytes of a message, either way", own=True
     )
+    grpc_message_timeout_secs: int = flag("gRPC", _POSITIVE, 30, "Seconds that a message may stand still", own=True)
     grpc_infer_response_compression_level: str = flag(
         "gRPC",
         choice("none", "low", "medium", "high"),

@@ -41,6 +41,8 @@ class GrpcSettings:
     """What the operator chose for the gRPC port; the defaults are Triton's."""
 
     max_message_size: int = 2147483647
+    #: in which a message must make progress
+    message_seconds: float = 30
     restrictions: Restrictions = field(default_factory=lambda: NO_RESTRICTIONS)
     #: headers that become request parameters; empty for none
     header_forward_pattern: str = ""
@@ -60,6 +62,7 @@ class GrpcSettings:
                 if endpoint.category in self.restrictions
             },
             max_message_size=self.max_message_size,
+            message_timeout_s=self.message_seconds,
             response_compression=self.response_compression,
             forwarding=make_forwarding("grpc-header-forward-pattern", self.header_forward_pattern),
         )

@@ -16,6 +16,7 @@ import pytest
 from contract.http.raw import HOST, Raw, post
 from faults.client import LIVE, Grpc, document, http, is_live, message, tensor
 from faults.guard import Guard, counter, eventually, peak_growth
+from faults.h2raw import DATA, H2, frame, grpc_headers
 from pyinfer.testing import RunningServer, run_server
 
 MIB = 1 << 20
@@ -31,6 +32,7 @@ def strict(models: Path) -> Iterator[RunningServer]:
         "--http-body-timeout-secs=2",
         "--http-max-input-size=100000",
         "--grpc-max-message-size=100000",
+        "--grpc-message-timeout-secs=2",
     )
     with run_server(models, *flags) as running:
         yield running
@@ -209,6 +211,24 @@ def test_row_30_drip(patient: RunningServer, data: bytes) -> None:
                 break
         else:
             raise AssertionError("the connection was never closed")
+
+
+@pytest.mark.parametrize("rpc_name", ["ModelInfer", "ModelStreamInfer", "ServerLive"])
+def test_row_30_messages_that_stand_still(patient: RunningServer, rpc_name: str) -> None:
+    """Calls that stop within their message are ended; others on the same connection, and a stream at rest, are not."""
+    stalled = message("fp32", ("INPUT0", "FP32", (1, 1000)), raw=[bytes(4000)]).SerializeToString()
+    part = b"\0" + len(stalled).to_bytes(4, "big") + stalled[:1000]
+    connections = [H2(patient.grpc_port) for _ in range(100)]
+    for connection in connections:
+        connection.headers(1, grpc_headers("ModelStreamInfer"), end=False)
+        connection.headers(3, grpc_headers(rpc_name), end=False).send(frame(DATA, 0, 3, part))
+        assert connection.call(5, bytes(5)).status == 0
+    for connection in connections:
+        assert is_live(patient)
+        reply = connection.reply(3)
+        assert (reply.status, reply.headers["grpc-message"]) == (4, "the request message took too long")
+        assert connection.send(frame(DATA, 1, 1)).reply(1).status == 0
+        connection.socket.close()
 
 
 def test_row_30_silent_connections_are_no_burden(patient: RunningServer) -> None:
