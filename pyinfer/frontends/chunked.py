@@ -2,7 +2,8 @@
 """The chunked transfer coding of HTTP/1.1 (RFC 9112, 7.1), decoded strictly.
 
 It knows where a body ends, which a callback parser does not tell. It does NOT interpret trailers: they are checked and
-dropped. Every line ends with CR LF; a bare LF, white space around a size or a size of more than 16 digits is refused.
+dropped. Every line ends with CR LF; a bare LF, white space around a size (but before an extension) or a size of more
+than 16 digits is refused.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ _MAX_TRAILER_BYTES = 16384
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;%b(?:=(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED))
+#: white space may surround what parts an extension (RFC 9112, 7.1.1)
+_SIZE_LINE = re.compile(
+    rb"([0-9A-Fa-f]{1,16})(?:[\t ]*;[\t ]*%b(?:[\t ]*=[\t ]*(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED)
+)
 _TRAILER = re.compile(_TOKEN + rb":[\t\x20-\x7e\x80-\xff]*")
 
 

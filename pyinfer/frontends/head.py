@@ -29,6 +29,8 @@ _SINGLE = frozenset(
     (b"host", b"content-length", b"transfer-encoding", b"content-encoding", b"inference-header-content-length")
 )
 
+#: uri-host and port of RFC 3986; that of an address in brackets is not looked at closely
+_HOST = re.compile(rb"(?:\[[0-9A-Za-z:.%~_-]+\]|(?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?")
 #: a header of W3C Trace Context; repeated ones are joined. One class of characters: it scans in linear time
 _TRACE_LINE = re.compile(rb"\r\n(traceparent|tracestate):([\t\x20-\x7e]*)(?=\r\n)", re.IGNORECASE)
 
@@ -186,8 +188,7 @@ class Heads:
         verb = parser.get_method()
         fields = _single_fields(collector.headers)
         http_1_1 = line.endswith(b"1.1")
-        if http_1_1 and b"host" not in fields:
-            raise HeadError(400, "the Host header is missing")
+        _check_host(fields.get(b"host"), http_1_1)
         head = Head(
             self._site.resolve(verb, collector.target, fields),
             _body_length(fields, http_1_1),
@@ -248,6 +249,14 @@ def _single_fields(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     return fields
 
 
+def _check_host(host: bytes | None, http_1_1: bool) -> None:
+    if host is None:
+        if http_1_1:
+            raise HeadError(400, "the Host header is missing")
+    elif _HOST.fullmatch(host) is None:
+        raise HeadError(400, "the Host header is malformed")
+
+
 def _body_length(fields: dict[bytes, bytes], http_1_1: bool) -> int:
     coding = fields.get(b"transfer-encoding")
     if coding is None:
@@ -273,7 +282,8 @@ def check_partial(data: bytes | bytearray) -> None:
     _check_sizes(len(data) if line_end < 0 else line_end, 0 if line_end < 0 else len(data) - line_end)
     if not 65 <= data[0] <= 90:
         raise HeadError(400, "malformed request line")
-    if data.count(b"\n") != data.count(b"\r\n"):
+    pairs = data.count(b"\r\n")
+    if data.count(b"\n") != pairs or data.count(b"\r") - data.endswith(b"\r") != pairs:
         raise HeadError(400, "a line of the request head does not end with CR LF")
     if line_end >= 0:
         _check_request_line(bytes(data[:line_end]))
