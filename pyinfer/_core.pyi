@@ -390,6 +390,8 @@ class SharedMemoryRegistry:
     Methods return a fault as (code, text), or None. GIL: released while memory is mapped, opened or unmapped.
     """
 
+    def has_device(self) -> bool:
+        """Whether device memory can be registered. Loads the CUDA driver, once. GIL: released."""
     def set_allowed(self, allowed: bool) -> None:
         """Whether clients may register anything; at first they may not."""
     def register_system(self, name: str, key: str, offset: int, byte_size: int) -> tuple[str, str] | None: ...

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 import uvloop
 
-from pyinfer import shared_memory
 from pyinfer._core import Engine
 from pyinfer.config.foreign import IGNORED
 from pyinfer.config.metrics import metrics_config
@@ -37,6 +36,7 @@ from pyinfer.repository.manager import ControlMode, ManagerOptions, ModelManager
 from pyinfer.repository.open import open_repositories
 from pyinfer.repository.scan import Repository
 from pyinfer.service import EXTENSIONS, Service
+from pyinfer.shared_memory import SharedMemory
 from pyinfer.telemetry.families import Family
 from pyinfer.telemetry.log_format import log_table
 from pyinfer.telemetry.logging import LogOptions, LogSettings
@@ -112,7 +112,7 @@ class Server:
             latency_counters=metrics_config(self.options.metrics_config).counter_latencies,
             log=self._log_settings,
             trace=tracing.settings,
-            extensions=_extensions(self.options),
+            extensions=_extensions(self.options, engine),
         )
         stream = Stream(loop, engine, max_connections=self.options.max_connections)
         try:
@@ -298,9 +298,9 @@ def _tracing(options: Options, engine: Engine, sockets: dict[str, socket.socket]
         raise
 
 
-def _extensions(options: Options) -> tuple[str, ...]:
+def _extensions(options: Options, engine: Engine) -> tuple[str, ...]:
     """In Triton's order."""
-    shared = shared_memory.EXTENSIONS if options.allow_client_shm else ()
+    shared = SharedMemory(engine.shared_memory).extensions() if options.allow_client_shm else ()
     after = EXTENSIONS.index("model_configuration") + 1
     return (*EXTENSIONS[:after], *shared, *EXTENSIONS[after:])
 

@@ -16,10 +16,7 @@ from pyinfer.errors import InvalidArgument, error_of
 if TYPE_CHECKING:
     from pyinfer._core import SharedMemoryRegistry
 
-__all__ = ["EXTENSIONS", "SharedMemory"]
-
-#: of a server whose clients may register regions
-EXTENSIONS = ("system_shared_memory", "cuda_shared_memory")
+__all__ = ["SharedMemory"]
 
 _MAX = 2**64 - 1
 #: names are repeated in answers
@@ -31,6 +28,11 @@ class SharedMemory:
 
     def __init__(self, registry: SharedMemoryRegistry) -> None:
         self._registry = registry
+
+    def extensions(self) -> tuple[str, ...]:
+        """Those that a client can use, once they are allowed. Loads the CUDA driver where there is one."""
+        system = ("system_shared_memory",)
+        return (*system, "cuda_shared_memory") if self._registry.has_device() else system
 
     def status(self, kind: str, name: str = "") -> dict[str, dict[str, Any]]:
         """Region name -> what it is, for one region or for all of ``kind``. Raises NotFound."""

@@ -8,6 +8,7 @@
 
 #include "bindings/gil.h"
 #include "bindings/register.h"
+#include "memory/cuda_driver.h"
 #include "memory/cuda_region.h"
 #include "protocol/error_map.h"
 
@@ -57,6 +58,11 @@ py::tuple List(const SharedMemoryRegistry& registry, const std::string& kind, co
 
 void BindSharedMemory(py::module_& module) {
   py::class_<SharedMemoryRegistry>(module, "SharedMemoryRegistry", py::is_final())
+      .def("has_device",
+           [](const SharedMemoryRegistry&) {
+             ReleaseGil release;
+             return CudaDriver::Get().ok();
+           })
       .def("set_allowed", &SharedMemoryRegistry::set_allowed, py::arg("allowed"))
       .def(
           "register_system",

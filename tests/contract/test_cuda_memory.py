@@ -87,6 +87,18 @@ def handle_of(memory: shared_memory.SharedMemory) -> bytes:
     return base64.b64encode(f"/{memory.name.lstrip('/')}".encode().ljust(64, b"\0"))
 
 
+def test_the_extension_is_listed(server: RunningServer) -> None:
+    with httpclient.InferenceServerClient(server.http) as client:
+        listed = client.get_server_metadata()["extensions"]
+    at = listed.index("system_shared_memory")
+    assert listed[at - 1 : at + 3] == [
+        "model_configuration",
+        "system_shared_memory",
+        "cuda_shared_memory",
+        "binary_tensor_data",
+    ]
+
+
 @pytest.mark.parametrize("kind", CLIENTS)
 def test_device_memory(server: RunningServer, log: Path, kind: str) -> None:
     library = CLIENTS[kind]

@@ -303,6 +303,10 @@ def test_nothing_is_registered_unless_it_is_allowed(models: Path) -> None:
 
 
 def test_device_memory_without_a_device(client: Any, kind: str) -> None:
+    metadata = client.get_server_metadata()
+    extensions = metadata["extensions"] if kind == "http" else metadata.extensions
+    assert "system_shared_memory" in extensions
+    assert "cuda_shared_memory" not in extensions
     for size in (0, 63, 64, 65):
         handle = base64.b64encode(b"h" * size) if kind == "http" else b"h" * size
         if kind == "grpc":

@@ -56,6 +56,7 @@ DEFAULTS = {
     "grpc_server_key": "",
     "grpc_root_cert": "",
     "grpc_max_message_size": 2147483647,
+    "grpc_message_timeout_secs": 30,
     "grpc_infer_response_compression_level": "none",
     "grpc_header_forward_pattern": "",
     "grpc_restricted_protocol": (),
