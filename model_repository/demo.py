@@ -64,7 +64,7 @@ class Client:
         """Inputs by name -> outputs by name."""
         given = []
         for name, value in inputs.items():
-            datatype = {"float32": "FP32", "int32": "INT32", "int64": "INT64"}[value.dtype.name]
+            datatype = {"float32": "FP32", "int32": "INT32", "int64": "INT64", "uint8": "UINT8"}[value.dtype.name]
             given.append(self._library.InferInput(name, list(value.shape), datatype))
             given[-1].set_data_from_numpy(value)
         wanted = [self._library.InferRequestedOutput(name) for name in outputs]
@@ -84,6 +84,7 @@ def answers(http: Client, grpc: Client, http_address: str) -> Iterator[Row]:
     yield from _simple_mlp(grpc)
     yield from _silero_vad(grpc)
     yield from _text_detection(http)
+    yield from _text_reading(grpc)
     yield from _magika(grpc)
 
 
@@ -147,6 +148,18 @@ def _text_detection(client: Client) -> Iterator[Row]:
         yield "text_detection", client.protocol, given, back, len(boxes) == len(lines)
     if not boxes:
         yield "text_detection", client.protocol, "a picture with text", "no text found", False
+
+
+def _text_reading(client: Client) -> Iterator[Row]:
+    if importlib.util.find_spec("rapidocr") is None:
+        print("the rapidocr package is not installed: text_reading was not asked (pip install rapidocr==3.10.0)")
+        return
+    lines = ["One wheel serves models", "over HTTP and gRPC", "without a container"]
+    picture = _client_of("text_detection").draw_text(lines)
+    out = client.infer("text_reading", {"IMAGE": picture}, ["TEXT", "SCORE"])
+    read = [text.decode() for text in out["TEXT"]]
+    back = f"{', '.join(read)} ({out['SCORE'].min(initial=1):.0%} sure or more)"
+    yield "text_reading", client.protocol, "a picture with three lines of text", back, read == lines
 
 
 def _magika(client: Client) -> Iterator[Row]:

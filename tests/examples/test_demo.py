@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -16,6 +17,8 @@ from pathlib import Path
 import pytest
 
 MODELS = {"identity", "add_sub", "words", "simple_mlp", "silero_vad", "text_detection", "magika"}
+if importlib.util.find_spec("rapidocr"):
+    MODELS.add("text_reading")
 
 
 @pytest.fixture

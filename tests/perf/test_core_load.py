@@ -17,6 +17,11 @@ def test_bursts_are_answered() -> None:
         assert on.turn_us() > 0
 
 
+def test_an_ensemble_is_answered() -> None:
+    with closing(CoreLoad(16, ensemble_steps=3)) as chain, closing(CoreLoad(16)) as alone:
+        assert chain.burst() > alone.burst() > 64 * 16 * 4, "an ensemble tells the sequence as well"
+
+
 class Turns:
     """Costs that drift, as those of a busy machine do."""
 
