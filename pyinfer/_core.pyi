@@ -54,7 +54,7 @@ class TensorSpec:
 
     ``datatype`` is a wire name (``FP32``, ``BYTES``); ``dims`` exclude the batch dimension, -1 is variable;
     ``reshape`` is what the executor sees instead of ``dims``, None where the same. ``labels`` are what the classes of
-    an output are called, by index.
+    an output are called, by index. ``ragged``: requests that differ in the shape of this input may share a batch.
     Raises ValueError for an unknown datatype or a dimension below -1.
     """
 
@@ -67,6 +67,7 @@ class TensorSpec:
         reshape: Sequence[int] | None = None,
         optional: bool = False,
         labels: Sequence[bytes] = (),
+        ragged: bool = False,
     ) -> None: ...
     @property
     def name(self) -> str: ...
@@ -113,7 +114,10 @@ class SequenceOptions:
 
     ``strategy`` is ``direct`` or ``oldest``; ``slots`` are those of each instance; a sequence without a request for
     ``max_idle_us`` loses its slot. ``controls`` are (kind, tensor name, datatype, false element, true element) of kind
-    START, READY, END or CORRID; the elements of the last are empty. Raises ValueError for what does not fit.
+    START, READY, END or CORRID; the elements of the last are empty. ``states`` are (input name, output name, datatype,
+    dims, shape and data of the first request of a sequence): tensors that each sequence carries from one to the next.
+    ``iterative``: each request is a sequence that :meth:`Batch.reschedule` goes on with. Raises ValueError for what
+    does not fit.
     """
 
     def __init__(
@@ -124,6 +128,8 @@ class SequenceOptions:
         max_idle_us: int,
         minimum_slot_utilization: float = 0.0,
         controls: Sequence[tuple[str, str, str, bytes, bytes]] = (),
+        states: Sequence[tuple[str, str, str, Sequence[int], Sequence[int], bytes]] = (),
+        iterative: bool = False,
     ) -> None: ...
 
 @final
@@ -167,6 +173,9 @@ class ModelSpec:
     one request. ``preferred_batch_sizes`` and ``max_queue_delay_us`` are Triton's.
     ``decoupled``: a request may have no response, or several. ``ensemble``: it is executed by other models.
     ``device_inputs``: its executor takes inputs that are on a CUDA device; other models get them copied to the host.
+    ``preserve_ordering``: answers leave in the order of the requests. ``batch_inputs`` are (kind, names for the
+    executor, an input, INT32 or FP32) and ``batch_outputs`` (outputs, an input): what :meth:`Batch.packed` adds, and
+    how :meth:`Batch.respond_packed` cuts.
     """
 
     def __init__(
@@ -186,6 +195,9 @@ class ModelSpec:
         ensemble: EnsembleOptions | None = None,
         statistics: StatisticsOptions = ...,
         device_inputs: bool = False,
+        preserve_ordering: bool = False,
+        batch_inputs: Sequence[tuple[str, Sequence[str], str, str]] = (),
+        batch_outputs: Sequence[tuple[Sequence[str], str]] = (),
     ) -> None: ...
     @property
     def name(self) -> str: ...
@@ -342,6 +354,18 @@ class Model:
         batch. Raises ValueError for an unknown kind or a bad parameter, with a text for the operator, and where the
         model is stopped.
         """
+    def rehearse(
+        self,
+        inputs: Sequence[tuple[str, str, Sequence[int], bytes]],
+        size: int,
+        execute: Callable[[Batch], object] | None,
+    ) -> str | None:
+        """Call ``execute``, if there is one, with a batch of ``size`` requests that each have ``inputs``.
+
+        Nothing is counted. ``inputs`` are (name, datatype, shape with the batch dimension of 1, data). For a model of
+        sequences each request is a whole one. Returns the text of the first error that a request got, or why the model
+        takes no such request. GIL: held.
+        """
     def drain(self, timeout_s: float) -> bool:
         """Accept nothing more; wait until all that is accepted is answered. False at the time limit. GIL: released."""
     def stop(self) -> None:
@@ -440,8 +464,9 @@ class Batch:
     def packed(self) -> dict[str, NDArray[Any]]:
         """All inputs of the batch by name, concatenated along the batch dimension.
 
-        One copy into a pooled buffer (GIL released for it); none where the batch holds one request. An input in a
-        client's shared memory is then a view that can not be written to, and that the client may change.
+        One copy into a pooled buffer (GIL released for it); none where the batch holds one request, or where the
+        requests' bytes lie one after the other. An input in a client's shared memory is then a view that can not be
+        written to, and that the client may change; state of a sequence is such a view that nobody changes.
         """
     def input_names(self, index: int) -> list[str]: ...
     def input(self, index: int, name: str) -> tuple[str, Any] | None:
@@ -472,6 +497,12 @@ class Batch:
         """Take a request out of the batch, to be answered apart. It can not be asked about here any more.
 
         Raises RuntimeError if it is answered or detached already.
+        """
+    def reschedule(self, index: int, responder: Responder | None = None) -> bool:
+        """Have a request executed once more, in a later batch, instead of an answer.
+
+        ``responder`` is what :meth:`detach` gave out for it, if it did; it is ended by this. False where it had ended
+        the request before. Raises RuntimeError where the model is not iterative, or the request is answered.
         """
     def respond_packed(self, outputs: Mapping[str, NDArray[Any]]) -> None:
         """Answer all requests: each gets its rows of every output that it asked for, without a copy.

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pyinfer.backends.base import Backend, InstanceContext, NativeExecutor
+from pyinfer.backends.base import Instance as BackendInstance
 from pyinfer.errors import ModelError
 from pyinfer.readiness import ReadinessProbe
+from pyinfer.warmup import Warmup
 
 if TYPE_CHECKING:
-    from pyinfer._core import Instance, Model
+    from pyinfer._core import Batch, Instance, Model
 
 __all__ = [
     "ComposedInstances",
@@ -123,14 +127,18 @@ class _NoChange:
 class NativeInstances:
     """Instances that run in the core: the core keeps them, here is only their number."""
 
-    def __init__(self, core: Model, executor: NativeExecutor) -> None:
+    def __init__(self, core: Model, executor: NativeExecutor, warmup: Warmup | None = None) -> None:
         self._core = core
+        self._warmup = warmup
         self._executor = executor
         self._started = False
 
     def prepare(self, wanted: Sequence[Wanted]) -> InstanceChange:
         change = _NativeChange(self._core, self._executor, [name for name, _, _ in wanted])
         if not self._started:
+            # there is nothing to warm up, but a sample that fits no request is a fault all the same
+            if self._warmup is not None:
+                self._warmup.run(self._core, self._core.name, None)
             change.start()  # the first time kind and parameters may be refused
             self._started = True
         return change
@@ -162,9 +170,11 @@ class _NativeChange:
 class PythonInstances:
     """Instances that are run by Python threads, one each."""
 
-    def __init__(self, core: Model, backend: Backend) -> None:
+    def __init__(self, core: Model, backend: Backend, warmup: Warmup | None = None, nice: int = 0) -> None:
         self._core = core
         self._backend = backend
+        self._warmup = warmup
+        self._nice = nice
         self._lock = threading.Lock()
         self._running: list[_InstanceThread] = []
         #: every thread that was started and may not have ended yet
@@ -174,7 +184,8 @@ class PythonInstances:
         with self._lock:
             running = list(self._running)
         plan = plan_instances([thread.wanted for thread in running], wanted)
-        made = [_InstanceThread(self._backend, want) for want in plan.make]
+        warm_up = None if self._warmup is None else partial(self._warmup.run, self._core)
+        made = [_InstanceThread(self._backend, want, warm_up, self._nice) for want in plan.make]
         with self._lock:
             self._threads = {thread for thread in self._threads if thread.is_alive()} | set(made)
         change = _PythonChange(self, [running[index] for index in plan.keep], made)
@@ -231,9 +242,17 @@ class _InstanceThread(threading.Thread):
     A daemon: a model that never returns from a batch must not keep the process from ending.
     """
 
-    def __init__(self, backend: Backend, wanted: Wanted) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        wanted: Wanted,
+        warm_up: Callable[[str, Callable[[Batch], object]], None] | None,
+        nice: int,
+    ) -> None:
         super().__init__(name=wanted[0], daemon=True)
         self.wanted = wanted
+        self._warm_up = warm_up
+        self._nice = nice
         self.probe: ReadinessProbe | None = None
         self._backend = backend
         #: from :meth:`go` on; before, the core must not give it anything to keep
@@ -267,7 +286,10 @@ class _InstanceThread(threading.Thread):
 
     def run(self) -> None:
         try:
+            if self._nice:
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._nice)
             instance = self._backend.make_instance(InstanceContext(*self.wanted))
+            self._warm(instance)
             hook = getattr(instance, "is_ready", None)
             self.probe = None if hook is None else ReadinessProbe(hook, self.name)
         except BaseException as error:
@@ -286,3 +308,13 @@ class _InstanceThread(threading.Thread):
                 instance.close()
             except BaseException:
                 _log.exception("closing the instance '%s' failed", self.name)
+
+    def _warm(self, instance: BackendInstance) -> None:
+        if self._warm_up is None:
+            return
+        try:
+            self._warm_up(self.name, instance.execute)
+        except BaseException:
+            with contextlib.suppress(Exception):  # what is told is why it could not be warmed up
+                instance.close()
+            raise

@@ -14,36 +14,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
-from pyinfer._core import (
-    EnsembleOptions,
-    ModelSpec,
-    QueueOptions,
-    QueuePolicy,
-    SequenceOptions,
-    StatisticsOptions,
-    TensorSpec,
-)
 from pyinfer.backends.base import Backend, ModelContext
 from pyinfer.backends.find import find_backend
 from pyinfer.config.complete import complete, version_files
-from pyinfer.config.metrics import MetricsConfig, first_response_bounds, foreign_families
+from pyinfer.config.metrics import MetricsConfig, foreign_families
 from pyinfer.config.normalize import instances, normalize
 from pyinfer.config.pbtxt import from_json, parse, to_json
 from pyinfer.config.source import Source, read_source
 from pyinfer.config.validate import require_supported, validate
 from pyinfer.errors import ConfigError, ModelError, PyinferError, Unavailable
 from pyinfer.instances import ComposedInstances, InstanceChange, Instances, NativeInstances, Probed, PythonInstances
-from pyinfer.labels import read_labels
 from pyinfer.readiness import ReadinessProbe
+from pyinfer.spec import model_spec
+from pyinfer.warmup import Warmup
 
 if TYPE_CHECKING:
     from pyinfer._core import Engine, Model
 
-__all__ = ["LoadedModel", "Loader", "LoaderOptions", "model_spec"]
+__all__ = ["LoadedModel", "Loader", "LoaderOptions"]
 
 _log = logging.getLogger(__name__)
+
+#: PRIORITY_MIN in ``optimization``
+_LEAST_PRIORITY = 19
 
 
 class _Step(Probed, Protocol):
@@ -159,8 +152,18 @@ class Loader:
         except BaseException:
             backend.close()
             raise
+        try:
+            warmup = Warmup(config, source.directory)
+        except BaseException:
+            model.stop()
+            backend.close()
+            raise
         native = backend.native()
-        made: Instances = PythonInstances(model, backend) if native is None else NativeInstances(model, native)
+        made: Instances = (
+            PythonInstances(model, backend, warmup, _nice(config))
+            if native is None
+            else NativeInstances(model, native, warmup)
+        )
         loaded = LoadedModel(model, backend, made)
         try:
             loaded.prepare_instances(config).commit()
@@ -227,125 +230,10 @@ class LoadedModel:
             _log.exception("closing the backend of '%s' failed", self._core.name)
 
 
-def model_spec(
-    config: Mapping[str, Any],
-    version: int,
-    directory: Path,
-    metrics: MetricsConfig | None = None,
-    device_inputs: bool = False,
-) -> ModelSpec:
-    """What the core must know of a normalized configuration, with the labels that it names in the model's directory.
-
-    Raises ValueError where the core refuses a value, ConfigError where a label file can not be read.
-    """
-    metrics = metrics or MetricsConfig()
-    batcher = config.get("dynamic_batching")
-    sequences = config.get("sequence_batching")
-    ensemble = config.get("ensemble_scheduling")
-    # the batches of strategy oldest are formed as those of the dynamic batcher
-    settings = batcher or (sequences or {}).get("oldest") or (sequences or {}).get("direct") or {}
-    return ModelSpec(
-        name=config["name"],
-        version=version,
-        inputs=[_tensor_spec(tensor, ()) for tensor in config["input"]],
-        outputs=[_tensor_spec(tensor, _labels(tensor, directory)) for tensor in config["output"]],
-        max_batch_size=config["max_batch_size"],
-        dynamic_batching=batcher is not None or sequences is not None,
-        preferred_batch_sizes=settings.get("preferred_batch_size", ()),
-        max_queue_delay_us=settings.get("max_queue_delay_microseconds", 0),
-        queue=_queue_options(batcher or {}),
-        decoupled=config.get("model_transaction_policy", {}).get("decoupled", False),
-        sequence=None if sequences is None else _sequence_options(sequences, config["max_batch_size"]),
-        ensemble=None if ensemble is None else _ensemble_options(ensemble),
-        statistics=StatisticsOptions(
-            summary_quantiles=metrics.summary_quantiles if metrics.summary_latencies else (),
-            first_response_bounds_ms=first_response_bounds(metrics, config),
-            histograms=metrics.pyinfer_histograms,
-        ),
-        device_inputs=device_inputs,
-    )
-
-
-def _queue_options(batcher: Mapping[str, Any]) -> QueueOptions:
-    policies = batcher.get("priority_queue_policy", {})
-    return QueueOptions(
-        priority_levels=batcher.get("priority_levels", 0),
-        default_priority_level=batcher.get("default_priority_level", 0),
-        default_policy=_queue_policy(batcher.get("default_queue_policy", {})),
-        policies={int(level): _queue_policy(policy) for level, policy in policies.items()},
-    )
-
-
-def _queue_policy(policy: Mapping[str, Any]) -> QueuePolicy:
-    return QueuePolicy(
-        timeout_action=policy.get("timeout_action", "REJECT"),
-        default_timeout_us=policy.get("default_timeout_microseconds", 0),
-        allow_timeout_override=policy.get("allow_timeout_override", False),
-        max_queue_size=policy.get("max_queue_size", 0),
-    )
-
-
-#: how a control tells false and true: field of the configuration, data type, numpy type of its elements
-_FALSE_TRUE = (
-    ("int32_false_true", "INT32", "<i4"),
-    ("fp32_false_true", "FP32", "<f4"),
-    ("bool_false_true", "BOOL", "?"),
-)
-
-
-def _sequence_options(batcher: Mapping[str, Any], max_batch_size: int) -> SequenceOptions:
-    oldest = batcher.get("oldest")
-    return SequenceOptions(
-        strategy="direct" if oldest is None else "oldest",
-        slots=max(1, max_batch_size if oldest is None else oldest["max_candidate_sequences"]),
-        max_idle_us=batcher["max_sequence_idle_microseconds"],
-        minimum_slot_utilization=batcher.get("direct", {}).get("minimum_slot_utilization", 0.0),
-        controls=[_control(one["name"], control) for one in batcher["control_input"] for control in one["control"]],
-    )
-
-
-def _ensemble_options(scheduling: Mapping[str, Any]) -> EnsembleOptions:
-    return EnsembleOptions(
-        steps=[
-            (step["model_name"], step["model_version"], step["input_map"], step["output_map"])
-            for step in scheduling["step"]
-        ],
-        max_inflight_requests=scheduling["max_inflight_requests"],
-    )
-
-
-def _control(name: str, control: Mapping[str, Any]) -> tuple[str, str, str, bytes, bytes]:
-    kind = control["kind"].removeprefix("CONTROL_SEQUENCE_")
-    if kind == "CORRID":
-        return kind, name, _datatype(control["data_type"]), b"", b""
-    for field_name, datatype, numpy_type in _FALSE_TRUE:
-        values = control[field_name]
-        if values:
-            no, yes = np.array(values, numpy_type)
-            return kind, name, datatype, no.tobytes(), yes.tobytes()
-    raise ConfigError(f"control tensor '{name}' does not say what stands for false and true")
-
-
-def _datatype(of_config: str) -> str:
-    name = of_config.removeprefix("TYPE_")
-    return "BYTES" if name == "STRING" else name
-
-
-def _labels(output: Mapping[str, Any], directory: Path) -> list[bytes]:
-    name = output.get("label_filename", "")
-    return read_labels(directory, name) if name else []
-
-
-def _tensor_spec(tensor: Mapping[str, Any], labels: Sequence[bytes]) -> TensorSpec:
-    reshape = tensor.get("reshape")
-    return TensorSpec(
-        tensor["name"],
-        _datatype(tensor["data_type"]),
-        tensor["dims"],
-        reshape=None if reshape is None else reshape["shape"],
-        optional=tensor.get("optional", False),
-        labels=labels,
-    )
+def _nice(config: Mapping[str, Any]) -> int:
+    """What the threads of the instances yield to others, as ``nice`` has it."""
+    priority = config.get("optimization", {}).get("priority", "PRIORITY_DEFAULT")
+    return _LEAST_PRIORITY if priority == "PRIORITY_MIN" else 0
 
 
 def _presentable(error: BaseException, source: _Source, what: str) -> PyinferError:

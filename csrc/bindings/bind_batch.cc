@@ -147,7 +147,18 @@ py::dict TraceContextDict(const BatchHandle& handle, size_t index) {
 
 std::shared_ptr<Responder> Detach(BatchHandle& handle, size_t index) {
   CheckOpen(handle, index);
+  if (handle.batch.has_states()) {
+    throw std::runtime_error("a request to a model with implicit state can not be answered apart from its batch");
+  }
   return handle.batch.Detach(index);
+}
+
+bool Reschedule(BatchHandle& handle, size_t index, Responder* responder) {
+  if (handle.batch.finished()) throw std::runtime_error("the batch is finished");
+  if (index >= handle.batch.size() || !handle.batch.may_reschedule(index)) {
+    throw std::runtime_error("the request can not be rescheduled: this needs an iterative_sequence of the model");
+  }
+  return handle.batch.Reschedule(index, responder);
 }
 
 bool SendResponse(Responder& responder, const py::sequence& outputs, const py::object& parameters, bool final) {
@@ -186,6 +197,13 @@ void BindResponder(py::module_& module) {
       .def("is_cancelled", &Responder::cancelled);
 }
 
+// kInvalid where the model has no such output.
+DType OutputDType(const ModelSpec& model, const std::string& name) {
+  if (const TensorSpec* spec = model.FindOutput(name)) return spec->dtype;
+  const SequenceStateSpec* state = model.sequence ? model.sequence->FindStateOutput(name) : nullptr;
+  return state == nullptr ? DType::kInvalid : state->dtype;
+}
+
 void RespondPacked(BatchHandle& handle, const py::dict& outputs) {
   At(handle, 0);
   for (size_t i = 0; i < handle.batch.size(); ++i) At(handle, i);
@@ -194,10 +212,10 @@ void RespondPacked(BatchHandle& handle, const py::dict& outputs) {
   for (const auto& [key, value] : outputs) {
     auto name = key.cast<std::string>();
     const auto array = value.cast<py::array>();
-    const TensorSpec* spec = handle.batch.model().FindOutput(name);
+    const DType wanted = OutputDType(handle.batch.model(), name);
     DType dtype = DTypeOfArray(array);
-    if (spec != nullptr && spec->dtype == DType::kBf16 && dtype == DType::kUint16) dtype = DType::kBf16;
-    if (dtype == DType::kInvalid && spec != nullptr) dtype = spec->dtype;
+    if (wanted == DType::kBf16 && dtype == DType::kUint16) dtype = DType::kBf16;
+    if (dtype == DType::kInvalid) dtype = wanted;
     StatusOr<Tensor> tensor = FromArray(std::move(name), dtype, array);
     if (!tensor.ok()) return handle.batch.FailOpen(tensor.status());
     tensors.push_back(std::move(tensor).value());
@@ -247,6 +265,7 @@ void BindBatch(py::module_& module) {
       .def("respond", &Respond, py::arg("index"), py::arg("outputs"), py::arg("parameters") = py::none())
       .def("fail", &Fail, py::arg("index"), py::arg("code"), py::arg("message"))
       .def("detach", &Detach, py::arg("index"))
+      .def("reschedule", &Reschedule, py::arg("index"), py::arg("responder") = nullptr)
       .def("finish", &Finish);
 }
 

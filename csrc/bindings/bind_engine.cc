@@ -4,10 +4,12 @@
 #include <pybind11/stl.h>
 
 #include <optional>
+#include <tuple>
 
 #include "bindings/gil.h"
 #include "bindings/register.h"
 #include "protocol/error_map.h"
+#include "sched/rehearsal.h"
 
 namespace py = pybind11;
 
@@ -61,6 +63,29 @@ void RunInstance(InstanceHandle& instance, const py::function& execute) {
     }
     handle->batch.Finish();
   }
+}
+
+using SampleTuple = std::tuple<std::string, std::string, Shape, py::bytes>;
+
+// Executes a batch of `size` requests with these inputs, or only looks whether it could; the text of the first error.
+std::optional<std::string> Rehearse(const ModelHandle& handle, const std::vector<SampleTuple>& inputs, size_t size,
+                                    const std::optional<py::function>& execute) {
+  std::vector<Tensor> tensors;
+  for (const auto& [name, datatype, shape, data] : inputs) {
+    const auto bytes = static_cast<std::string_view>(data);
+    tensors.push_back({name, ParseDType(datatype), shape, Slice::Copy(bytes.data(), bytes.size())});
+  }
+  StatusOr<Rehearsal> rehearsal = Rehearsal::Make(handle.model()->spec(), handle.model()->clock(), tensors, size);
+  if (!rehearsal.ok()) return rehearsal.status().message();
+  if (!execute) return std::nullopt;
+  const auto batch = std::make_shared<BatchHandle>(rehearsal->TakeBatch());
+  ExecuteWithGil(*batch, py::cast(batch), *execute);
+  {
+    ReleaseGil release;
+    batch->batch.Finish();
+  }
+  const Status result = rehearsal->result();
+  return result.ok() ? std::nullopt : std::optional<std::string>(result.message());
 }
 
 py::object PollInstance(InstanceHandle& instance) {
@@ -159,6 +184,7 @@ void BindModel(py::module_& module) {
              ReleaseGil release;
              handle.model()->Stop();
            })
+      .def("rehearse", &Rehearse, py::arg("inputs"), py::arg("size"), py::arg("execute"))
       .def("pending", [](const ModelHandle& handle) { return handle.model()->pending(); })
       .def("statistics", &StatisticsDict);
 

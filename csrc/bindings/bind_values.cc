@@ -32,9 +32,9 @@ void CheckDims(const std::string& name, const Shape& dims) {
 }
 
 TensorSpec MakeTensorSpec(std::string name, const std::string& datatype, Shape dims, std::optional<Shape> reshape,
-                          bool optional, std::vector<std::string> labels) {
+                          bool optional, std::vector<std::string> labels, bool ragged) {
   TensorSpec spec{std::move(name), ParseDType(datatype), std::move(dims), std::move(reshape),
-                  optional,        std::move(labels)};
+                  optional,        std::move(labels),    ragged};
   if (spec.dtype == DType::kInvalid) {
     throw py::value_error("tensor '" + spec.name + "': unknown datatype '" + datatype + "'");
   }
@@ -43,11 +43,36 @@ TensorSpec MakeTensorSpec(std::string name, const std::string& datatype, Shape d
   return spec;
 }
 
+// (kind, target names, source input, data type), and the same without the first and last.
+using BatchInputTuple = std::tuple<std::string, std::vector<std::string>, std::string, std::string>;
+using BatchOutputTuple = std::pair<std::vector<std::string>, std::string>;
+
+BatchInput MakeBatchInput(const BatchInputTuple& given) {
+  static const std::map<std::string, BatchInput::Kind> kKinds = {
+      {"BATCH_ELEMENT_COUNT", BatchInput::Kind::kElementCount},
+      {"BATCH_ACCUMULATED_ELEMENT_COUNT", BatchInput::Kind::kAccumulatedElementCount},
+      {"BATCH_ACCUMULATED_ELEMENT_COUNT_WITH_ZERO", BatchInput::Kind::kAccumulatedElementCountWithZero},
+      {"BATCH_MAX_ELEMENT_COUNT_AS_SHAPE", BatchInput::Kind::kMaxElementCountAsShape},
+      {"BATCH_ITEM_SHAPE", BatchInput::Kind::kItemShape},
+      {"BATCH_ITEM_SHAPE_FLATTEN", BatchInput::Kind::kItemShapeFlatten},
+  };
+  const auto& [kind, targets, source, datatype] = given;
+  const auto found = kKinds.find(kind);
+  if (found == kKinds.end()) throw py::value_error("unknown batch input kind '" + kind + "'");
+  const DType dtype = ParseDType(datatype);
+  if (dtype != DType::kInt32 && dtype != DType::kFp32) {
+    throw py::value_error("a batch input is INT32 or FP32, got '" + datatype + "'");
+  }
+  return {found->second, targets, source, dtype};
+}
+
 ModelSpec MakeModelSpec(std::string name, int64_t version, std::vector<TensorSpec> inputs,
                         std::vector<TensorSpec> outputs, int64_t max_batch_size, bool dynamic_batching,
                         std::vector<int64_t> preferred, int64_t max_queue_delay_us, QueueOptions queue, bool decoupled,
                         std::optional<SequenceOptions> sequence, std::optional<EnsembleOptions> ensemble,
-                        StatisticsOptions statistics, bool device_inputs) {
+                        StatisticsOptions statistics, bool device_inputs, bool preserve_ordering,
+                        const std::vector<BatchInputTuple>& batch_inputs,
+                        const std::vector<BatchOutputTuple>& batch_outputs) {
   if (version < 0) throw py::value_error("version must not be negative, got " + std::to_string(version));
   if (max_batch_size < 0) {
     throw py::value_error("max_batch_size must not be negative, got " + std::to_string(max_batch_size));
@@ -72,6 +97,9 @@ ModelSpec MakeModelSpec(std::string name, int64_t version, std::vector<TensorSpe
   spec.ensemble = std::move(ensemble);
   spec.statistics = std::move(statistics);
   spec.device_inputs = device_inputs;
+  spec.batching.preserve_ordering = preserve_ordering;
+  for (const BatchInputTuple& input : batch_inputs) spec.batch_inputs.push_back(MakeBatchInput(input));
+  for (const auto& [targets, source] : batch_outputs) spec.batch_outputs.push_back({targets, source});
   return spec;
 }
 
@@ -124,8 +152,32 @@ SequenceControl MakeControl(const ControlTuple& given) {
   return control;
 }
 
+using StateTuple = std::tuple<std::string, std::string, std::string, Shape, Shape, py::bytes>;
+
+SequenceStateSpec MakeState(const StateTuple& given) {
+  const auto& [input_name, output_name, datatype, dims, initial_shape, initial] = given;
+  SequenceStateSpec state;
+  state.input_name = input_name;
+  state.output_name = output_name;
+  state.dtype = ParseDType(datatype);
+  state.dims = dims;
+  state.initial_shape = initial_shape;
+  const auto bytes = static_cast<std::string_view>(initial);
+  const std::string what = "state '" + input_name + "'";
+  if (state.dtype == DType::kInvalid) throw py::value_error(what + ": unknown datatype '" + datatype + "'");
+  CheckDims(input_name, dims);
+  const auto count = ElementCount(initial_shape);
+  if (!count) throw py::value_error(what + ": the initial shape " + ShapeText(initial_shape) + " is not one");
+  const bool fits = state.dtype == DType::kBytes ? CheckBytes(bytes, *count, what).ok()
+                                                 : ByteSize(state.dtype, initial_shape) == bytes.size();
+  if (!fits) throw py::value_error(what + ": the initial data does not fill its shape " + ShapeText(initial_shape));
+  state.initial = Slice::Copy(bytes.data(), bytes.size());
+  return state;
+}
+
 SequenceOptions MakeSequenceOptions(const std::string& strategy, size_t slots, int64_t max_idle_us,
-                                    double minimum_slot_utilization, const std::vector<ControlTuple>& controls) {
+                                    double minimum_slot_utilization, const std::vector<ControlTuple>& controls,
+                                    const std::vector<StateTuple>& states, bool iterative) {
   if (strategy != "direct" && strategy != "oldest") {
     throw py::value_error("strategy must be 'direct' or 'oldest', got '" + strategy + "'");
   }
@@ -140,6 +192,8 @@ SequenceOptions MakeSequenceOptions(const std::string& strategy, size_t slots, i
   options.max_idle_ns = max_idle_us * 1000;
   options.minimum_slot_utilization = minimum_slot_utilization;
   for (const ControlTuple& control : controls) options.controls.push_back(MakeControl(control));
+  options.iterative = iterative;
+  for (const StateTuple& state : states) options.states.push_back(MakeState(state));
   return options;
 }
 
@@ -205,7 +259,7 @@ void BindValues(py::module_& module) {
   py::class_<TensorSpec>(module, "TensorSpec", py::is_final())
       .def(py::init(&MakeTensorSpec), py::arg("name"), py::arg("datatype"), py::arg("dims"), py::kw_only(),
            py::arg("reshape") = std::nullopt, py::arg("optional") = false,
-           py::arg("labels") = std::vector<std::string>())
+           py::arg("labels") = std::vector<std::string>(), py::arg("ragged") = false)
       .def_readonly("name", &TensorSpec::name)
       .def_property_readonly("datatype", [](const TensorSpec& spec) { return std::string(DTypeName(spec.dtype)); })
       .def_readonly("dims", &TensorSpec::dims);
@@ -224,7 +278,8 @@ void BindValues(py::module_& module) {
 
   py::class_<SequenceOptions>(module, "SequenceOptions", py::is_final())
       .def(py::init(&MakeSequenceOptions), py::kw_only(), py::arg("strategy"), py::arg("slots"), py::arg("max_idle_us"),
-           py::arg("minimum_slot_utilization") = 0.0, py::arg("controls") = std::vector<ControlTuple>());
+           py::arg("minimum_slot_utilization") = 0.0, py::arg("controls") = std::vector<ControlTuple>(),
+           py::arg("states") = std::vector<StateTuple>(), py::arg("iterative") = false);
 
   py::class_<EnsembleOptions>(module, "EnsembleOptions", py::is_final())
       .def(py::init(&MakeEnsembleOptions), py::kw_only(), py::arg("steps"), py::arg("max_inflight_requests") = 0);
@@ -240,7 +295,9 @@ void BindValues(py::module_& module) {
            py::arg("preferred_batch_sizes") = std::vector<int64_t>(), py::arg("max_queue_delay_us") = 0,
            py::arg("queue") = QueueOptions(), py::arg("decoupled") = false, py::arg("sequence") = std::nullopt,
            py::arg("ensemble") = std::nullopt, py::arg("statistics") = StatisticsOptions(),
-           py::arg("device_inputs") = false)
+           py::arg("device_inputs") = false, py::arg("preserve_ordering") = false,
+           py::arg("batch_inputs") = std::vector<BatchInputTuple>(),
+           py::arg("batch_outputs") = std::vector<BatchOutputTuple>())
       .def_readonly("name", &ModelSpec::name)
       .def_readonly("version", &ModelSpec::version);
 

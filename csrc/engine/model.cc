@@ -137,8 +137,8 @@ void Model::OnResponse(const Request& request, const ResponseReport& report) noe
   if (report.index == 0) statistics_.AddFirstResponse(request.timeline.received, report.checked);
 }
 
-void Model::OnAnswer(const Request& request, const Status& status) noexcept {
-  statistics_.AddRequest(request, status, clock_->Now(), WallClockMs());
+void Model::OnAnswer(const Request& request, const Response& response) noexcept {
+  statistics_.AddRequest(request, response.status, clock_->Now(), WallClockMs());
   if (in_flight_.fetch_sub(1) == 1 && draining_.load()) {
     std::lock_guard<std::mutex> lock(drained_mutex_);
     drained_.notify_all();
@@ -146,5 +146,10 @@ void Model::OnAnswer(const Request& request, const Status& status) noexcept {
 }
 
 void Model::OnExecuted(int64_t rows, const ExecutionTimes& times) noexcept { statistics_.AddExecution(rows, times); }
+
+void Model::OnRescheduled(RequestPtr request) noexcept {
+  source_->Return(std::move(request));
+  source_->Wake();
+}
 
 }  // namespace pyinfer

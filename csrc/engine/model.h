@@ -72,8 +72,10 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   std::vector<ResponseStatistics> ResponseStatisticsByIndex() const { return responses_.Snapshot(); }
 
   void OnResponse(const Request& request, const ResponseReport& report) noexcept override;
-  void OnAnswer(const Request& request, const Status& status) noexcept override;
+  void OnAnswer(const Request& request, const Response& response) noexcept override;
   void OnExecuted(int64_t rows, const ExecutionTimes& times) noexcept override;
+  void OnRescheduled(RequestPtr request) noexcept override;
+  void OnReleased(const CorrelationId& sequence) noexcept override { source_->Release(sequence); }
 
  private:
   // An executor and the lock that makes it run one batch at a time.

@@ -23,6 +23,7 @@ struct TensorSpec {
   std::optional<Shape> reshape;  // what the executor sees instead of dims
   bool optional = false;
   std::vector<std::string> labels = {};  // of an output: what its classes are called, by index
+  bool ragged = false;                   // of an input: requests of different shapes may share a batch
 
   const Shape& executor_dims() const { return reshape ? *reshape : dims; }
 };
@@ -34,6 +35,30 @@ struct BatchOptions {
   bool dynamic = false;
   std::vector<int64_t> preferred_batch_sizes;  // ascending
   int64_t max_queue_delay_ns = 0;
+  bool preserve_ordering = false;  // answers leave in the order in which requests came
+};
+
+// A tensor that tells the executor about the requests of a batch, made of one of their inputs; see sched/ragged.h.
+struct BatchInput {
+  enum class Kind {
+    kElementCount,
+    kAccumulatedElementCount,
+    kAccumulatedElementCountWithZero,
+    kMaxElementCountAsShape,
+    kItemShape,
+    kItemShapeFlatten,
+  };
+
+  Kind kind = Kind::kElementCount;
+  std::vector<std::string> targets;  // what the executor calls it
+  std::string source;                // an input of the requests
+  DType dtype = DType::kInvalid;     // kInt32 or kFp32
+};
+
+// Outputs whose rows are to be told apart by the shapes of an input.
+struct BatchOutput {
+  std::vector<std::string> targets;
+  std::string source;
 };
 
 // How long, and how many, requests of one priority may wait.
@@ -65,6 +90,16 @@ struct SequenceControl {
   Slice no, yes;
 };
 
+// A tensor that is kept for each sequence: an output of one request is the input of the next, and clients see neither.
+struct SequenceStateSpec {
+  std::string input_name;
+  std::string output_name;
+  DType dtype = DType::kInvalid;
+  Shape dims;           // without the batch dimension; -1 is variable
+  Shape initial_shape;  // of the first request of a sequence, without the batch dimension; nothing in it is variable
+  Slice initial;
+};
+
 // How requests that belong to sequences find their places; see sched/sequence_source.h.
 struct SequenceOptions {
   enum class Strategy { kDirect, kOldest };
@@ -76,6 +111,16 @@ struct SequenceOptions {
   // Direct: the share of the slots that must have a request, or the oldest of them have waited max_queue_delay.
   double minimum_slot_utilization = 0;
   std::vector<SequenceControl> controls;
+  std::vector<SequenceStateSpec> states;
+  // A request is executed again and again until its executor releases it; it need not belong to a sequence.
+  bool iterative = false;
+
+  const SequenceStateSpec* FindStateOutput(std::string_view output) const {
+    for (const SequenceStateSpec& state : states) {
+      if (state.output_name == output) return &state;
+    }
+    return nullptr;
+  }
 };
 
 // One step of an ensemble: a request to another model. Each pair is (name of a tensor of that model, name of a tensor
@@ -116,6 +161,9 @@ struct ModelSpec {
   bool device_inputs = false;  // its executor takes inputs that are on a CUDA device; others find them on the host
   std::optional<SequenceOptions> sequence;
   std::optional<EnsembleOptions> ensemble;
+  std::vector<BatchInput> batch_inputs;
+  std::vector<BatchOutput> batch_outputs;
+  bool cached = false;  // answers are kept in the response cache, where there is one
   StatisticsOptions statistics;
 
   const TensorSpec* FindInput(std::string_view input) const { return Find(inputs, input); }

@@ -45,8 +45,14 @@ class RequestObserver {
   virtual ~RequestObserver() = default;
   // One response of a decoupled model, the last one included; called before it is sent.
   virtual void OnResponse(const Request& request, const ResponseReport& report) noexcept = 0;
-  virtual void OnAnswer(const Request& request, const Status& status) noexcept = 0;
+  virtual void OnAnswer(const Request& request, const Response& response) noexcept = 0;
 };
+
+// Keeps answers back until those before them have left; see infer/answer_order.h.
+class AnswerOrder;
+
+// What the response cache had to do with a request.
+enum class CacheUse { kNone, kMiss, kHit };
 
 // Which sequence of requests a request belongs to: a number or a text; neither (0, "") means none.
 struct CorrelationId {
@@ -102,8 +108,12 @@ class Request {
   int64_t batch_size = 1;                         // rows; 1 where the model has no batch dimension
   FailureReason failure = FailureReason::kOther;  // what to count if the answer is an error
   Timeline timeline;
-  TimeNs queue_deadline = 0;     // when its time in the queue is over; 0: never
-  std::shared_ptr<Trace> trace;  // null where it is not traced; a sink that is handed a response may keep it
+  TimeNs queue_deadline = 0;           // when its time in the queue is over; 0: never
+  std::shared_ptr<Trace> trace;        // null where it is not traced; a sink that is handed a response may keep it
+  std::shared_ptr<AnswerOrder> order;  // null where answers need not leave in order
+  uint64_t turn = 0;                   // in `order`
+  CacheUse cache_use = CacheUse::kNone;
+  TimeNs cache_ns = 0;  // spent on looking it up
 
   bool answered() const { return sink_ == nullptr; }
   bool cancelled() const noexcept { return sink_ && sink_->cancelled(); }
@@ -122,5 +132,8 @@ class Request {
 };
 
 using RequestPtr = std::unique_ptr<Request>;
+
+// Answers `request`, in its turn where there is an order: at the latest when the answers before it have left.
+void Conclude(RequestPtr request, Response response) noexcept;
 
 }  // namespace pyinfer

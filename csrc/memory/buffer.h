@@ -40,7 +40,7 @@ class Buffer {
   // False where somebody may still write to the bytes: they must be copied before they are handed on. What it takes to
   // ask is told by those who make such buffers.
   virtual bool settled() const { return true; }
-  // True where the bytes belong to a client, which may write to them at any time: nobody here may.
+  // True where nobody may write to the bytes: they are shared with others, or a client's, who may do so at any time.
   virtual bool foreign() const { return false; }
 
   // The CUDA device that the bytes are on; nothing for memory of the host. data() is an address of the device then:
@@ -79,6 +79,13 @@ class Slice {
 
   const uint8_t* data() const { return data_; }
   size_t size() const { return size_; }
+  // Takes `next` in where it lies right behind this in the same buffer; false, and no change, where it does not.
+  bool Extend(const Slice& next) {
+    if (owner_ != next.owner_ || data_ + size_ != next.data_) return false;
+    size_ += next.size_;
+    return true;
+  }
+
   bool empty() const { return size_ == 0; }
   bool settled() const { return !owner_ || owner_->settled(); }
   bool foreign() const { return owner_ && owner_->foreign(); }

@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "infer/request.h"
 #include "sched/responder.h"
+#include "sched/sequence_state.h"
 
 namespace pyinfer {
 
@@ -31,14 +32,19 @@ class ExecutionObserver {
  public:
   virtual ~ExecutionObserver() = default;
   virtual void OnExecuted(int64_t rows, const ExecutionTimes& times) noexcept = 0;
+  // Of an iterative model: the request is to be executed once more, or its executor is done with it.
+  virtual void OnRescheduled(RequestPtr) noexcept {}
+  virtual void OnReleased(const CorrelationId&) noexcept {}
 };
 
 class Batch {
  public:
   Batch() = default;
-  // Requires: `requests` is not empty and all are for `model`.
+  // Requires: `requests` is not empty and all are for `model`. `states`: of each request the state of its sequence, to
+  // be replaced by what a successful execution returns; null for a row that has none, and empty where no row has one.
   Batch(std::vector<RequestPtr> requests, std::shared_ptr<const ModelSpec> model,
-        std::shared_ptr<ExecutionObserver> observer, const Clock& clock, TimeNs picked);
+        std::shared_ptr<ExecutionObserver> observer, const Clock& clock, TimeNs picked,
+        std::vector<SequenceStatePtr> states = {});
   ~Batch() { Finish(); }
   Batch(Batch&&) noexcept;
   Batch& operator=(Batch&&) noexcept;
@@ -53,6 +59,8 @@ class Batch {
   bool answered(size_t index) const { return responses_[index].has_value(); }
   bool detached(size_t index) const { return requests_[index] == nullptr; }
   bool open(size_t index) const { return !detached(index) && !answered(index); }
+  // True where executions also return the state that the requests' sequences go on with.
+  bool has_states() const { return !states_.empty(); }
 
   // The inputs are ready for the executor; what comes after counts as execution. May be called again.
   void MarkPacked();
@@ -63,8 +71,12 @@ class Batch {
   void Respond(size_t index, std::vector<Tensor> outputs, Parameters parameters);
   void Fail(size_t index, Status status);
   // Takes one request out of the batch, to be answered by itself: several times, from other threads, or after the batch
-  // is finished. Nothing else may be asked of it here afterwards. Requires: open(index), !finished().
+  // is finished. Nothing else may be asked of it here afterwards. Requires: open(index), !finished(), !has_states().
   std::shared_ptr<Responder> Detach(size_t index);
+  // Has the request executed once more, in a later batch, instead of an answer. `responder` is what Detach gave out for
+  // it, if it did. False where that has ended the request. Requires: may_reschedule(index), !finished().
+  bool Reschedule(size_t index, Responder* responder);
+  bool may_reschedule(size_t index) const;
   // Answers all that are still open.
   void FailOpen(const Status& status);
   // Answers all requests with their rows of `outputs` (each [rows(), ...]), without copying; see pack.h.
@@ -78,8 +90,22 @@ class Batch {
   void Finish() noexcept;
 
  private:
+  // What becomes of a request to an iterative model.
+  struct Sequel {
+    CorrelationId sequence;
+    bool again = false;
+  };
+
+  // The state that follows from the outputs of one request is kept back until the end, and lost where it fails.
+  Status TakeState(size_t index, std::vector<Tensor>& outputs);
+  void ReplaceStates() noexcept;
+  void ReturnRequests() noexcept;
+
   std::vector<RequestPtr> requests_;
   std::vector<std::optional<Response>> responses_;
+  std::vector<SequenceStatePtr> states_;
+  std::vector<std::vector<Tensor>> next_states_;  // as states_
+  std::vector<Sequel> sequels_;                   // of an iterative model, for each request
   std::shared_ptr<const ModelSpec> model_;
   std::shared_ptr<ExecutionObserver> observer_;
   const Clock* clock_ = nullptr;

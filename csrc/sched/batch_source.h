@@ -44,6 +44,10 @@ class BatchSource {
   // When Take will return a batch if nothing more is pushed: `now` if it would do so at once, -1 if never.
   virtual TimeNs RipeAt(size_t instance, TimeNs now) const = 0;
 
+  // Of an iterative model: a request that was taken comes back to be executed once more, or its sequence is done.
+  virtual void Return(RequestPtr request) { request->Fail(FailureReason::kOther, Status::Internal("not iterative")); }
+  virtual void Release(const CorrelationId&) {}
+
   // Answers and removes the cancelled ones.
   virtual void Reap() = 0;
 

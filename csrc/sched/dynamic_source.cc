@@ -10,7 +10,11 @@ namespace pyinfer {
 
 DynamicSource::DynamicSource(std::shared_ptr<const ModelSpec> model, const Clock& clock,
                              std::weak_ptr<ExecutionObserver> observer)
-    : model_(std::move(model)), clock_(clock), observer_(std::move(observer)), queue_(model_->queue) {}
+    : model_(std::move(model)),
+      clock_(clock),
+      observer_(std::move(observer)),
+      order_(model_->batching.preserve_ordering ? std::make_shared<AnswerOrder>() : nullptr),
+      queue_(model_->queue) {}
 
 size_t DynamicSource::AddInstance() {
   std::lock_guard<std::mutex> lock(mutex_);
@@ -32,6 +36,10 @@ bool DynamicSource::Push(RequestPtr request) {
     if (closed_) {
       refusal = StoppingStatus();
     } else {
+      if (order_) {
+        request->order = order_;
+        request->turn = order_->Take();
+      }
       refusal = queue_.Push(request);
       if (refusal.ok()) return true;
     }

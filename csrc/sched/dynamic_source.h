@@ -7,6 +7,7 @@
 #include <mutex>
 #include <vector>
 
+#include "infer/answer_order.h"
 #include "sched/batch_source.h"
 #include "sched/policy.h"
 #include "sched/request_queue.h"
@@ -38,6 +39,7 @@ class DynamicSource final : public BatchSource {
   const std::shared_ptr<const ModelSpec> model_;
   const Clock& clock_;
   const std::weak_ptr<ExecutionObserver> observer_;
+  const std::shared_ptr<AnswerOrder> order_;  // null where answers need not leave in order
 
   mutable std::mutex mutex_;
   std::condition_variable ripe_;

@@ -1,28 +1,46 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sched/pack.h"
 
+#include <algorithm>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "sched/batch.h"
+#include "sched/ragged.h"
 
 namespace pyinfer {
 namespace {
 
-Tensor PackOne(const Batch& batch, size_t input) {
-  const Tensor& first = batch.request(0).inputs[input];
-  Tensor packed{first.name, first.dtype, first.shape, {}};
-  if (batch.size() == 1) {
-    packed.data = first.data;
-    return packed;
-  }
-  size_t bytes = 0;
+// The shape of the requests' tensors together: their elements where they may differ in shape, else their rows.
+Shape PackedShape(const Batch& batch, size_t input, bool ragged) {
+  Shape shape = batch.request(0).inputs[input].shape;
+  if (batch.size() == 1 && !ragged) return shape;
   int64_t rows = 0;
+  int64_t elements = 0;
   for (size_t i = 0; i < batch.size(); ++i) {
-    bytes += batch.request(i).inputs[input].data.size();
-    rows += batch.request(i).inputs[input].shape[0];
+    const Shape& one = batch.request(i).inputs[input].shape;
+    if (ragged) {
+      elements += static_cast<int64_t>(ElementCount(one).value_or(0));
+    } else {
+      rows += one[0];
+    }
   }
-  packed.shape[0] = rows;
+  if (ragged) return {elements};
+  shape[0] = rows;
+  return shape;
+}
+
+Slice PackedData(const Batch& batch, size_t input) {
+  Slice together = batch.request(0).inputs[input].data;
+  size_t bytes = 0;
+  bool adjacent = true;
+  for (size_t i = 0; i < batch.size(); ++i) {
+    const Slice& data = batch.request(i).inputs[input].data;
+    bytes += data.size();
+    adjacent = adjacent && (i == 0 || together.Extend(data));
+  }
+  if (adjacent) return together;
   BufferPtr buffer = Buffer::Allocate(bytes);
   size_t offset = 0;
   for (size_t i = 0; i < batch.size(); ++i) {
@@ -31,8 +49,14 @@ Tensor PackOne(const Batch& batch, size_t input) {
     std::memcpy(buffer->data() + offset, data.data(), data.size());
     offset += data.size();
   }
-  packed.data = Slice(std::move(buffer), 0, bytes);
-  return packed;
+  return Slice(std::move(buffer), 0, bytes);
+}
+
+Tensor PackOne(const Batch& batch, size_t input) {
+  const Tensor& first = batch.request(0).inputs[input];
+  const TensorSpec* spec = batch.model().FindInput(first.name);
+  const bool ragged = spec != nullptr && spec->ragged;
+  return {first.name, first.dtype, PackedShape(batch, input, ragged), PackedData(batch, input)};
 }
 
 // Unlike batch.rows(), which counts a request without rows as one.
@@ -47,31 +71,61 @@ Status WrongRows(const Batch& batch, const Tensor& output) {
                           ShapeText(output.shape) + ", expected " + std::to_string(TrueRows(batch)) + " rows");
 }
 
-// Appends the requests' parts of `output` to `parts`.
-Status SplitOne(const Batch& batch, const Tensor& output, std::vector<std::vector<Tensor>>& parts) {
+Status DoesNotFill(const Batch& batch, const Tensor& output) {
+  return Status::Internal("the data of output '" + output.name + "' of model '" + batch.model().name +
+                          "' does not fill its shape " + ShapeText(output.shape));
+}
+
+// Cuts the parts of the given shapes off the front of `output`, one for each request. Returns how many bytes they are.
+StatusOr<size_t> Cut(const Tensor& output, const std::vector<Shape>& shapes, std::vector<std::vector<Tensor>>& parts) {
+  size_t offset = 0;
+  for (size_t i = 0; i < shapes.size(); ++i) {
+    const auto elements = ElementCount(shapes[i]);
+    if (!elements) return Status::Internal("output '" + output.name + "' is too large");
+    size_t bytes = static_cast<size_t>(*elements) * DTypeSize(output.dtype);
+    const std::string_view left = output.data.view().substr(offset);
+    if (output.dtype == DType::kBytes) {
+      StatusOr<size_t> used = WalkBytes(left, *elements, "output '" + output.name + "'");
+      if (!used.ok()) return Status::Internal(used.status().message());
+      bytes = used.value();
+    } else if (bytes > left.size()) {
+      return Status::Internal("output '" + output.name + "' has fewer elements than the requests of its batch");
+    }
+    parts[i].push_back({output.name, output.dtype, shapes[i], output.data.Sub(offset, bytes)});
+    offset += bytes;
+  }
+  return offset;
+}
+
+// Appends the requests' rows of `output` to `parts`.
+Status SplitRows(const Batch& batch, const Tensor& output, std::vector<std::vector<Tensor>>& parts) {
   if (output.shape.empty() || output.shape[0] != TrueRows(batch)) return WrongRows(batch, output);
   const auto row_elements = ElementCount(Shape(output.shape.begin() + 1, output.shape.end()));
   const bool fixed_size = output.dtype != DType::kBytes;
   if (!row_elements || (fixed_size && ByteSize(output.dtype, output.shape) != output.data.size())) {
-    return Status::Internal("the data of output '" + output.name + "' of model '" + batch.model().name +
-                            "' does not fill its shape " + ShapeText(output.shape));
+    return DoesNotFill(batch, output);
   }
-  size_t offset = 0;
+  std::vector<Shape> shapes(batch.size(), output.shape);
+  for (size_t i = 0; i < batch.size(); ++i) shapes[i][0] = batch.request(i).batch_size;
+  return Cut(output, shapes, parts).status();
+}
+
+// The same where the requests' parts have the shapes of an input.
+Status Scatter(const Batch& batch, const BatchOutput& how, const Tensor& output,
+               std::vector<std::vector<Tensor>>& parts) {
+  const TensorSpec& spec = *batch.model().FindOutput(output.name);
+  std::vector<Shape> shapes;
   for (size_t i = 0; i < batch.size(); ++i) {
-    Tensor part{output.name, output.dtype, output.shape, {}};
-    part.shape[0] = batch.request(i).batch_size;
-    const uint64_t elements = static_cast<uint64_t>(part.shape[0]) * *row_elements;
-    size_t bytes = static_cast<size_t>(elements) * DTypeSize(output.dtype);
-    if (!fixed_size) {
-      StatusOr<size_t> used = WalkBytes(output.data.view().substr(offset), elements, "output '" + output.name + "'");
-      if (!used.ok()) return Status::Internal(used.status().message());
-      bytes = used.value();
-    }
-    part.data = output.data.Sub(offset, bytes);
-    offset += bytes;
-    parts[i].push_back(std::move(part));
+    const std::vector<Tensor>& inputs = batch.request(i).inputs;
+    const auto source =
+        std::find_if(inputs.begin(), inputs.end(), [&](const Tensor& input) { return input.name == how.source; });
+    shapes.push_back(ScatteredShape(spec, source == inputs.end() ? Tensor() : *source));
   }
-  return Status();
+  StatusOr<size_t> used = Cut(output, shapes, parts);
+  if (!used.ok()) return used.status();
+  if (used.value() == output.data.size()) return Status();
+  return Status::Internal("output '" + output.name + "' of model '" + batch.model().name +
+                          "' has more elements than the requests of its batch");
 }
 
 }  // namespace
@@ -81,22 +135,27 @@ std::vector<Tensor> Pack(const Batch& batch) {
   const size_t inputs = batch.request(0).inputs.size();
   packed.reserve(inputs);
   for (size_t input = 0; input < inputs; ++input) packed.push_back(PackOne(batch, input));
+  AddBatchInputs(batch, packed);
   return packed;
 }
 
 StatusOr<std::vector<std::vector<Tensor>>> Split(const Batch& batch, std::vector<Tensor> outputs) {
   std::vector<std::vector<Tensor>> parts(batch.size());
-  if (batch.size() == 1) {
+  if (batch.size() == 1 && batch.model().batch_outputs.empty()) {
     parts[0] = std::move(outputs);
     return parts;
   }
   for (auto& part : parts) part.reserve(outputs.size());
   for (const Tensor& output : outputs) {
-    if (batch.model().FindOutput(output.name) == nullptr) {
+    const auto& sequence = batch.model().sequence;
+    const bool state = sequence && sequence->FindStateOutput(output.name) != nullptr;
+    if (batch.model().FindOutput(output.name) == nullptr && !state) {
       return Status::Internal("the model returned an unknown output '" + output.name + "' of model '" +
                               batch.model().name + "'");
     }
-    if (Status status = SplitOne(batch, output, parts); !status.ok()) return status;
+    const BatchOutput* how = FindBatchOutput(batch.model(), output.name);
+    Status status = how != nullptr && !state ? Scatter(batch, *how, output, parts) : SplitRows(batch, output, parts);
+    if (!status.ok()) return status;
   }
   return parts;
 }

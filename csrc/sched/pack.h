@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // pack.h - many requests' tensors into one batch tensor and back.
 //
-// Packing copies each request's bytes once into a pooled buffer, and copies nothing where the batch holds one request.
-// Splitting never copies: each response holds slices of the output.
+// Packing copies each request's bytes once into a pooled buffer. It copies nothing where the batch holds one request,
+// or where the requests' bytes lie one after the other already: the state of sequences that go on as they were
+// executed. Splitting never copies: each response holds slices of the output.
 #pragma once
 
 #include <vector>
@@ -14,8 +15,9 @@ namespace pyinfer {
 
 class Batch;
 
-// The batch's inputs, concatenated along the first dimension where the model has a batch dimension.
-// Requires: the requests' inputs have equal names and, but for the batch dimension, equal shapes.
+// The batch's inputs, concatenated along the first dimension where the model has a batch dimension, those that may be
+// ragged in one dimension; and the batch inputs of the model (see ragged.h).
+// Requires: the requests' inputs have equal names and, but for the batch dimension and ragged ones, equal shapes.
 std::vector<Tensor> Pack(const Batch& batch);
 
 // For each request of the batch, its rows of each output. An Internal status names an output that does not have as many

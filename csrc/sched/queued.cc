@@ -2,16 +2,30 @@
 #include "sched/queued.h"
 
 #include <algorithm>
+#include <string_view>
 
 namespace pyinfer {
+
+namespace {
+
+bool SameRows(const Shape& a, const Shape& b) {
+  return a.size() == b.size() && std::equal(a.begin() + 1, a.end(), b.begin() + 1);
+}
+
+bool IsRagged(const ModelSpec& model, std::string_view input) {
+  const TensorSpec* spec = model.FindInput(input);
+  return spec != nullptr && spec->ragged;
+}
+
+}  // namespace
 
 bool SameShapes(const Request& a, const Request& b) {
   if (a.inputs.size() != b.inputs.size()) return false;
   for (size_t i = 0; i < a.inputs.size(); ++i) {
     const Tensor& left = a.inputs[i];
     const Tensor& right = b.inputs[i];
-    if (left.name != right.name || left.shape.size() != right.shape.size()) return false;
-    if (!std::equal(left.shape.begin() + 1, left.shape.end(), right.shape.begin() + 1)) return false;
+    if (left.name != right.name) return false;
+    if (!SameRows(left.shape, right.shape) && !IsRagged(*a.model, left.name)) return false;
   }
   return true;
 }

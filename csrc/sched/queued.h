@@ -9,7 +9,8 @@
 
 namespace pyinfer {
 
-// May these run in one batch? Same inputs, and the same shape but for the batch dimension.
+// May these run in one batch? Same inputs, and the same shape but for the batch dimension, unless the
+// input may be ragged.
 // Requires: the model has a batch dimension.
 bool SameShapes(const Request& a, const Request& b);
 

@@ -45,6 +45,12 @@ bool Responder::End() {
   return true;
 }
 
+RequestPtr Responder::TakeBack() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  ended_.store(true, std::memory_order_release);
+  return std::move(request_);
+}
+
 bool Responder::cancelled() const {
   std::lock_guard<std::mutex> lock(mutex_);
   return !request_ || request_->cancelled();
@@ -59,8 +65,7 @@ void Responder::SendLocked(Response response, TimeNs given, bool final) {
   if (!final) return request_->Send(std::move(response));
   timeline.executed = timeline.split = now;
   ended_.store(true, std::memory_order_release);
-  const RequestPtr request = std::move(request_);
-  request->Answer(std::move(response));
+  Conclude(std::move(request_), std::move(response));
 }
 
 void Responder::ReportLocked(const Response& response, TimeNs given, TimeNs now) {

@@ -30,6 +30,8 @@ class Responder {
   bool Fail(Status status, bool final);
   // No more responses.
   bool End();
+  // Ends this without a response, because the request is to be executed once more; null where it was ended before.
+  RequestPtr TakeBack();
 
   bool ended() const { return ended_.load(std::memory_order_acquire); }
   // True once nobody waits for responses any more, or the request was ended.

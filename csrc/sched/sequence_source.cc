@@ -7,17 +7,16 @@
 #include <utility>
 
 #include "sched/queued.h"
-#include "sched/sequence_controls.h"
 
 namespace pyinfer {
 namespace {
 
-// Takes the answer of a row that stands for no request.
-class NobodySink final : public CompletionSink {
- public:
-  void Send(const Request&, Response, bool) noexcept override {}
-  bool cancelled() const noexcept override { return false; }
-};
+// The ids of sequences that no client named: no client names so high a number either.
+constexpr uint64_t kFirstIteration = uint64_t{1} << 63;
+
+bool HasVariableDims(const SequenceStateSpec& state) {
+  return std::find(state.dims.begin(), state.dims.end(), -1) != state.dims.end();
+}
 
 std::string IdText(const CorrelationId& id) { return id.text.empty() ? std::to_string(id.number) : id.text; }
 
@@ -25,7 +24,12 @@ std::string IdText(const CorrelationId& id) { return id.text.empty() ? std::to_s
 
 SequenceSource::SequenceSource(std::shared_ptr<const ModelSpec> model, const Clock& clock,
                                std::weak_ptr<ExecutionObserver> observer)
-    : model_(std::move(model)), options_(*model_->sequence), clock_(clock), observer_(std::move(observer)) {}
+    : model_(std::move(model)),
+      options_(*model_->sequence),
+      clock_(clock),
+      observer_(std::move(observer)),
+      initial_(options_.states.empty() ? nullptr : std::make_shared<SequenceState>(*model_)),
+      states_differ_in_shape_(std::any_of(options_.states.begin(), options_.states.end(), HasVariableDims)) {}
 
 size_t SequenceSource::AddInstance() {
   std::lock_guard<std::mutex> lock(mutex_);
@@ -45,7 +49,8 @@ void SequenceSource::RemoveInstance(size_t instance) {
 
 Status SequenceSource::CheckRequest(const Request& request) const {
   const std::string of_model = "inference request to model '" + model_->name + "' must specify ";
-  if (request.batch_size > 1) {
+  // A request without rows has no place beside the controls and states of others, which have one.
+  if (request.batch_size != 1) {
     return Status::InvalidArg(of_model + "batch-size 1 due to requirements of sequence batcher");
   }
   const CorrelationId& id = request.correlation_id;
@@ -60,7 +65,19 @@ Status SequenceSource::CheckRequest(const Request& request) const {
   return Status();
 }
 
+void SequenceSource::BeginIteration(Request& request) {
+  if (!request.correlation_id.none()) return;
+  const uint64_t number = kFirstIteration + iterations_.fetch_add(1, std::memory_order_relaxed);
+  const auto& controls = options_.controls;
+  const bool text = std::any_of(controls.begin(), controls.end(), [](const SequenceControl& control) {
+    return control.kind == SequenceControl::Kind::kCorrelationId && control.dtype == DType::kBytes;
+  });
+  request.correlation_id = text ? CorrelationId{0, std::to_string(number)} : CorrelationId{number, {}};
+  request.flags |= kSequenceStart;
+}
+
 bool SequenceSource::Push(RequestPtr request) {
+  if (options_.iterative) BeginIteration(*request);
   Status refusal = CheckRequest(*request);
   FailureReason reason = FailureReason::kOther;
   if (refusal.ok()) {
@@ -100,12 +117,50 @@ Status SequenceSource::PlaceLocked(RequestPtr& request, TimeNs now) {
   }
   // A START amid a sequence begins it anew, in the same place.
   sequence->touched = now;
-  const bool end = (request->flags & kSequenceEnd) != 0;
   const TimeNs deadline = request->queue_deadline;
   if (deadline != 0 && (sequence->deadline == 0 || deadline < sequence->deadline)) sequence->deadline = deadline;
+  // That of an iterative model ends when its executor says so.
+  const bool end = (request->flags & kSequenceEnd) != 0 && !options_.iterative;
   sequence->requests.push_back(std::move(request));
   if (end) EndLocked(*sequence);
   return Status();
+}
+
+void SequenceSource::Return(RequestPtr request) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    const auto found = live_.find(request->correlation_id);
+    if (found != live_.end() && found->second->taken) {
+      Sequence& sequence = *found->second;
+      sequence.taken = false;
+      sequence.touched = request->timeline.queued = clock_.Now();
+      request->flags = 0;
+      // What was added for the execution is added anew.
+      const auto added = [&](const Tensor& input) { return model_->FindInput(input.name) == nullptr; };
+      request->inputs.erase(std::remove_if(request->inputs.begin(), request->inputs.end(), added),
+                            request->inputs.end());
+      sequence.requests.push_front(std::move(request));
+      return;
+    }
+  }
+  request->Fail(FailureReason::kRejected, StoppingStatus());
+}
+
+void SequenceSource::Release(const CorrelationId& id) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const auto found = live_.find(id);
+  if (found == live_.end() || !found->second->taken) return;
+  Sequence* sequence = found->second;
+  sequence->taken = false;
+  if (!sequence->requests.empty()) return;  // its client has sent more for the same id
+  EndLocked(*sequence);
+  for (const auto& instance : instances_) {
+    for (SequencePtr& slot : instance->slots) {
+      if (slot.get() == sequence) slot.reset();
+    }
+  }
+  FillFreeSlotsLocked();
+  NotifyAllLocked();  // an instance that is removed may have lost what it waited for
 }
 
 void SequenceSource::EndLocked(Sequence& sequence) {
@@ -142,7 +197,7 @@ void SequenceSource::ExpireLocked(TimeNs now) {
   for (const auto& instance : instances_) {
     for (SequencePtr& slot : instance->slots) {
       // A sequence whose requests wait is not idle: it is the instance that is late.
-      if (!slot || !slot->requests.empty() || now - slot->touched < options_.max_idle_ns) continue;
+      if (!slot || slot->taken || !slot->requests.empty() || now - slot->touched < options_.max_idle_ns) continue;
       EndLocked(*slot);
       slot.reset();
       freed = true;
@@ -155,140 +210,12 @@ TimeNs SequenceSource::NextExpiryLocked() const {
   TimeNs next = 0;
   for (const auto& instance : instances_) {
     for (const SequencePtr& slot : instance->slots) {
-      if (!slot || !slot->requests.empty()) continue;
+      if (!slot || slot->taken || !slot->requests.empty()) continue;
       const TimeNs due = slot->touched + options_.max_idle_ns;
       if (next == 0 || due < next) next = due;
     }
   }
   return next;
-}
-
-// --- departure ---
-
-SequenceSource::View SequenceSource::ViewLocked(const Instance& instance, TimeNs now) const {
-  return options_.strategy == SequenceOptions::Strategy::kDirect ? DirectLocked(instance, now)
-                                                                 : OldestLocked(instance, now);
-}
-
-SequenceSource::View SequenceSource::DirectLocked(const Instance& instance, TimeNs now) const {
-  View view;
-  TimeNs oldest = 0;
-  const Request* first = nullptr;
-  for (size_t slot = 0; slot < instance.slots.size(); ++slot) {
-    if (!instance.slots[slot] || instance.slots[slot]->requests.empty()) continue;
-    const Request& request = *instance.slots[slot]->requests.front();
-    if (first == nullptr) first = &request;
-    if (model_->has_batch_dimension() && !SameShapes(*first, request)) continue;
-    view.slots.push_back(slot);
-    if (oldest == 0 || request.timeline.queued < oldest) oldest = request.timeline.queued;
-  }
-  if (view.slots.empty()) return view;
-  const double share = static_cast<double>(view.slots.size()) / static_cast<double>(instance.slots.size());
-  const TimeNs due = oldest + model_->batching.max_queue_delay_ns;
-  const bool wait = options_.minimum_slot_utilization > 0 && share < options_.minimum_slot_utilization && now < due;
-  view.decision = wait && !closed_ ? Decision::WaitUntil(due) : Decision::Take(view.slots.size());
-  return view;
-}
-
-SequenceSource::View SequenceSource::OldestLocked(const Instance& instance, TimeNs now) const {
-  View view;
-  const auto front = [&](size_t slot) -> const Request& { return *instance.slots[slot]->requests.front(); };
-  std::vector<size_t> candidates;
-  for (size_t slot = 0; slot < instance.slots.size(); ++slot) {
-    if (instance.slots[slot] && !instance.slots[slot]->requests.empty()) candidates.push_back(slot);
-  }
-  std::stable_sort(candidates.begin(), candidates.end(),
-                   [&](size_t a, size_t b) { return front(a).timeline.queued < front(b).timeline.queued; });
-  if (candidates.empty()) return view;
-  const auto limit = static_cast<size_t>(std::max<int64_t>(1, model_->batching.max_batch_size));
-  QueueView queue;
-  queue.oldest = front(candidates.front()).timeline.queued;
-  for (const size_t slot : candidates) {
-    queue.saturated =
-        view.slots.size() == limit || (!view.slots.empty() && !SameShapes(front(candidates.front()), front(slot)));
-    if (queue.saturated) break;
-    view.slots.push_back(slot);
-    queue.rows.push_back(1);
-  }
-  queue.saturated = queue.saturated || view.slots.size() == limit;
-  view.decision = Decide(queue, now, model_->batching);
-  if (view.decision.kind == Decision::Kind::kWaitUntil && closed_) view.decision = Decision::Take(view.slots.size());
-  return view;
-}
-
-// Cancelling one request gives its whole sequence up.
-void SequenceSource::RemoveCancelledLocked(std::vector<RequestPtr>& removed) {
-  const auto cancelled = [](const RequestPtr& request) { return request->cancelled(); };
-  const auto give_up = [&](SequencePtr& sequence) {
-    if (!sequence || std::none_of(sequence->requests.begin(), sequence->requests.end(), cancelled)) return false;
-    EndLocked(*sequence);
-    std::move(sequence->requests.begin(), sequence->requests.end(), std::back_inserter(removed));
-    sequence.reset();
-    return true;
-  };
-  for (const auto& instance : instances_) {
-    for (SequencePtr& slot : instance->slots) give_up(slot);
-  }
-  backlog_.erase(std::remove_if(backlog_.begin(), backlog_.end(), give_up), backlog_.end());
-  if (removed.empty()) return;
-  FillFreeSlotsLocked();
-  NotifyAllLocked();  // an instance that is removed may have lost what it waited for
-}
-
-std::vector<RequestPtr> SequenceSource::TakeRowsLocked(Instance& instance, const View& view) {
-  std::vector<RequestPtr> rows;
-  const auto take = [&](size_t slot) {
-    Sequence& sequence = *instance.slots[slot];
-    rows.push_back(std::move(sequence.requests.front()));
-    sequence.requests.pop_front();
-    if (sequence.over && sequence.requests.empty()) instance.slots[slot].reset();
-  };
-  if (options_.strategy == SequenceOptions::Strategy::kOldest) {
-    for (size_t i = 0; i < view.decision.requests; ++i) take(view.slots[i]);
-    return rows;
-  }
-  for (size_t i = 0, slot = 0; i < view.slots.size(); ++slot) {
-    if (slot == view.slots[i]) {
-      take(slot);
-      ++i;
-    } else {
-      rows.push_back(nullptr);
-    }
-  }
-  return rows;
-}
-
-Batch SequenceSource::Take(size_t instance, TimeNs now) {
-  std::vector<RequestPtr> rows;
-  std::vector<RequestPtr> cancelled;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    ExpireLocked(now);
-    RemoveCancelledLocked(cancelled);
-    Instance& taker = *instances_.at(instance);
-    const View view = ViewLocked(taker, now);
-    if (view.decision.kind == Decision::Kind::kTake) rows = TakeRowsLocked(taker, view);
-    FillFreeSlotsLocked();
-  }
-  AnswerCancelled(cancelled);
-  if (rows.empty()) return Batch();
-  const auto real = std::find_if(rows.begin(), rows.end(), [](const RequestPtr& row) { return row != nullptr; });
-  // The copies are made before the controls are added to what they are copies of.
-  for (RequestPtr& row : rows) {
-    if (!row) row = EmptyRow(**real);
-  }
-  for (RequestPtr& row : rows) AddSequenceControls(*row, !row->correlation_id.none());
-  return Batch(std::move(rows), model_, observer_.lock(), clock_, now);
-}
-
-RequestPtr SequenceSource::EmptyRow(const Request& like) const {
-  auto row = std::make_unique<Request>(std::make_shared<NobodySink>());
-  row->model_name = like.model_name;
-  row->model_version = like.model_version;
-  row->model = model_;
-  row->inputs = like.inputs;
-  row->timeline = like.timeline;
-  return row;
 }
 
 // --- waiting ---

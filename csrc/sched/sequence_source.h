@@ -10,9 +10,12 @@
 // whose READY is false, a copy of another request that nobody is answered for.
 // Strategy oldest: the slots' next requests are batched like those of a DynamicSource, oldest first.
 //
+// Of an iterative model, each request is a sequence: it keeps its slot while it comes back to be executed again.
+//
 // Source of the rules: Triton's sequence batcher.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <map>
@@ -23,6 +26,7 @@
 
 #include "sched/batch_source.h"
 #include "sched/policy.h"
+#include "sched/sequence_state.h"
 
 namespace pyinfer {
 
@@ -39,6 +43,8 @@ class SequenceSource final : public BatchSource {
   bool Wait(size_t instance) override;
   Batch Take(size_t instance, TimeNs now) override;
   TimeNs RipeAt(size_t instance, TimeNs now) const override;
+  void Return(RequestPtr request) override;
+  void Release(const CorrelationId& id) override;
   void Reap() override;
   // Of a sequence in the backlog the time is over with that of any of its requests.
   TimeNs Expire(TimeNs now) override;
@@ -50,14 +56,17 @@ class SequenceSource final : public BatchSource {
   struct Sequence {
     CorrelationId id;
     std::deque<RequestPtr> requests;
-    TimeNs touched = 0;   // when the last request came
-    TimeNs deadline = 0;  // the first one of its requests, which counts in the backlog; 0: none
-    bool over = false;    // no further request will come: the END is here, or the sequence was given up
+    SequenceStatePtr state;  // null where the model has none, or before the first request is taken
+    TimeNs touched = 0;      // when the last request came
+    TimeNs deadline = 0;     // the first one of its requests, which counts in the backlog; 0: none
+    bool over = false;       // no further request will come: the END is here, or the sequence was given up
+    bool taken = false;      // iterative: its request is being executed
   };
   using SequencePtr = std::unique_ptr<Sequence>;
 
   struct Instance {
-    std::vector<SequencePtr> slots;  // nullptr: free
+    std::vector<SequencePtr> slots;                         // nullptr: free
+    std::vector<std::weak_ptr<SequenceState>> last_states;  // of the batch before: parts of the same buffers
     std::condition_variable ripe;
     bool waiting = false;
     bool removed = false;
@@ -75,6 +84,15 @@ class SequenceSource final : public BatchSource {
     Decision decision;
   };
 
+  // A batch in the making; a row without a request is nobody's.
+  struct Rows {
+    std::vector<RequestPtr> requests;
+    std::vector<SequenceStatePtr> states;  // as requests, or empty
+    std::vector<SequenceStatePtr> others;  // of the batch before, and not in this one
+  };
+
+  // Gives a request that belongs to no sequence one of its own.
+  void BeginIteration(Request& request);
   Status CheckRequest(const Request& request) const;
   Status PlaceLocked(RequestPtr& request, TimeNs now);
   // A free slot: of the lowest number, at the first instance that has it.
@@ -89,7 +107,12 @@ class SequenceSource final : public BatchSource {
   View DirectLocked(const Instance& instance, TimeNs now) const;
   View OldestLocked(const Instance& instance, TimeNs now) const;
   void RemoveCancelledLocked(std::vector<RequestPtr>& removed);
-  std::vector<RequestPtr> TakeRowsLocked(Instance& instance, const View& view);
+  // May the first requests of these run in one batch?
+  bool FitLocked(const Sequence& a, const Sequence& b) const;
+  void TakeRowLocked(SequencePtr& slot, Rows& rows) const;
+  Rows TakeRowsLocked(Instance& instance, const View& view);
+  // Fills the rows that are nobody's, and adds controls and states.
+  void CompleteRows(Rows& rows) const;
   RequestPtr EmptyRow(const Request& like) const;
   void NotifyAllLocked();
 
@@ -97,11 +120,14 @@ class SequenceSource final : public BatchSource {
   const SequenceOptions& options_;
   const Clock& clock_;
   const std::weak_ptr<ExecutionObserver> observer_;
+  const SequenceStatePtr initial_;     // null where the model has no states
+  const bool states_differ_in_shape_;  // some dimension of a state is variable
 
   mutable std::mutex mutex_;
   std::vector<std::unique_ptr<Instance>> instances_;
   std::map<CorrelationId, Sequence*, ById> live_;  // those that are not over
   std::deque<SequencePtr> backlog_;
+  std::atomic<uint64_t> iterations_{0};  // begun so far
   bool closed_ = false;
 };
 

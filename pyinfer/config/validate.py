@@ -16,6 +16,8 @@ from pyinfer.config.files import named_files, stays_within
 from pyinfer.config.rules_ensemble import ensemble_faults
 from pyinfer.config.rules_io import Fault, tensor_faults
 from pyinfer.config.rules_scheduling import batching_faults, instance_group_faults, sequence_faults
+from pyinfer.config.rules_state import state_faults
+from pyinfer.config.rules_warmup import warmup_faults
 from pyinfer.config.source import Source, path_text
 from pyinfer.errors import ConfigError, Unsupported
 
@@ -74,6 +76,8 @@ def faults(
     yield from tensor_faults(config)
     yield from instance_group_faults(config, gpus)
     yield from _paths(config)
+    yield from state_faults(config)
+    yield from warmup_faults(config)
 
 
 def _identity(config: Mapping[str, Any]) -> Iterator[Fault]:
@@ -128,8 +132,7 @@ def _paths(config: Mapping[str, Any]) -> Iterator[Fault]:
 
 def unsupported(config: Mapping[str, Any]) -> list[str]:
     """The fields of a normalized configuration whose meaning this version does not implement, by path."""
-    found = _unsupported_sequences(config.get("sequence_batching", {}))
-    found += [name for name in ("batch_input", "batch_output", "model_warmup") if config[name]]
+    found: list[str] = []
     nested = (
         ("response_cache", "enable"),
         ("model_repository_agents", "agents"),
@@ -139,11 +142,12 @@ def unsupported(config: Mapping[str, Any]) -> list[str]:
     # the name that Triton itself gives to a backend's library says nothing new
     if config["runtime"] not in ("", f"libtriton_{config['backend']}.so"):
         found.append("runtime")
-    if config.get("dynamic_batching", {}).get("preserve_ordering"):
-        found.append("dynamic_batching.preserve_ordering")
+    ordered = config.get("dynamic_batching", {}).get("preserve_ordering")
+    if ordered and _enabled(config, "model_transaction_policy", "decoupled"):
+        found.append("dynamic_batching.preserve_ordering of a decoupled model")
     for kind in ("input", "output"):
         for index, io in enumerate(config[kind]):
-            flags = ("allow_ragged_batch", "is_shape_tensor", "is_non_linear_format_io")
+            flags = ("is_shape_tensor", "is_non_linear_format_io")
             found += [f"{kind}[{index}].{flag}" for flag in flags if io.get(flag)]
     for index, group in enumerate(config["instance_group"]):
         if group["kind"] == "KIND_GPU":
@@ -154,13 +158,6 @@ def unsupported(config: Mapping[str, Any]) -> list[str]:
         for name in ("passive", "secondary_devices", "profile"):
             if group[name]:
                 found.append(f"instance_group[{index}].{name}")
-    return found
-
-
-def _unsupported_sequences(batcher: Mapping[str, Any]) -> list[str]:
-    found = [f"sequence_batching.{name}" for name in ("state", "iterative_sequence") if batcher.get(name)]
-    if batcher.get("oldest", {}).get("preserve_ordering"):
-        found.append("sequence_batching.oldest.preserve_ordering")
     return found
 
 

@@ -24,7 +24,7 @@ inline constexpr const char* kLive = "/inference.GRPCInferenceService/ServerLive
 class NoStatistics final : public RequestObserver {
  public:
   void OnResponse(const Request&, const ResponseReport&) noexcept override {}
-  void OnAnswer(const Request&, const Status&) noexcept override {}
+  void OnAnswer(const Request&, const Response&) noexcept override {}
 };
 
 // Knows two models: "m" answers with its input, "d" is decoupled and answers when a test says so. Time stands still

@@ -20,9 +20,9 @@ using testing::SinkPtr;
 class CountingObserver final : public RequestObserver {
  public:
   void OnResponse(const Request&, const ResponseReport& report) noexcept override { reports.push_back(report); }
-  void OnAnswer(const Request&, const Status& status) noexcept override {
+  void OnAnswer(const Request&, const Response& response) noexcept override {
     ++answers;
-    ok = status.ok();
+    ok = response.status.ok();
   }
   std::vector<ResponseReport> reports;
   int answers = 0;

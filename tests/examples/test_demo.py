@@ -16,7 +16,16 @@ from pathlib import Path
 
 import pytest
 
-MODELS = {"identity", "add_sub", "words", "simple_mlp", "silero_vad", "text_detection", "magika"}
+MODELS = {
+    "identity",
+    "add_sub",
+    "words",
+    "simple_mlp",
+    "silero_vad",
+    "silero_vad_stream",
+    "text_detection",
+    "magika",
+}
 if importlib.util.find_spec("rapidocr"):
     MODELS.add("text_reading")
 

@@ -64,7 +64,7 @@ def test_offline_says_what_is_missing_and_what_to_do(fetch, tmp_path: Path) -> N
 def test_an_unknown_model_is_told_the_names(fetch) -> None:
     done = fetch("nobody")
     assert done.returncode == 2
-    assert "nothing to fetch for nobody; there are: magika, silero_vad, simple_mlp, text_decoding, " in done.stderr
+    assert "nothing to fetch for nobody; there are: magika, silero_vad, silero_vad_stream, simple_mlp, " in done.stderr
 
 
 def test_no_model_file_is_under_version_control(models: Path, repository_root: Path) -> None:

@@ -21,7 +21,14 @@ from numpy.typing import NDArray
 from pyinfer.backends.base import Backend, Instance, InstanceContext, ModelContext
 from pyinfer.backends.onnxruntime.external import check_external_data
 from pyinfer.backends.onnxruntime.options import ARENA_SHRINKAGE, execution_providers, session_options
-from pyinfer.backends.onnxruntime.signature import Signature, TensorInfo, check, complete
+from pyinfer.backends.onnxruntime.signature import (
+    Signature,
+    TensorInfo,
+    check,
+    complete,
+    model_inputs,
+    model_outputs,
+)
 from pyinfer.backends.paths import lowest_version, model_file, without_paths
 from pyinfer.errors import ConfigError, ModelError
 
@@ -100,13 +107,13 @@ class _OnnxInstance:
 
     def __init__(self, session: onnxruntime.InferenceSession, model: ModelContext) -> None:
         self._session = session
-        self._outputs = [str(entry["name"]) for entry in model.config["output"]]
-        tensors = (*model.config["input"], *model.config["output"])
-        types = {entry["name"]: str(entry["data_type"])[5:] for entry in tensors}
+        inputs, outputs = model_inputs(model.config), model_outputs(model.config)
+        self._outputs = [str(entry["name"]) for entry in outputs]
+        types = {entry["name"]: str(entry["data_type"])[5:] for entry in (*inputs, *outputs)}
         self._output_types = {name: "BYTES" if types[name] == "STRING" else types[name] for name in self._outputs}
-        self._text = [entry["name"] for entry in model.config["input"] if entry["data_type"] == "TYPE_STRING"]
+        self._text = [entry["name"] for entry in inputs if entry["data_type"] == "TYPE_STRING"]
         self._has_bf16 = "BF16" in types.values()
-        self._bf16 = [entry["name"] for entry in model.config["input"] if entry["data_type"] == "TYPE_BF16"]
+        self._bf16 = [entry["name"] for entry in inputs if entry["data_type"] == "TYPE_BF16"]
         self._run_options: onnxruntime.RunOptions | None = None
         shrinkage = model.parameter(ARENA_SHRINKAGE)
         if shrinkage:

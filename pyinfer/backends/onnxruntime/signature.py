@@ -12,7 +12,7 @@ from typing import Any
 
 from pyinfer.errors import ConfigError, ModelError
 
-__all__ = ["Signature", "TensorInfo", "check", "complete"]
+__all__ = ["Signature", "TensorInfo", "check", "complete", "model_inputs", "model_outputs"]
 
 _SCHEDULERS = ("dynamic_batching", "sequence_batching", "ensemble_scheduling")
 
@@ -47,6 +47,50 @@ class Signature:
         return all(tensor.dims[:1] == (-1,) for tensor in (*self.inputs, *self.outputs))
 
 
+def model_inputs(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What the model is fed by ``config``: the inputs of requests, and the tensors that the scheduler adds to them."""
+    return [*config.get("input", ()), *_control_inputs(config), *_states(config, "input_name"), *_batch_inputs(config)]
+
+
+def model_outputs(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What the model is asked for by ``config``: the outputs of requests, and the state that is not among them."""
+    # how those look that are cut by the shape of an input is told by the requests of a batch alone
+    scattered = {name for one in config.get("batch_output", ()) for name in one["target_name"]}
+    outputs = [
+        {**entry, "dims": None} if entry.get("name") in scattered else entry for entry in config.get("output", ())
+    ]
+    names = {entry["name"] for entry in outputs}
+    return [*outputs, *(state for state in _states(config, "output_name") if state["name"] not in names)]
+
+
+def _states(config: Mapping[str, Any], field: str) -> list[Mapping[str, Any]]:
+    states = config.get("sequence_batching", {}).get("state", ())
+    return [{"name": state[field], "data_type": state["data_type"], "dims": state["dims"]} for state in states]
+
+
+def _control_inputs(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    inputs = config.get("sequence_batching", {}).get("control_input", ())
+    return [
+        {"name": one["name"], "data_type": _control_type(control), "dims": [1]}
+        for one in inputs
+        for control in one["control"]
+    ]
+
+
+def _control_type(control: Mapping[str, Any]) -> str:
+    fields = (("int32_false_true", "TYPE_INT32"), ("fp32_false_true", "TYPE_FP32"), ("bool_false_true", "TYPE_BOOL"))
+    told = next((data_type for field, data_type in fields if control.get(field)), None)
+    return told or str(control.get("data_type", "TYPE_INVALID"))
+
+
+def _batch_inputs(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [
+        {"name": name, "data_type": one["data_type"], "dims": None}
+        for one in config.get("batch_input", ())
+        for name in one["target_name"]
+    ]
+
+
 def complete(
     config: Mapping[str, Any], signature: Signature, model: str, default_max_batch_size: int
 ) -> dict[str, Any]:
@@ -67,7 +111,9 @@ def complete(
             size = completed["max_batch_size"] = max(default_max_batch_size, 0)
         if size > 1 and not any(scheduler in completed for scheduler in _SCHEDULERS):
             completed["dynamic_batching"] = {}
-    for kind, tensors in (("input", signature.inputs), ("output", signature.outputs)):
+    added = {entry["name"] for entry in (*model_inputs({**config, "input": ()}), *_states(config, "output_name"))}
+    for kind, every in (("input", signature.inputs), ("output", signature.outputs)):
+        tensors = [tensor for tensor in every if tensor.name not in added]
         given = completed.get(kind)
         if given:
             known = {tensor.name: tensor for tensor in (*tensors, *signature.optional_inputs)}
@@ -80,8 +126,9 @@ def complete(
 def check(config: Mapping[str, Any], signature: Signature, model: str) -> None:
     """Raise ConfigError where ``config`` and the model disagree on names, data types or dims, naming both sides."""
     batching = int(config.get("max_batch_size", 0)) > 0
-    inputs: Sequence[Mapping[str, Any]] = config.get("input", ())
+    inputs = model_inputs(config)
     allowed = {tensor.name: tensor for tensor in (*signature.inputs, *signature.optional_inputs)}
+    _check_controls(config, allowed, model, batching)
     for entry in inputs:
         _check_tensor(entry, allowed, "input", model, batching)
     given = {entry["name"] for entry in inputs}
@@ -92,8 +139,23 @@ def check(config: Mapping[str, Any], signature: Signature, model: str) -> None:
             f"{len(signature.inputs)}; missing: {', '.join(missing)}"
         )
     produced = {tensor.name: tensor for tensor in signature.outputs}
-    for entry in config.get("output", ()):
+    for entry in model_outputs(config):
         _check_tensor(entry, produced, "output", model, batching)
+
+
+def _check_controls(config: Mapping[str, Any], allowed: Mapping[str, TensorInfo], model: str, batching: bool) -> None:
+    for entry in _control_inputs(config):
+        tensor = allowed.get(entry["name"])
+        if tensor is None:
+            raise ConfigError(
+                f"configuration specified sequence control '{entry['name']}', but model does not provide that input"
+            )
+        dims = tensor.dims[1 if batching else 0 :]
+        if dims not in ((1,), (-1,)):
+            raise ConfigError(
+                f"unable to load model '{model}', sequence control '{entry['name']}' in model has dims {_shown(dims)} "
+                "but dims [1] is expected"
+            )
 
 
 def _has_full_rank(config: Mapping[str, Any], signature: Signature) -> bool:
@@ -141,6 +203,11 @@ def _check_tensor(
             f"'{name}', model provides {tensor.data_type}"
         )
     reshape = entry.get("reshape")
+    if entry.get("dims", ()) is None:
+        return  # its shape follows from the requests of a batch
+    if entry.get("allow_ragged_batch"):
+        _check_ragged(entry, tensor, model)
+        return
     dims = list(entry.get("dims", ()) if reshape is None else reshape.get("shape", ()))
     if batching and tensor.dims[:1] != (-1,):
         raise ConfigError(
@@ -169,6 +236,20 @@ def _check_tensor(
         f"model '{model}', tensor '{name}': the model expects {len(tensor.dims)} dimensions (shape "
         f"{_shown(tensor.dims)}) but the model configuration specifies {len(whole)} dimensions ({how}{_shown(whole)})"
     )
+
+
+def _check_ragged(entry: Mapping[str, Any], tensor: TensorInfo, model: str) -> None:
+    if entry.get("optional"):
+        raise ConfigError(
+            f"unable to load model '{model}', configuration expects model provides input with shape [-1] for ragged "
+            f"input '{tensor.name}', which is not supported for optional input"
+        )
+    if tensor.dims != (-1,):
+        # the two blanks are in the message that operators know
+        raise ConfigError(
+            f"unable to load model '{model}', configuration expects model provides input with shape [-1]  for ragged "
+            f"input '{tensor.name}', model provides {_shown(tensor.dims)}"
+        )
 
 
 def _shown(dims: Sequence[int]) -> str:

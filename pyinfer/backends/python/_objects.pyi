@@ -126,7 +126,8 @@ class InferenceRequest:
         """The custom parameters as JSON text."""
     def requested_output_names(self) -> list[str]: ...
     def is_cancelled(self) -> bool: ...
-    def set_release_flags(self, flags: int) -> None: ...
+    def set_release_flags(self, flags: int) -> None:
+        """TRITONSERVER_REQUEST_RELEASE_ALL, or _RESCHEDULE: execute the request once more, in a later batch."""
     def get_response_sender(self) -> InferenceResponseSender:
         """What answers this request, now or later, from any thread; ``execute`` then returns nothing for it."""
     def exec(self, decoupled: bool = False) -> object: ...
@@ -178,8 +179,11 @@ def answer(batch: Batch, requests: list[InferenceRequest], responses: object) ->
     Returns the text of what is wrong with ``responses``, having answered none.
     """
 
-def answer_decoupled(name: str, responses: object) -> str | None:
-    """The text of what is wrong with what ``execute`` of the decoupled model ``name`` returned; None if nothing is."""
+def answer_decoupled(batch: Batch, requests: list[InferenceRequest], name: str, responses: object) -> str | None:
+    """Reschedule what ``execute`` of the decoupled model ``name`` asked to.
+
+    Returns the text of what is wrong with ``responses``; None if nothing is.
+    """
 
 def fail_all(batch: Batch, requests: list[InferenceRequest], code: str, message: str) -> None:
     """Answer every request that is not ended with an error, also those that have a sender."""

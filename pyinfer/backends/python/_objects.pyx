@@ -281,6 +281,7 @@ cdef class InferenceRequest:
     cdef object _preferred_memory
     cdef object _trace
     cdef str _parameters
+    cdef bint _reschedule
     # set once the request is answered by a sender of its own; what it holds was fetched before
     cdef object _responder
 
@@ -391,8 +392,12 @@ cdef class InferenceRequest:
         return False if self._live() is None else self._batch.is_cancelled(self._index)
 
     def set_release_flags(self, flags):
-        if flags != 1:
-            raise TritonModelException("rescheduling a request is not supported: use TRITONSERVER_REQUEST_RELEASE_ALL")
+        """TRITONSERVER_REQUEST_RELEASE_ALL, or _RESCHEDULE: execute the request once more, in a later batch."""
+        if flags not in (1, 2):
+            raise TritonModelException(f"unknown release flags {flags}")
+        if flags == 2 and self._responder is None and self._live() is None:
+            raise TritonModelException("a request that the model has made itself can not be rescheduled")
+        self._reschedule = flags == 2
 
     def get_response_sender(self):
         """What answers this request, now or later, from any thread; execute then returns nothing for it."""
@@ -559,6 +564,14 @@ def answer(batch, list requests not None, responses):
         )
     for index in range(count):
         entry = (<list>responses)[index]
+        if (<InferenceRequest>requests[index])._reschedule:
+            if entry is None:
+                continue
+            # the spelling is in the message that authors of models know
+            return (
+                "Expected a None object in the execute function return list for reschduled request, "
+                f"found type '{type(entry)}'."
+            )
         if entry is None and (<InferenceRequest>requests[index])._responder is not None:
             continue
         if not isinstance(entry, InferenceResponse):
@@ -568,18 +581,35 @@ def answer(batch, list requests not None, responses):
             )
     for index in range(count):
         entry = (<list>responses)[index]
-        if entry is not None:
+        if (<InferenceRequest>requests[index])._reschedule:
+            _reschedule_one(batch, index, <InferenceRequest>requests[index])
+        elif entry is not None:
             _answer_one(batch, index, <InferenceRequest>requests[index], <InferenceResponse>entry)
     return None
 
 
-def answer_decoupled(str name, responses):
-    """The text of what is wrong with what ``execute`` of the decoupled model ``name`` returned; None if nothing is."""
-    if responses is None:
-        return None
-    return (
-        f"Python model '{name}' is using the decoupled mode and the execute function must return None."
-    )
+def answer_decoupled(batch, list requests not None, str name, responses):
+    """Reschedule what ``execute`` asked to; the text of what is wrong with what it returned, None if nothing is."""
+    cdef Py_ssize_t index
+    cdef InferenceRequest request
+    if responses is not None:
+        return (
+            f"Python model '{name}' is using the decoupled mode and the execute function must return None."
+        )
+    for index, request in enumerate(requests):
+        if request._reschedule:
+            _reschedule_one(batch, index, request)
+    return None
+
+
+cdef _reschedule_one(batch, Py_ssize_t index, InferenceRequest request):
+    try:
+        batch.reschedule(index, request._responder)
+    except RuntimeError as error:
+        if request._responder is not None:
+            request._responder.fail("INVALID_ARG", str(error), final=True)
+        else:
+            batch.fail(index, "INVALID_ARG", str(error))
 
 
 def fail_all(batch, list requests not None, str code, str message):

@@ -123,7 +123,7 @@ class _PythonInstance:
             # The model gets a list of its own: it may empty it, and the requests must still be cut off at the end.
             returned = self._execute(requests.copy())
             if self._decoupled:
-                fault = answer_decoupled(self._model_name, returned)
+                fault = answer_decoupled(batch, requests, self._model_name, returned)
             else:
                 fault = answer(batch, requests, returned)
         except BaseException as error:  # sys.exit() in a model must not end the instance

@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from pyinfer.backends.onnxruntime.signature import Signature, TensorInfo, check, complete
+from pyinfer.backends.onnxruntime.signature import (
+    Signature,
+    TensorInfo,
+    check,
+    complete,
+    model_inputs,
+    model_outputs,
+)
 from pyinfer.errors import ConfigError, ModelError
 
 BATCHING = Signature(
@@ -144,3 +151,92 @@ def test_contradictions_name_both_sides(change: dict[str, Any], expected: str) -
 def test_batching_needs_a_variable_first_dimension() -> None:
     with pytest.raises(ConfigError, match=r"first dimension must be -1; but shape expected by the model is \[1,3\]"):
         check({"max_batch_size": 4, "input": [INPUT_A]}, FIXED, "m")
+
+
+RECURRENT = Signature(
+    inputs=(
+        TensorInfo("X", "TYPE_FP32", (-1, 3)),
+        TensorInfo("STATE", "TYPE_FP32", (-1, 2)),
+        TensorInfo("START", "TYPE_INT32", (-1, 1)),
+        TensorInfo("ID", "TYPE_UINT64", (-1, 1)),
+    ),
+    outputs=(TensorInfo("Y", "TYPE_FP32", (-1, 3)), TensorInfo("NEXT", "TYPE_FP32", (-1, 2))),
+)
+STATE = {"input_name": "STATE", "output_name": "NEXT", "data_type": "TYPE_FP32", "dims": [2]}
+CONTROLS = [
+    {"name": "START", "control": [{"kind": "CONTROL_SEQUENCE_START", "int32_false_true": [0, 1]}]},
+    {"name": "ID", "control": [{"kind": "CONTROL_SEQUENCE_CORRID", "data_type": "TYPE_UINT64"}]},
+]
+SEQUENCES = {"sequence_batching": {"control_input": CONTROLS, "state": [STATE]}}
+
+
+def test_what_the_scheduler_adds_is_none_of_the_clients() -> None:
+    result = completed(SEQUENCES, RECURRENT)
+    assert [tensor["name"] for tensor in result["input"]] == ["X"]
+    assert [tensor["name"] for tensor in result["output"]] == ["Y"]
+    check(result, RECURRENT, "m")
+    assert [tensor["name"] for tensor in model_inputs(result)] == ["X", "START", "ID", "STATE"]
+    assert [tensor["name"] for tensor in model_outputs(result)] == ["Y", "NEXT"]
+    shown = {**result, "output": [*result["output"], {"name": "NEXT", "data_type": "TYPE_FP32", "dims": [2]}]}
+    check(shown, RECURRENT, "m")
+    assert [tensor["name"] for tensor in model_outputs(shown)] == ["Y", "NEXT"]
+
+
+@pytest.mark.parametrize(
+    ("batcher", "text"),
+    [
+        (
+            {"control_input": [{**CONTROLS[0], "name": "NONE"}]},
+            "configuration specified sequence control 'NONE', but model does not provide that input",
+        ),
+        (
+            {"control_input": [{**CONTROLS[0], "name": "X"}]},
+            "unable to load model 'm', sequence control 'X' in model has dims [3] but dims [1] is expected",
+        ),
+        (
+            {"control_input": CONTROLS, "state": [{**STATE, "output_name": "NONE"}]},
+            "unexpected inference output 'NONE'",
+        ),
+        (
+            {"control_input": CONTROLS, "state": [{**STATE, "dims": [3]}]},
+            "the model expects 2 dimensions (shape [-1,2])",
+        ),
+        (
+            {"control_input": CONTROLS, "state": [{**STATE, "data_type": "TYPE_FP16"}]},
+            "configuration expects datatype TYPE_FP16 for input 'STATE', model provides TYPE_FP32",
+        ),
+        ({"control_input": CONTROLS}, "missing: STATE"),
+    ],
+)
+def test_what_the_scheduler_adds_must_fit_the_model(batcher: dict[str, Any], text: str) -> None:
+    result = completed(SEQUENCES, RECURRENT)
+    with pytest.raises(ConfigError) as caught:
+        check({**result, "sequence_batching": batcher}, RECURRENT, "m")
+    assert text in str(caught.value)
+
+
+def test_ragged_inputs_and_batch_inputs() -> None:
+    flat = Signature(
+        (TensorInfo("X", "TYPE_FP32", (-1,)), TensorInfo("BOUNDS", "TYPE_INT32", (-1,))),
+        (TensorInfo("Y", "TYPE_FP32", (-1,)),),
+    )
+    ragged = {"name": "X", "data_type": "TYPE_FP32", "dims": [-1, 2], "allow_ragged_batch": True}
+    config = {
+        "max_batch_size": 4,
+        "input": [ragged],
+        "output": [{"name": "Y", "data_type": "TYPE_FP32", "dims": [-1, 2]}],
+        "batch_input": [{"target_name": ["BOUNDS"], "data_type": "TYPE_INT32"}],
+        "batch_output": [{"target_name": ["Y"]}],
+    }
+    check(config, flat, "m")
+    with pytest.raises(ConfigError, match="unexpected inference input 'OTHER'"):
+        check({**config, "batch_input": [{"target_name": ["OTHER"], "data_type": "TYPE_INT32"}]}, flat, "m")
+    two = Signature((TensorInfo("X", "TYPE_FP32", (-1, 2)), flat.inputs[1]), flat.outputs)
+    with pytest.raises(ConfigError) as caught:
+        check(config, two, "m")
+    assert str(caught.value) == (
+        "unable to load model 'm', configuration expects model provides input with shape [-1]  for ragged input 'X', "
+        "model provides [-1,2]"
+    )
+    with pytest.raises(ConfigError, match="not supported for optional input"):
+        check({**config, "input": [{**ragged, "optional": True}]}, flat, "m")

@@ -18,16 +18,11 @@ def _normal(text, **keywords):
 
 
 UNSUPPORTED = [
-    ("sequence_batching { iterative_sequence: true }", ["sequence_batching.iterative_sequence"]),
-    ("sequence_batching { state { input_name: 'a' } }", ["sequence_batching.state"]),
-    ("sequence_batching { oldest { preserve_ordering: true } }", ["sequence_batching.oldest.preserve_ordering"]),
     ("response_cache { enable: true }", ["response_cache.enable"]),
     ("model_repository_agents { agents { name: 'a' } }", ["model_repository_agents.agents"]),
     ("model_operations { op_library_filename: 'a.so' }", ["model_operations.op_library_filename"]),
-    ("model_warmup { name: 'w' }", ["model_warmup"]),
-    ("batch_input {} batch_output {}", ["batch_input", "batch_output"]),
     ("runtime: 'other.so'", ["runtime"]),
-    ("input {} input { allow_ragged_batch: true }", ["input[1].allow_ragged_batch"]),
+    ("input {} input { is_shape_tensor: true }", ["input[1].is_shape_tensor"]),
     ("input { is_shape_tensor: true }", ["input[0].is_shape_tensor"]),
     ("output { is_shape_tensor: true }", ["output[0].is_shape_tensor"]),
     ("output { is_non_linear_format_io: true }", ["output[0].is_non_linear_format_io"]),
@@ -36,7 +31,10 @@ UNSUPPORTED = [
     ("instance_group { passive: true }", ["instance_group[0].passive"]),
     ("instance_group { secondary_devices {} }", ["instance_group[0].secondary_devices"]),
     ("instance_group { profile: '1' }", ["instance_group[0].profile"]),
-    ("dynamic_batching { preserve_ordering: true }", ["dynamic_batching.preserve_ordering"]),
+    (
+        "dynamic_batching { preserve_ordering: true } model_transaction_policy { decoupled: true }",
+        ["dynamic_batching.preserve_ordering of a decoupled model"],
+    ),
 ]
 
 
@@ -58,6 +56,10 @@ def test_unsupported_fields_are_named(text, fields):
         "dynamic_batching { default_queue_policy { max_queue_size: 5 } max_queue_delay_microseconds: 3 }",
         "dynamic_batching { priority_queue_policy { key: 1 value { timeout_action: DELAY } } priority_levels: 2 }",
         "optimization { priority: PRIORITY_MAX graph { level: 1 } cuda { graphs: true } eager_batching: true }",
+        "sequence_batching { state { input_name: 'a' } oldest { preserve_ordering: true } } model_warmup { name: 'w' }",
+        "input { allow_ragged_batch: true } batch_input {} batch_output {}",
+        "dynamic_batching { preserve_ordering: true }",
+        "sequence_batching { iterative_sequence: true }",
         "metric_tags { key: 'a' value: 'b' } version_policy { specific { versions: 3 } }",
         "output { label_filename: 'l' } input { optional: true format: FORMAT_NCHW reshape {} }",
         "model_transaction_policy {} response_cache {} runtime: 'libtriton_b.so'",

@@ -125,8 +125,9 @@ def test_files_that_a_configuration_names(tmp_path):
         "backend: 'python' default_model_filename: 'm.py' cc_model_filenames { key: '7.5' value: 'c.py' }\n"
         "version_policy { all {} }\n"
         "output { name: 'y' data_type: TYPE_FP32 dims: 4 label_filename: 'l' }\n"
-        "model_warmup { inputs { key: 'x' value { input_data_file: 'w' } } }\n"
-        "sequence_batching { state { initial_state { data_file: 's' name: 'i' data_type: TYPE_FP32 dims: 1 } } }\n"
+        "model_warmup { inputs { key: 'x' value { data_type: TYPE_FP32 input_data_file: 'w' } } }\n"
+        "sequence_batching { state { initial_state { data_file: 's' name: 'i' data_type: TYPE_FP32 dims: 1 }\n"
+        "input_name: 'a' output_name: 'b' data_type: TYPE_FP32 dims: 1 } }\n"
     )
     add(tmp_path, "m", config, "1/m.py", "2/", "l/", "warmup/other")
     found = [(place, message) for place, _, message in told(tmp_path) if "not supported" not in message]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pyinfer.errors import ConfigError
-from pyinfer.labels import read_labels
+from pyinfer.model_files import read_labels
 
 
 @pytest.fixture

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// answer_order.h - answers leave in the order in which their requests came.
+//
+// Each request takes a turn when it is accepted. An answer waits here until all turns before it are over: answered, or
+// skipped because the request was answered out of turn (cancelled, expired). Any thread; whoever calls owns a share.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <set>
+#include <utility>
+
+#include "infer/request.h"
+
+namespace pyinfer {
+
+class AnswerOrder {
+ public:
+  // The turn of one more request.
+  uint64_t Take();
+
+  // Answers `request` and all that waited for it, or keeps it back. Requires: request->order is this.
+  void Deliver(RequestPtr request, Response response) noexcept;
+  // `turn` is over; answers what waited for it.
+  void Skip(uint64_t turn) noexcept;
+
+  // Answers kept back.
+  size_t size() const;
+
+ private:
+  using Held = std::pair<RequestPtr, Response>;
+
+  // Answers what is due, one thread at a time: whoever comes meanwhile leaves it to that one.
+  void DeliverDue(std::unique_lock<std::mutex>& lock) noexcept;
+
+  mutable std::mutex mutex_;
+  uint64_t taken_ = 0;  // turns given out
+  uint64_t next_ = 0;   // the first turn that is not over
+  std::map<uint64_t, Held> held_;
+  std::set<uint64_t> skipped_;
+  bool delivering_ = false;
+};
+
+}  // namespace pyinfer

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the core must know of a model, from its configuration and the files that this names.
+
+Reads labels and initial states below the model's directory. It does NOT judge: the configuration is valid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyinfer._core import (
+    EnsembleOptions,
+    ModelSpec,
+    QueueOptions,
+    QueuePolicy,
+    SequenceOptions,
+    StatisticsOptions,
+    TensorSpec,
+)
+from pyinfer.config.metrics import MetricsConfig, first_response_bounds
+from pyinfer.errors import ConfigError
+from pyinfer.model_files import data_size, read_labels, read_model_file
+
+__all__ = ["model_spec"]
+
+
+def model_spec(
+    config: Mapping[str, Any],
+    version: int,
+    directory: Path,
+    metrics: MetricsConfig | None = None,
+    device_inputs: bool = False,
+) -> ModelSpec:
+    """What the core must know of a normalized configuration, with the labels that it names in the model's directory.
+
+    Raises ValueError where the core refuses a value, ConfigError where a label file can not be read.
+    """
+    metrics = metrics or MetricsConfig()
+    batcher = config.get("dynamic_batching")
+    sequences = config.get("sequence_batching")
+    ensemble = config.get("ensemble_scheduling")
+    # the batches of strategy oldest are formed as those of the dynamic batcher
+    settings = batcher or (sequences or {}).get("oldest") or (sequences or {}).get("direct") or {}
+    return ModelSpec(
+        name=config["name"],
+        version=version,
+        inputs=[_tensor_spec(tensor, ()) for tensor in config["input"]],
+        outputs=[_tensor_spec(tensor, _labels(tensor, directory)) for tensor in config["output"]],
+        max_batch_size=config["max_batch_size"],
+        dynamic_batching=batcher is not None or sequences is not None,
+        preferred_batch_sizes=settings.get("preferred_batch_size", ()),
+        max_queue_delay_us=settings.get("max_queue_delay_microseconds", 0),
+        queue=_queue_options(batcher or {}),
+        decoupled=config.get("model_transaction_policy", {}).get("decoupled", False),
+        sequence=None if sequences is None else _sequence_options(sequences, config["max_batch_size"], directory),
+        ensemble=None if ensemble is None else _ensemble_options(ensemble),
+        statistics=StatisticsOptions(
+            summary_quantiles=metrics.summary_quantiles if metrics.summary_latencies else (),
+            first_response_bounds_ms=first_response_bounds(metrics, config),
+            histograms=metrics.pyinfer_histograms,
+        ),
+        device_inputs=device_inputs,
+        preserve_ordering=settings.get("preserve_ordering", False),
+        batch_inputs=[
+            (one["kind"], one["target_name"], one["source_input"][0], _datatype(one["data_type"]))
+            for one in config["batch_input"]
+        ],
+        batch_outputs=[(one["target_name"], one["source_input"][0]) for one in config["batch_output"]],
+    )
+
+
+def _queue_options(batcher: Mapping[str, Any]) -> QueueOptions:
+    policies = batcher.get("priority_queue_policy", {})
+    return QueueOptions(
+        priority_levels=batcher.get("priority_levels", 0),
+        default_priority_level=batcher.get("default_priority_level", 0),
+        default_policy=_queue_policy(batcher.get("default_queue_policy", {})),
+        policies={int(level): _queue_policy(policy) for level, policy in policies.items()},
+    )
+
+
+def _queue_policy(policy: Mapping[str, Any]) -> QueuePolicy:
+    return QueuePolicy(
+        timeout_action=policy.get("timeout_action", "REJECT"),
+        default_timeout_us=policy.get("default_timeout_microseconds", 0),
+        allow_timeout_override=policy.get("allow_timeout_override", False),
+        max_queue_size=policy.get("max_queue_size", 0),
+    )
+
+
+#: how a control tells false and true: field of the configuration, data type, numpy type of its elements
+_FALSE_TRUE = (
+    ("int32_false_true", "INT32", "<i4"),
+    ("fp32_false_true", "FP32", "<f4"),
+    ("bool_false_true", "BOOL", "?"),
+)
+
+
+def _sequence_options(batcher: Mapping[str, Any], max_batch_size: int, directory: Path) -> SequenceOptions:
+    oldest = batcher.get("oldest")
+    return SequenceOptions(
+        strategy="direct" if oldest is None else "oldest",
+        slots=max(1, max_batch_size if oldest is None else oldest["max_candidate_sequences"]),
+        max_idle_us=batcher["max_sequence_idle_microseconds"],
+        minimum_slot_utilization=batcher.get("direct", {}).get("minimum_slot_utilization", 0.0),
+        controls=[_control(one["name"], control) for one in batcher["control_input"] for control in one["control"]],
+        states=[_state(state, directory) for state in batcher["state"]],
+        iterative=batcher["iterative_sequence"],
+    )
+
+
+def _ensemble_options(scheduling: Mapping[str, Any]) -> EnsembleOptions:
+    return EnsembleOptions(
+        steps=[
+            (step["model_name"], step["model_version"], step["input_map"], step["output_map"])
+            for step in scheduling["step"]
+        ],
+        max_inflight_requests=scheduling["max_inflight_requests"],
+    )
+
+
+def _state(state: Mapping[str, Any], directory: Path) -> tuple[str, str, str, Sequence[int], Sequence[int], bytes]:
+    data_type, dims = state["data_type"], state["dims"]
+    if state["initial_state"]:
+        shape, data = state["initial_state"][0]["dims"], _initial_data(state["initial_state"][0], directory)
+    else:
+        # as in Triton, variable dimensions are 1 where the configuration says nothing of the first request
+        shape = [1 if dim == -1 else dim for dim in dims]
+        data = bytes(data_size(data_type, shape))
+    return state["input_name"], state["output_name"], _datatype(data_type), dims, shape, data
+
+
+def _initial_data(initial: Mapping[str, Any], directory: Path) -> bytes:
+    size = data_size(initial["data_type"], initial["dims"])
+    if "data_file" not in initial:
+        return bytes(size)
+    name = initial["data_file"]
+    data = read_model_file(directory, f"initial_state/{name}", "initial state file")
+    if initial["data_type"] == "TYPE_STRING":
+        return data
+    if len(data) < size:
+        raise ConfigError(
+            f"initial_state setting expects {size} bytes, but the data provided from {name}only has {len(data)} bytes."
+        )
+    return data[:size]
+
+
+def _control(name: str, control: Mapping[str, Any]) -> tuple[str, str, str, bytes, bytes]:
+    kind = control["kind"].removeprefix("CONTROL_SEQUENCE_")
+    if kind == "CORRID":
+        return kind, name, _datatype(control["data_type"]), b"", b""
+    for field_name, datatype, numpy_type in _FALSE_TRUE:
+        values = control[field_name]
+        if values:
+            no, yes = np.array(values, numpy_type)
+            return kind, name, datatype, no.tobytes(), yes.tobytes()
+    raise ConfigError(f"control tensor '{name}' does not say what stands for false and true")
+
+
+def _datatype(of_config: str) -> str:
+    name = of_config.removeprefix("TYPE_")
+    return "BYTES" if name == "STRING" else name
+
+
+def _labels(output: Mapping[str, Any], directory: Path) -> list[bytes]:
+    name = output.get("label_filename", "")
+    return read_labels(directory, name) if name else []
+
+
+def _tensor_spec(tensor: Mapping[str, Any], labels: Sequence[bytes]) -> TensorSpec:
+    reshape = tensor.get("reshape")
+    return TensorSpec(
+        tensor["name"],
+        _datatype(tensor["data_type"]),
+        tensor["dims"],
+        reshape=None if reshape is None else reshape["shape"],
+        optional=tensor.get("optional", False),
+        labels=labels,
+        ragged=tensor.get("allow_ragged_batch", False),
+    )
