@@ -20,6 +20,7 @@ import numpy as np
 
 from perf.bodies import Body, fp32_rows, write_body
 from perf.core_load import CoreLoad, Difference, compare
+from perf.events import measure_events
 from perf.in_process import measure_in_process, run_once
 from perf.json_readers import measure_json_readers
 from perf.load import LoadError, Window, measure_window, run_h2load
@@ -167,6 +168,19 @@ def _shared_memory(scenario: Scenario, effort: Effort, names: Sequence[str], rep
     }
 
 
+def _events(scenario: Scenario, effort: Effort, names: Sequence[str], repository: Path) -> _Figures:
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(_start(name, repository)) for name in names]
+        seen: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+        for _ in range(effort.rounds):
+            for server in servers:
+                seen[server.name].append(measure_events(server, scenario.model, scenario.elements, effort.seconds))
+    return {
+        name: {key: statistics.median(one[key] for one in rows) for key in rows[0]} | {"windows": rows}
+        for name, rows in seen.items()
+    }
+
+
 def _histograms(scenario: Scenario, effort: Effort, _names: Sequence[str], _repository: Path) -> _Figures:
     """The core with and without them, and twice without, which tells the error. The calmest tries are kept."""
     seen = [_compare_cores(scenario, 1500, histograms=True) for _ in range(effort.tries)]
@@ -225,6 +239,7 @@ _KINDS: Mapping[str, Callable[[Scenario, Effort, Sequence[str], Path], _Figures]
     "start": _start_stop,
     "growth": _growth,
     "shared_memory": _shared_memory,
+    "events": _events,
     "histograms": _histograms,
     "ensemble": _ensemble,
 }

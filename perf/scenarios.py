@@ -14,7 +14,7 @@ from perf.bodies import Protocol
 
 __all__ = ["SCENARIOS", "Goal", "Scenario", "scenario_named"]
 
-_Kind = Literal["load", "json", "start", "growth", "shared_memory", "histograms", "ensemble"]
+_Kind = Literal["load", "json", "start", "growth", "shared_memory", "events", "histograms", "ensemble"]
 
 
 @dataclass(frozen=True)
@@ -172,6 +172,14 @@ SCENARIOS = (
         elements=4 * _MIB_16,
         goals=(Goal("pyinfer.shm_over_grpc", ">=", 5),),
         known="5,700 against 200 MB/s",
+    ),
+    Scenario(
+        "generate_stream",
+        "a Python model that makes 2,000 responses of one short text, each an event of generate_stream",
+        kind="events",
+        model="events",
+        elements=2000,
+        goals=(Goal("pyinfer.cpu_us", "<=", factor=1 / 3, of="triton.cpu_us"),),
     ),
     Scenario(
         "start",
