@@ -19,6 +19,7 @@
 #include "infer/tensor.h"
 #include "infer/timeline.h"
 #include "infer/trace.h"
+#include "memory/recycler.h"
 #include "memory/shm_registry.h"
 
 namespace pyinfer {
@@ -80,6 +81,8 @@ class Request {
   }
   Request(const Request&) = delete;
   Request& operator=(const Request&) = delete;
+  static void* operator new(size_t size) { return Recycler::Allocate(size); }
+  static void operator delete(void* request, size_t size) { Recycler::Free(request, size); }
 
   // What the client asked for; written by the protocol.
   Transport transport = Transport::kNone;

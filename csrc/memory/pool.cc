@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <new>
 
+#include "memory/recycler.h"
+
 namespace pyinfer {
 namespace {
 
@@ -60,7 +62,7 @@ Pool& Pool::Default() {
 }
 
 BufferPtr Pool::Allocate(size_t size) {
-  if (size <= SmallBuffer::kSize) return std::make_shared<SmallBuffer>(size);
+  if (size <= SmallBuffer::kSize) return std::allocate_shared<SmallBuffer>(RecyclingAllocator<SmallBuffer>(), size);
   size_t size_class = kSmallestClass;
   while (size_class <= kLargestClass && (size_t{1} << size_class) < size) ++size_class;
   if (size <= (size_t{1} << (kSmallestClass - 1)) || size_class > kLargestClass) {

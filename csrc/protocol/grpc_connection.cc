@@ -212,7 +212,8 @@ void GrpcConnection::OnMessage(int32_t stream, Call& call) {
   if (!message.ok()) return End(stream, message.status());
   switch (call.route->kind) {
     case GrpcRoute::Kind::kInfer:
-      call.infer = std::make_shared<UnaryInfer>(AsHost(), stream, call.answer_encoding, options_->compression_level);
+      call.infer = std::allocate_shared<UnaryInfer>(RecyclingAllocator<UnaryInfer>(), AsHost(), stream,
+                                                    call.answer_encoding, options_->compression_level);
       // A call that came in one read was received when its headers were.
       return call.infer->Submit(call, message.value(),
                                 call.read == reads_ ? call.received : mailbox_->acceptor().Now());

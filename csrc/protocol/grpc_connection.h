@@ -12,9 +12,9 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
+#include "memory/recycler.h"
 #include "protocol/connection.h"
 #include "protocol/grpc_call.h"
 #include "protocol/grpc_host.h"
@@ -127,7 +127,7 @@ class GrpcConnection final : public Connection, private Http2Handler, private Gr
 
   const std::shared_ptr<Mailbox> mailbox_;
   const std::shared_ptr<const Options> options_;
-  std::unordered_map<int32_t, Call> calls_;
+  RecyclingMap<int32_t, Call> calls_;
   std::vector<ControlEvent> events_;
   std::vector<int32_t> held_up_;  // calls of which no more is read for now
   std::vector<int32_t> begun_;    // calls that may await more than this read has brought

@@ -5,6 +5,7 @@
 #include <exception>
 #include <utility>
 
+#include "memory/recycler.h"
 #include "protocol/http_generate.h"
 #include "protocol/parameters.h"
 #include "protocol/v2_generate.h"
@@ -17,7 +18,7 @@ namespace {
 constexpr size_t kInlineJson = size_t{256} << 10;
 // Compressed bytes can stand for a thousand times as many.
 constexpr size_t kInlineCompressed = size_t{8} << 10;
-// Room for a body grows with what has been received, from this.
+// Room for a body grows with what has been received, from this; the memory behind it as GrowingBuffer has it.
 constexpr size_t kFirstRoom = size_t{256} << 10;
 
 bool IsLarge(Compression compression, const std::optional<std::string>& header_length, size_t body_size) {
@@ -119,7 +120,9 @@ bool HttpConnection::Append(std::string_view chunk) {
 
 HttpConnection::Room HttpConnection::BodyBuffer(size_t size) {
   const size_t allowed = options_.max_body_size - std::min(options_.max_body_size, body_.size());
-  size = std::min({size, allowed, std::max(kFirstRoom, body_.size())});
+  size = std::min(size, allowed);
+  body_.Expect(body_.size() + size);
+  size = std::min(size, std::max(kFirstRoom, body_.size()));
   NoteBody();
   return {body_.Prepare(size), size};
 }
@@ -142,7 +145,7 @@ std::shared_ptr<CompletionSink> HttpConnection::MakeSink(const InferHead& head, 
                                                          std::shared_ptr<Exchange>& exchange) {
   auto self = std::static_pointer_cast<HttpConnection>(shared_from_this());
   if (head.kind_ == Kind::kInfer) {
-    exchange = std::make_shared<Exchange>(std::move(self), place, keep_alive);
+    exchange = std::allocate_shared<Exchange>(RecyclingAllocator<Exchange>(), std::move(self), place, keep_alive);
     exchange->format.compression = head.answer_compression_;
     return exchange;
   }

@@ -112,8 +112,8 @@ class HttpConnection final : public Connection, public HttpHost {
 
   // Appends to the current body; false (and nothing kept of `chunk`) where it would become larger than allowed.
   bool Append(std::string_view chunk);
-  // Room for bytes of the current body: at most `size`, less where the body does not warrant as much, 0 once it is
-  // as large as allowed.
+  // Room for bytes of the current body, of which `size` are still to come: at most so many, less where what was
+  // received does not warrant as much, 0 once it is as large as allowed.
   Room BodyBuffer(size_t size);
   // `size` bytes were written to the last room.
   void BodyFilled(size_t size) { body_.Commit(size); }

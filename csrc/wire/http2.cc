@@ -8,6 +8,7 @@
 #include <iterator>
 #include <new>
 
+#include "wire/http2_memory.h"
 #include "wire/send_queue.h"
 
 namespace pyinfer {
@@ -235,7 +236,8 @@ Http2Session::Http2Session(Http2Handler& handler, const Options& options)
     throw std::bad_alloc();
   }
   nghttp2_option_set_no_auto_window_update(option, 1);
-  const int created = nghttp2_session_server_new2(&session_, callbacks, this, option);
+  nghttp2_mem memory = RecyclingMemory();
+  const int created = nghttp2_session_server_new3(&session_, callbacks, this, option, &memory);
   nghttp2_option_del(option);
   nghttp2_session_callbacks_del(callbacks);
   if (created != 0) throw std::bad_alloc();

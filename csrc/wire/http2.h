@@ -9,11 +9,11 @@
 #include <memory>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "memory/output.h"
+#include "memory/recycler.h"
 
 struct nghttp2_session;
 
@@ -114,7 +114,7 @@ class Http2Session {
   Http2Handler& handler_;
   const Options options_;
   nghttp2_session* session_ = nullptr;
-  std::unordered_map<int32_t, Stream> streams_;
+  RecyclingMap<int32_t, Stream> streams_;
   int32_t last_stream_ = -1;                           // the highest that the client has used
   std::vector<std::pair<int32_t, int32_t>> left_out_;  // the first stream left out, and that which came instead
   Output* sending_ = nullptr;                          // during Send

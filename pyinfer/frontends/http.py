@@ -24,7 +24,6 @@ _BODY_PROGRESS = 4096
 _LINGER_TICKS = 2
 #: unanswered requests of a connection at which we stop reading from it
 _MAX_IN_FLIGHT = 1024
-_READ_AHEAD = 65536
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -110,9 +109,8 @@ class HttpProtocol(Connection):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         if self._remaining:
-            # At most doubled: memory is only ever taken for bytes that came, not for a length that was declared.
             self._direct = True
-            return self.core.body_buffer(min(self._remaining, max(_READ_AHEAD, self.core.body_size())))
+            return self.core.body_buffer(self._remaining)
         return self.stream.view
 
     def buffer_updated(self, nbytes: int) -> None:
