@@ -116,7 +116,8 @@ void EnsembleRun::Send(Todo& todo) {
 }
 
 void EnsembleRun::End(Response response) {
-  if (!response.status.ok() && response.status.code() != Code::kCancelled) {
+  // The client's own cancellation has no text.
+  if (!response.status.ok() && (response.status.code() != Code::kCancelled || !response.status.message().empty())) {
     response.status =
         Status(response.status.code(), "in ensemble '" + ensemble_->model().name + "', " + response.status.message());
   }

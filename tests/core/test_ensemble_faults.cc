@@ -47,6 +47,16 @@ TEST(EnsembleFaults, AFailureAtAnyStepAnswersOnce) {
   }
 }
 
+TEST(EnsembleFaults, AModelThatSaysThatItIsCancelledIsNamedAsAnyOther) {
+  Works works;
+  works.Diamond();
+  const SinkPtr sink = works.Ask();
+  Batch batch = works.Take("a");
+  batch.Fail(0, Status(Code::kCancelled, "not now"));
+  batch.Finish();
+  CheckFailed(sink, Code::kCancelled, "in ensemble 'e', not now");
+}
+
 TEST(EnsembleFaults, ALateAnswerIsDropped) {
   Works works;
   works.Diamond();
