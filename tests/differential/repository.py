@@ -7,7 +7,17 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["CONTROL", "DATATYPES", "GUARDED", "OPEN", "SCHEDULING", "VERSIONLESS", "Model", "write_repository"]
+__all__ = [
+    "CONTROL",
+    "DATATYPES",
+    "ENSEMBLES",
+    "GUARDED",
+    "OPEN",
+    "SCHEDULING",
+    "VERSIONLESS",
+    "Model",
+    "write_repository",
+]
 
 PROGRAMS = Path(__file__).with_name("models")
 
@@ -200,6 +210,59 @@ SCHEDULING: tuple[Model, ...] = (
     ),
     _sequence("corrid_none", "", "oldest { }"),
 )
+
+
+def _ensemble(
+    name: str, inputs: list[str], outputs: list[str], *steps: tuple[str, str, str], batch: int = 0, more: str = ""
+) -> Model:
+    """``steps``: (model, its inputs, its outputs), tensors as ``"OF_STEP=of_ensemble ..."``."""
+
+    def mapped(kind: str, names: str) -> str:
+        pairs = (pair.split("=") for pair in names.split())
+        return " ".join(f'{kind} {{ key: "{inner}" value: "{outer}" }}' for inner, outer in pairs)
+
+    entries = ", ".join(
+        f'{{ model_name: "{model}" model_version: -1 {mapped("input_map", given)} {mapped("output_map", made)} }}'
+        for model, given, made in steps
+    )
+    lines = [
+        'platform: "ensemble"',
+        f"max_batch_size: {batch}",
+        _tensors("input", *inputs),
+        _tensors("output", *outputs),
+    ]
+    return Model(name, "", "\n".join([*lines, f"ensemble_scheduling {{ step [ {entries} ] }}", more]) + "\n")
+
+
+#: ensembles and what they are made of
+ENSEMBLES: tuple[Model, ...] = (
+    _echo("floats", "FP32", "-1", batch=8),
+    _echo("counted_step", "FP32", "-1", batch=8),
+    _echo("ints", "INT32", "2", batch=8),
+    _echo("int", "INT32", "1", batch=0),
+    Model("pair", "pair", _config(["A INT32 2", "B INT32 2"], ["SUM INT32 2", "DIFFERENCE INT32 2"], batch=8)),
+    Model("repeat", "repeat", _config(["IN INT32 -1"], ["OUT INT32 1", "INDEX UINT32 1"], more=_DECOUPLED)),
+    Model("fail", "fail", _config(["INPUT FP32 2"], ["OUTPUT FP32 2"], batch=4)),
+    Model("inspect", "inspect_request", _config(["INPUT FP32 1"], ["REQUEST BYTES 1", "SIZE INT32 1"])),
+    _ensemble(
+        "chain", ["IN FP32 -1"], ["OUT FP32 -1"], ("floats", "INPUT0=IN", "OUTPUT0=between"),
+        ("floats", "INPUT0=between", "OUTPUT0=OUT"), batch=8,
+    ),
+    _ensemble("counting", ["IN FP32 -1"], ["OUT FP32 -1"], ("counted_step", "INPUT0=IN", "OUTPUT0=OUT"), batch=8),
+    _ensemble(
+        "branches", ["A INT32 2", "B INT32 2"], ["PLUS INT32 2", "MINUS INT32 2"],
+        ("pair", "A=A B=B", "SUM=sum DIFFERENCE=difference"), ("ints", "INPUT0=sum", "OUTPUT0=PLUS"),
+        ("ints", "INPUT0=difference", "OUTPUT0=MINUS"), batch=8,
+    ),
+    _ensemble(
+        "each", ["IN INT32 -1"], ["OUT INT32 1"], ("repeat", "IN=IN", "OUT=one"), ("int", "INPUT0=one", "OUTPUT0=OUT")
+    ),
+    _ensemble("failing", ["IN FP32 2"], ["OUT FP32 2"], ("fail", "INPUT=IN", "OUTPUT=OUT"), batch=4),
+    _ensemble(
+        "seen", ["IN FP32 1"], ["REQUEST BYTES 1", "SIZE INT32 1"], ("inspect", "INPUT=IN", "REQUEST=REQUEST SIZE=SIZE")
+    ),
+    _ensemble("summed", ["IN INT32 1"], ["OUT INT32 1"], ("direct", "INPUT=IN", "OUTPUT=OUT"), batch=4),
+)  # fmt: skip
 
 
 def write_repository(folder: Path, models: tuple[Model, ...]) -> Path:

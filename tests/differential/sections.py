@@ -6,6 +6,7 @@ from __future__ import annotations
 from differential import normalise
 from differential.case import Section
 from differential.corpus import (
+    ensembles,
     extensions,
     generated,
     grpc_control,
@@ -97,6 +98,11 @@ _SECTIONS = (
     Section("sequence-places", scheduling.sequence_places, "scheduling"),
     Section("sequence-timeouts", scheduling.sequence_timeouts, "scheduling"),
     Section("sequence-ids", scheduling.sequence_ids, "scheduling"),
+    Section("ensembles", ensembles.ensembles, "scheduling"),
+    Section("ensemble-views", ensembles.ensemble_views, "scheduling", (normalise.model_view,)),
+    Section("ensemble-errors", ensembles.ensemble_errors, "scheduling"),
+    Section("ensemble-streams", ensembles.ensemble_streams, "scheduling"),
+    Section("ensemble-statistics", ensembles.ensemble_statistics, "scheduling", (normalise.statistics,)),
 )
 
 SECTIONS: dict[str, Section] = {section.name: section for section in _SECTIONS}

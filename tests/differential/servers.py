@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -55,7 +57,7 @@ PAIRS = {
     ),
     "control": PairSpec(repository.CONTROL, (*_EXPLICIT, "--load-model=first", "--load-model=completes")),
     "versionless": PairSpec(repository.VERSIONLESS, (*_EXPLICIT, "--load-model=first")),
-    "scheduling": PairSpec(repository.SCHEDULING, _AS_WRITTEN),
+    "scheduling": PairSpec((*repository.SCHEDULING, *repository.ENSEMBLES), _AS_WRITTEN),
     "guarded": PairSpec(repository.GUARDED, guarded.FLAGS),
 }
 
@@ -160,7 +162,9 @@ def run_pair(spec: PairSpec, folder: Path) -> Iterator[Pair]:
 
 
 def _start_triton(models: Path, flags: tuple[str, ...]) -> Triton:
-    """The peer, ready. It is started again where it ends: its lock of shared memory may fail while it starts models."""
+    """The peer, ready. It is started again where its lock of shared memory fails while it starts models, or a port is
+    taken by then.
+    """
     for left in (2, 1, 0):
         http, grpc, metrics = free_ports(3)
         try:
@@ -168,7 +172,7 @@ def _start_triton(models: Path, flags: tuple[str, ...]) -> Triton:
                 models, http_port=http, grpc_port=grpc, metrics_port=metrics, flags=flags, seconds=_START_S
             )
         except StartError as error:
-            if not left or "lock_exception" not in str(error):
+            if not left or not any(fault in str(error) for fault in ("lock_exception", "already in use")):
                 raise
     raise AssertionError("the last attempt returns or raises")
 
@@ -180,11 +184,14 @@ def _fault(triton: Triton, pyinfer: RunningServer) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago; tritonserver can not choose them itself."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
+    """Ports that were free a moment ago; tritonserver can not choose them itself.
+
+    They are none of those that Linux gives to clients, of which one may be taken until a slow server gets to it.
+    """
+    ports: list[int] = []
+    while len(ports) < count:
+        port = random.choice([port for port in range(15000, 32000) if port not in ports])
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            ports.append(port)
     return ports

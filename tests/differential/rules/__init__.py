@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from differential.documented import Rule
-from differential.rules import counts, grpc, http, json_bodies, repository, requests, texts
+from differential.rules import counts, ensembles, grpc, http, json_bodies, repository, requests, texts
 
 __all__ = ["RULES"]
 
@@ -22,4 +22,13 @@ def _all(*tables: Mapping[str, Sequence[Rule]]) -> dict[str, Sequence[Rule]]:
     return merged
 
 
-RULES = _all(counts.RULES, grpc.RULES, http.RULES, json_bodies.RULES, repository.RULES, requests.RULES, texts.RULES)
+RULES = _all(
+    counts.RULES,
+    ensembles.RULES,
+    grpc.RULES,
+    http.RULES,
+    json_bodies.RULES,
+    repository.RULES,
+    requests.RULES,
+    texts.RULES,
+)

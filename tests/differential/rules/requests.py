@@ -148,8 +148,10 @@ RULES: dict[str, Sequence[Rule]] = {
     ),
     "model-traceback": (
         same_fault(
-            r"(?P<start>Failed to process the request\(s\) for model '.*', message: )(?P<error>[^\n]*)\n\nAt:\n.*",
-            r"(?P<start>Failed to process the request\(s\) for model '.*', message: )(?P<error>[^\n]*)",
+            r"(?P<start>(in ensemble '.*', )?Failed to process the request\(s\) for model '.*', message: )"
+            r"(?P<error>[^\n]*)\n\nAt:\n.*",
+            r"(?P<start>(in ensemble '.*', )?Failed to process the request\(s\) for model '.*', message: )"
+            r"(?P<error>[^\n]*)",
         ),
     ),
     "text-nul": (
