@@ -20,7 +20,7 @@ from perf.scenarios import SCENARIOS
 __all__ = ["RESULTS", "Result", "machine_facts", "read_results", "write_result"]
 
 RESULTS = Path(__file__).with_name("results")
-_PACKAGES = ("pyinfer", "numpy", "uvloop", "httptools", "onnxruntime")
+_PACKAGES = ("pyinfer", "numpy", "uvloop", "httptools", "onnxruntime", "orjson")
 
 
 @dataclass(frozen=True)
