@@ -8,7 +8,7 @@ from typing import Any
 
 from differential.case import Answer, Case
 
-__all__ = ["events", "index", "metrics", "model_view", "server_version", "statistics"]
+__all__ = ["events", "index", "metrics", "model_view", "output_order", "server_version", "statistics"]
 
 
 def server_version(case: Case, answer: Answer) -> Answer:
@@ -62,6 +62,23 @@ def _model_view_of_message(answer: Answer) -> Answer:
         for output, data in zip(message.get("outputs", []), message.pop("raw_output_contents", []), strict=True)
     ]
     return {**answer, "message": {**message, "outputs": outputs}}
+
+
+def output_order(case: Case, answer: Answer) -> Answer:
+    """Outputs by name: the peer's ensembles send them in the order of a hash table."""
+    answer = dict(answer)
+    for part in ("json", "message"):
+        if isinstance(answer.get(part), dict):
+            answer[part] = _by_name(answer[part])
+    return answer
+
+
+def _by_name(document: dict[str, Any]) -> dict[str, Any]:
+    outputs = document.get("outputs", [])
+    order = sorted(range(len(outputs)), key=lambda place: str(outputs[place].get("name")))
+    ordered = {**document, "outputs": [outputs[place] for place in order]} if outputs else document
+    raw = document.get("raw_output_contents")
+    return {**ordered, "raw_output_contents": [raw[place] for place in order]} if raw else ordered
 
 
 def index(case: Case, answer: Answer) -> Answer:

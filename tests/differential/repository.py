@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 __all__ = [
     "CONTROL",
     "DATATYPES",
     "ENSEMBLES",
+    "GRAPHS",
     "GUARDED",
     "OPEN",
     "SCHEDULING",
@@ -262,6 +263,42 @@ ENSEMBLES: tuple[Model, ...] = (
         "seen", ["IN FP32 1"], ["REQUEST BYTES 1", "SIZE INT32 1"], ("inspect", "INPUT=IN", "REQUEST=REQUEST SIZE=SIZE")
     ),
     _ensemble("summed", ["IN INT32 1"], ["OUT INT32 1"], ("direct", "INPUT=IN", "OUTPUT=OUT"), batch=4),
+)  # fmt: skip
+
+
+_PAIR_IN, _PAIR_OUT = ["A INT32 2", "B INT32 2"], ["SUM INT32 2", "DIFFERENCE INT32 2"]
+_PAIR_STEP = ("pair", "A=A B=B", "SUM=SUM DIFFERENCE=DIFFERENCE")
+_SECOND_STEP = ("pair", "A=s B=d", "SUM=SUM DIFFERENCE=DIFFERENCE")
+_OPTIONAL = ["A FP32 1", "B FP32 1 optional: true", "C FP32 1 optional: true"]
+
+
+def _pairs(name: str, *steps: tuple[str, str, str], inputs: list[str] = _PAIR_IN, batch: int = 8) -> Model:
+    return _ensemble(name, inputs, _PAIR_OUT, *(steps or (_PAIR_STEP,)), batch=batch)
+
+
+#: further graphs; most can not be loaded
+GRAPHS: tuple[Model, ...] = (
+    *(model for model in OPEN if model.name in {"pair", "optional", "repeat"}),
+    _pairs("twice", ("pair", "A=A B=B", "SUM=s DIFFERENCE=d"), _SECOND_STEP),
+    _pairs("nested", ("twice", "A=A B=B", "SUM=s DIFFERENCE=d"), _SECOND_STEP),
+    _pairs(
+        "fork", ("pair", "A=A B=B", "SUM=s"), ("pair", "A=s B=A", "SUM=SUM"),
+        ("pair", "A=s B=B", "DIFFERENCE=DIFFERENCE"),
+    ),
+    _ensemble("optionals", _OPTIONAL, ["PRESENT BYTES 1"], ("optional", "A=A B=B C=C", "PRESENT=PRESENT"), batch=4),
+    _pairs("unknown_step", ("gone", *_PAIR_STEP[1:])),
+    _pairs("unknown_input", ("pair", "A=A NO=B", _PAIR_STEP[2])),
+    _pairs("unknown_output", ("pair", _PAIR_STEP[1], "NO=SUM DIFFERENCE=DIFFERENCE")),
+    _pairs("unmapped", ("pair", "A=A", _PAIR_STEP[2]), inputs=_PAIR_IN[:1]),
+    _pairs("larger", batch=16),
+    _pairs("other_type", inputs=["A INT64 2", "B INT32 2"]),
+    _pairs("other_shape", inputs=["A INT32 3", "B INT32 2"]),
+    _pairs("circle", ("circle", *_PAIR_STEP[1:])),
+    replace(_pairs("unknown_version"), config=_pairs("unknown_version").config.replace("-1", "7")),
+    _ensemble(
+        "two_decoupled", ["IN INT32 -1"], ["OUT INT32 1", "INDEX UINT32 1"], ("repeat", "IN=IN", "OUT=OUT"),
+        ("repeat", "IN=IN", "INDEX=INDEX"),
+    ),
 )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from differential import normalise
 from differential.case import Section
 from differential.corpus import (
+    ensemble_graphs,
     ensembles,
     extensions,
     generated,
@@ -103,6 +104,8 @@ _SECTIONS = (
     Section("ensemble-errors", ensembles.ensemble_errors, "scheduling"),
     Section("ensemble-streams", ensembles.ensemble_streams, "scheduling"),
     Section("ensemble-statistics", ensembles.ensemble_statistics, "scheduling", (normalise.statistics,)),
+    Section("ensemble-graphs", ensemble_graphs.graphs, "ensemble-graphs", (normalise.output_order,)),
+    Section("ensemble-loads", ensemble_graphs.loads, "ensemble-graphs", (normalise.index,)),
 )
 
 SECTIONS: dict[str, Section] = {section.name: section for section in _SECTIONS}

@@ -58,6 +58,10 @@ PAIRS = {
     "control": PairSpec(repository.CONTROL, (*_EXPLICIT, "--load-model=first", "--load-model=completes")),
     "versionless": PairSpec(repository.VERSIONLESS, (*_EXPLICIT, "--load-model=first")),
     "scheduling": PairSpec((*repository.SCHEDULING, *repository.ENSEMBLES), _AS_WRITTEN),
+    "ensemble-graphs": PairSpec(
+        repository.GRAPHS,
+        (*_EXPLICIT, *(f"--load-model={name}" for name in ("nested", "fork", "optionals")), *_AS_WRITTEN),
+    ),
     "guarded": PairSpec(repository.GUARDED, guarded.FLAGS),
 }
 
