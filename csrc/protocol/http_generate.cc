@@ -66,13 +66,12 @@ void GenerateAnswer::Send(const Request& request, Response response, bool final)
     } else if (responses_ == 2) {
       answer_ = Output();
     }
-    if (!final) return;
     // Triton's status, which does not tell.
-    if (responses_ != 1) answer_ = WholeAnswer(status_, v2_http::ErrorObject(kNotOne), keep_alive_);
+    if (final && responses_ != 1) answer_ = WholeAnswer(status_, v2_http::ErrorObject(kNotOne), keep_alive_);
   } catch (const std::exception&) {
-    if (!final) return;
     answer_ = v2_http::WriteError(NoMemory(), keep_alive_);
   }
+  if (!final) return;
   trace_ = request.trace;
   host_->mailbox().Post(shared_from_this());
 }
