@@ -176,6 +176,7 @@ class ModelSpec:
     ``preserve_ordering``: answers leave in the order of the requests. ``batch_inputs`` are (kind, names for the
     executor, an input, INT32 or FP32) and ``batch_outputs`` (outputs, an input): what :meth:`Batch.packed` adds, and
     how :meth:`Batch.respond_packed` cuts.
+    ``cached``: answers are kept in the engine's response cache, if it has one.
     """
 
     def __init__(
@@ -198,6 +199,7 @@ class ModelSpec:
         preserve_ordering: bool = False,
         batch_inputs: Sequence[tuple[str, Sequence[str], str, str]] = (),
         batch_outputs: Sequence[tuple[Sequence[str], str]] = (),
+        cached: bool = False,
     ) -> None: ...
     @property
     def name(self) -> str: ...
@@ -239,6 +241,8 @@ class Engine:
     @property
     def shared_memory(self) -> SharedMemoryRegistry:
         """The regions that requests may name."""
+    def set_local_cache(self, most_bytes: int) -> None:
+        """Keep answers of models that are created from now on and are ``cached``, up to so many bytes. GIL: held."""
     def stop_accepting(self) -> None:
         """From now on every new request is answered UNAVAILABLE (server is stopping). GIL: held."""
     def in_flight(self) -> int:

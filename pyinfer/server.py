@@ -101,6 +101,9 @@ class Server:
         tls = self._tls()
         sockets = self._bind()
         engine = Engine()
+        cache_bytes = self.options.cache_bytes()
+        if cache_bytes is not None:
+            engine.set_local_cache(cache_bytes)
         engine.shared_memory.set_allowed(self.options.allow_client_shm)
         tracing = _tracing(self.options, engine, sockets)
         service = Service(

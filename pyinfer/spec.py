@@ -69,6 +69,7 @@ def model_spec(
             (one["kind"], one["target_name"], one["source_input"][0], _datatype(one["data_type"]))
             for one in config["batch_input"]
         ],
+        cached=config.get("response_cache", {}).get("enable", False),
         batch_outputs=[(one["target_name"], one["source_input"][0]) for one in config["batch_output"]],
     )
 

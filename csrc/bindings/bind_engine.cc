@@ -126,8 +126,8 @@ py::dict StatisticsDict(const ModelHandle& handle) {
   inference["compute_input"] = Duration(sum.compute_input);
   inference["compute_infer"] = Duration(sum.compute_infer);
   inference["compute_output"] = Duration(sum.compute_output);
-  inference["cache_hit"] = Duration({});
-  inference["cache_miss"] = Duration({});
+  inference["cache_hit"] = Duration(sum.cache_hit);
+  inference["cache_miss"] = Duration(sum.cache_miss);
   py::list batches;
   for (const auto& [rows, batch] : sum.batches) {
     py::dict entry;
@@ -245,6 +245,10 @@ void BindEngine(py::module_& module) {
       .def_property_readonly(
           "shared_memory", [](Engine& engine) -> SharedMemoryRegistry& { return engine.shared_memory(); },
           py::return_value_policy::reference_internal)
+      .def(
+          "set_local_cache",
+          [](Engine& engine, size_t most_bytes) { engine.SetResponseCache(std::make_shared<LocalCache>(most_bytes)); },
+          py::arg("most_bytes"))
       .def("stop_accepting", &Engine::StopAccepting)
       .def_property_readonly("tracer", &Engine::tracer)
       .def("in_flight", &Engine::in_flight);

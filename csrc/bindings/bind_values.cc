@@ -72,7 +72,7 @@ ModelSpec MakeModelSpec(std::string name, int64_t version, std::vector<TensorSpe
                         std::optional<SequenceOptions> sequence, std::optional<EnsembleOptions> ensemble,
                         StatisticsOptions statistics, bool device_inputs, bool preserve_ordering,
                         const std::vector<BatchInputTuple>& batch_inputs,
-                        const std::vector<BatchOutputTuple>& batch_outputs) {
+                        const std::vector<BatchOutputTuple>& batch_outputs, bool cached) {
   if (version < 0) throw py::value_error("version must not be negative, got " + std::to_string(version));
   if (max_batch_size < 0) {
     throw py::value_error("max_batch_size must not be negative, got " + std::to_string(max_batch_size));
@@ -98,6 +98,7 @@ ModelSpec MakeModelSpec(std::string name, int64_t version, std::vector<TensorSpe
   spec.statistics = std::move(statistics);
   spec.device_inputs = device_inputs;
   spec.batching.preserve_ordering = preserve_ordering;
+  spec.cached = cached;
   for (const BatchInputTuple& input : batch_inputs) spec.batch_inputs.push_back(MakeBatchInput(input));
   for (const auto& [targets, source] : batch_outputs) spec.batch_outputs.push_back({targets, source});
   return spec;
@@ -297,7 +298,7 @@ void BindValues(py::module_& module) {
            py::arg("ensemble") = std::nullopt, py::arg("statistics") = StatisticsOptions(),
            py::arg("device_inputs") = false, py::arg("preserve_ordering") = false,
            py::arg("batch_inputs") = std::vector<BatchInputTuple>(),
-           py::arg("batch_outputs") = std::vector<BatchOutputTuple>())
+           py::arg("batch_outputs") = std::vector<BatchOutputTuple>(), py::arg("cached") = false)
       .def_readonly("name", &ModelSpec::name)
       .def_readonly("version", &ModelSpec::version);
 

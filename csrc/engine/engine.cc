@@ -12,8 +12,8 @@
 namespace pyinfer {
 
 std::shared_ptr<Model> Engine::CreateModel(ModelSpec spec, const std::vector<std::shared_ptr<Model>>& steps) {
-  if (!spec.ensemble) return Model::Create(std::move(spec), clock_);
-  return Model::Create(std::move(spec), clock_, [&](const std::shared_ptr<Model>& model) {
+  if (!spec.ensemble) return Model::Create(std::move(spec), clock_, cache_);
+  return Model::Create(std::move(spec), clock_, cache_, [&](const std::shared_ptr<Model>& model) {
     return std::make_shared<Ensemble>(model->spec(), steps, weak_from_this(), clock_, model);
   });
 }

@@ -31,6 +31,8 @@ class Engine final : public RequestAcceptor, public Deferred, public std::enable
   // A model that no request can reach until it is published. For an ensemble, `steps` has the model of each step as it
   // is found now, or is empty; requires then that the engine is owned by a shared_ptr.
   std::shared_ptr<Model> CreateModel(ModelSpec spec, const std::vector<std::shared_ptr<Model>>& steps = {});
+  // Where models that are created from now on keep answers, if their configuration says so.
+  void SetResponseCache(std::shared_ptr<ResponseCache> cache) { cache_ = std::move(cache); }
 
   // Makes `models` the versions of `name` that are served; the highest is the default. `not_ready` are known, but
   // refuse requests. When this returns, no request is pushed to a model that was served before and is not named now.
@@ -85,6 +87,7 @@ class Engine final : public RequestAcceptor, public Deferred, public std::enable
 
   const std::shared_ptr<const Clock> clock_;
   SharedMemoryRegistry shared_memory_;
+  std::shared_ptr<ResponseCache> cache_;  // null where there is none
   const std::shared_ptr<Tracer> tracer_;
   std::atomic<bool> accepting_{true};
   std::atomic<bool> cancellations_{false};

@@ -9,23 +9,36 @@
 #include "sched/request_queue.h"
 
 namespace pyinfer {
+namespace {
 
-std::shared_ptr<Model> Model::Create(ModelSpec spec, std::shared_ptr<const Clock> clock) {
-  return Create(std::move(spec), std::move(clock), [](const std::shared_ptr<Model>& model) {
+uint64_t NextLoad() {
+  static std::atomic<uint64_t> loads{0};
+  return loads.fetch_add(1);
+}
+
+}  // namespace
+
+std::shared_ptr<Model> Model::Create(ModelSpec spec, std::shared_ptr<const Clock> clock,
+                                     std::shared_ptr<ResponseCache> cache) {
+  return Create(std::move(spec), std::move(clock), std::move(cache), [](const std::shared_ptr<Model>& model) {
     return MakeBatchSource(model->spec_, *model->clock_, model);
   });
 }
 
-std::shared_ptr<Model> Model::Create(ModelSpec spec, std::shared_ptr<const Clock> clock, const SourceMaker& make) {
-  std::shared_ptr<Model> model(new Model(std::move(spec), std::move(clock)));
+std::shared_ptr<Model> Model::Create(ModelSpec spec, std::shared_ptr<const Clock> clock,
+                                     std::shared_ptr<ResponseCache> cache, const SourceMaker& make) {
+  if (!spec.cached) cache.reset();
+  std::shared_ptr<Model> model(new Model(std::move(spec), std::move(clock), std::move(cache)));
   model->source_ = make(model);
   return model;
 }
 
-Model::Model(ModelSpec spec, std::shared_ptr<const Clock> clock)
+Model::Model(ModelSpec spec, std::shared_ptr<const Clock> clock, std::shared_ptr<ResponseCache> cache)
     : spec_(std::make_shared<const ModelSpec>(std::move(spec))),
       clock_(std::move(clock)),
-      statistics_(spec_->statistics, clock_->Now()) {}
+      statistics_(spec_->statistics, clock_->Now()),
+      cache_(std::move(cache)),
+      load_(NextLoad()) {}
 
 Model::~Model() { Stop(); }
 
@@ -34,10 +47,46 @@ TimeNs Model::Push(RequestPtr request) {
   in_flight_.fetch_add(1, std::memory_order_acq_rel);
   request->observer = shared_from_this();
   request->timeline.queued = clock_->Now();
+  if (cache_ && AnswerFromCache(request)) return 0;
   const TimeNs deadline = spec_->sequence ? OwnDeadline(*request) : QueueDeadline(spec_->queue, *request);
   request->queue_deadline = deadline;
   source_->Push(std::move(request));
   return deadline;
+}
+
+bool Model::AnswerFromCache(RequestPtr& request) {
+  std::optional<std::string> key = CacheKey(*request, load_);
+  if (!key) return false;
+  std::optional<Response> kept = cache_->Find(*key);
+  Timeline& timeline = request->timeline;
+  request->cache_ns = clock_->Now() - timeline.queued;
+  if (!kept) {
+    // Kept apart from the request: its executor may write to the inputs.
+    request->cache_use = CacheUse::kMiss;
+    std::lock_guard<std::mutex> lock(awaited_mutex_);
+    awaited_.emplace(request.get(), std::move(*key));
+    return false;
+  }
+  request->cache_use = CacheUse::kHit;
+  timeline.picked = timeline.packed = timeline.executed = timeline.split = timeline.queued;
+  request->Answer(std::move(*kept));
+  request.reset();
+  return true;
+}
+
+TimeNs Model::KeepAnswer(const Request& request, const Response& response) {
+  std::string key;
+  {
+    std::lock_guard<std::mutex> lock(awaited_mutex_);
+    const auto awaited = awaited_.find(&request);
+    if (awaited == awaited_.end()) return 0;
+    key = std::move(awaited->second);
+    awaited_.erase(awaited);
+  }
+  if (!response.status.ok()) return 0;
+  const TimeNs begun = clock_->Now();
+  cache_->Insert(std::move(key), response);
+  return clock_->Now() - begun;
 }
 
 void Model::Dispatch() {
@@ -138,7 +187,8 @@ void Model::OnResponse(const Request& request, const ResponseReport& report) noe
 }
 
 void Model::OnAnswer(const Request& request, const Response& response) noexcept {
-  statistics_.AddRequest(request, response.status, clock_->Now(), WallClockMs());
+  const TimeNs keeping = request.cache_use == CacheUse::kMiss ? KeepAnswer(request, response) : 0;
+  statistics_.AddRequest(request, response.status, clock_->Now(), WallClockMs(), request.cache_ns + keeping);
   if (in_flight_.fetch_sub(1) == 1 && draining_.load()) {
     std::lock_guard<std::mutex> lock(drained_mutex_);
     drained_.notify_all();

@@ -13,8 +13,10 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <unordered_map>
 #include <vector>
 
+#include "engine/response_cache.h"
 #include "engine/response_statistics.h"
 #include "engine/statistics.h"
 #include "sched/batch_source.h"
@@ -27,9 +29,12 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   // Makes the source of a model that is its observer.
   using SourceMaker = std::function<std::shared_ptr<BatchSource>(const std::shared_ptr<Model>&)>;
 
-  // With the source that `spec` is configured for.
-  static std::shared_ptr<Model> Create(ModelSpec spec, std::shared_ptr<const Clock> clock);
-  static std::shared_ptr<Model> Create(ModelSpec spec, std::shared_ptr<const Clock> clock, const SourceMaker& make);
+  // With the source that `spec` is configured for. Answers of a model whose `spec` says so are kept in `cache`, if there
+  // is one.
+  static std::shared_ptr<Model> Create(ModelSpec spec, std::shared_ptr<const Clock> clock,
+                                       std::shared_ptr<ResponseCache> cache = nullptr);
+  static std::shared_ptr<Model> Create(ModelSpec spec, std::shared_ptr<const Clock> clock,
+                                       std::shared_ptr<ResponseCache> cache, const SourceMaker& make);
   ~Model() override;
 
   const std::shared_ptr<const ModelSpec>& spec() const { return spec_; }
@@ -65,6 +70,7 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   // Answers what is queued with UNAVAILABLE, ends NextBatch() for all, joins the core's threads. Idempotent.
   void Stop();
 
+  bool cached() const { return cache_ != nullptr; }
   size_t pending() const { return source_->size(); }
   size_t in_flight() const { return in_flight_.load(std::memory_order_acquire); }
   ModelStatistics Statistics() const { return statistics_.Snapshot(); }
@@ -87,7 +93,11 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
     std::thread thread;
   };
 
-  Model(ModelSpec spec, std::shared_ptr<const Clock> clock);
+  Model(ModelSpec spec, std::shared_ptr<const Clock> clock, std::shared_ptr<ResponseCache> cache);
+  // False where the cache has no answer; then `request` is still there.
+  bool AnswerFromCache(RequestPtr& request);
+  // Keeps the answer of a request that was not in the cache; how long that took.
+  TimeNs KeepAnswer(const Request& request, const Response& response);
   void Start(NativeInstance& instance);
   void JoinEnded();
   void RunQuick();
@@ -96,6 +106,10 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   const std::shared_ptr<const Clock> clock_;
   std::shared_ptr<BatchSource> source_;  // set once, by Create
   StatisticsCollector statistics_;
+  const std::shared_ptr<ResponseCache> cache_;  // null where answers are not kept
+  const uint64_t load_;                         // a number of its own among all models that this process has loaded
+  std::mutex awaited_mutex_;
+  std::unordered_map<const Request*, std::string> awaited_;  // keys of requests that were not in the cache
   ResponseStatisticsCollector responses_;
 
   // Guarded by stop_mutex_: those that run, and those that are to end.

@@ -7,6 +7,10 @@ namespace pyinfer {
 namespace {
 
 TimeNs Elapsed(TimeNs from, TimeNs to) { return std::max<TimeNs>(0, to - from); }
+// Places of the summaries of the cache.
+constexpr size_t kCacheHitSummary = 5;
+constexpr size_t kCacheMissSummary = 6;
+
 uint64_t Microseconds(TimeNs from, TimeNs to) { return static_cast<uint64_t>(Elapsed(from, to)) / 1000; }
 
 }  // namespace
@@ -19,8 +23,10 @@ StatisticsCollector::StatisticsCollector(const StatisticsOptions& options, TimeN
   }
 }
 
-void StatisticsCollector::AddRequest(const Request& request, const Status& status, TimeNs now, int64_t wall_ms) {
+void StatisticsCollector::AddRequest(const Request& request, const Status& status, TimeNs now, int64_t wall_ms,
+                                     TimeNs cache_ns) {
   std::lock_guard<std::mutex> lock(mutex_);
+  if (request.cache_use != CacheUse::kNone) AddCacheUse(request.cache_use, cache_ns, now);
   sums_.last_inference_ms = std::max(sums_.last_inference_ms, wall_ms);
   if (status.ok()) {
     AddSuccess(request, now);
@@ -30,27 +36,47 @@ void StatisticsCollector::AddRequest(const Request& request, const Status& statu
   ++sums_.failures[static_cast<size_t>(request.failure)];
 }
 
+void StatisticsCollector::AddCacheUse(CacheUse use, TimeNs cache_ns, TimeNs now) {
+  const bool hit = use == CacheUse::kHit;
+  const uint64_t us = Microseconds(0, cache_ns);
+  (hit ? sums_.cache_hit : sums_.cache_miss).Add(0, cache_ns);
+  (hit ? sums_.cache_hit_us : sums_.cache_miss_us) += us;
+  if (!summaries_.empty()) summaries_[hit ? kCacheHitSummary : kCacheMissSummary].Observe(us, now);
+}
+
 void StatisticsCollector::AddSuccess(const Request& request, TimeNs now) {
   const Timeline& t = request.timeline;
-  sums_.inference_count += static_cast<uint64_t>(std::max<int64_t>(1, request.batch_size));
   sums_.success.Add(t.received, now);
   sums_.queue.Add(t.queued, t.picked);
-  sums_.compute_input.Add(t.picked, t.packed);
-  sums_.compute_infer.Add(t.packed, t.executed);
-  sums_.compute_output.Add(t.executed, t.split);
-  const std::array<uint64_t, kSummaries> us = {Microseconds(t.received, now), Microseconds(t.queued, t.picked),
-                                               Microseconds(t.picked, t.packed), Microseconds(t.packed, t.executed),
-                                               Microseconds(t.executed, t.split)};
-  sums_.request_us += us[0];
-  sums_.queue_us += us[1];
-  sums_.compute_input_us += us[2];
-  sums_.compute_infer_us += us[3];
-  sums_.compute_output_us += us[4];
+  const uint64_t request_us = Microseconds(t.received, now);
+  const uint64_t queue_us = Microseconds(t.queued, t.picked);
+  sums_.request_us += request_us;
+  sums_.queue_us += queue_us;
   if (histograms_) {
     histograms_->request.Add(Elapsed(t.received, now));
     histograms_->queue.Add(Elapsed(t.queued, t.picked));
   }
-  for (size_t i = 0; i < summaries_.size(); ++i) summaries_[i].Observe(us[i], now);
+  if (!summaries_.empty()) {
+    summaries_[0].Observe(request_us, now);
+    summaries_[1].Observe(queue_us, now);
+  }
+  if (request.cache_use != CacheUse::kHit) AddExecuted(request, now);
+}
+
+// What only a request has that was executed.
+void StatisticsCollector::AddExecuted(const Request& request, TimeNs now) {
+  const Timeline& t = request.timeline;
+  sums_.inference_count += static_cast<uint64_t>(std::max<int64_t>(1, request.batch_size));
+  sums_.compute_input.Add(t.picked, t.packed);
+  sums_.compute_infer.Add(t.packed, t.executed);
+  sums_.compute_output.Add(t.executed, t.split);
+  const std::array<uint64_t, 3> us = {Microseconds(t.picked, t.packed), Microseconds(t.packed, t.executed),
+                                      Microseconds(t.executed, t.split)};
+  sums_.compute_input_us += us[0];
+  sums_.compute_infer_us += us[1];
+  sums_.compute_output_us += us[2];
+  if (summaries_.empty()) return;
+  for (size_t i = 0; i < us.size(); ++i) summaries_[2 + i].Observe(us[i], now);
 }
 
 void StatisticsCollector::AddExecution(int64_t rows, const ExecutionTimes& times) {

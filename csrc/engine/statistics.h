@@ -36,9 +36,11 @@ struct ModelSums {
   uint64_t inference_count = 0;   // rows of successful requests
   uint64_t execution_count = 0;
   DurationSum success, fail, queue, compute_input, compute_infer, compute_output;
+  DurationSum cache_hit, cache_miss;  // looking up; for a miss, also keeping the answer
   std::array<uint64_t, kFailureReasons> failures{};
   // Whole microseconds, cut off for each request before adding, as Triton's counters are.
   uint64_t request_us = 0, queue_us = 0, compute_input_us = 0, compute_infer_us = 0, compute_output_us = 0;
+  uint64_t cache_hit_us = 0, cache_miss_us = 0;
 };
 
 // A snapshot.
@@ -53,8 +55,9 @@ struct RequestHistograms {
   uint64_t rows = 0;  // of all executions
 };
 
-// The durations of a request that have a summary, in the order in which they are shown.
-inline constexpr size_t kSummaries = 5;
+// The durations of a request that have a summary, in the order in which they are shown: the first five of any request,
+// then those of the cache.
+inline constexpr size_t kSummaries = 7;
 
 // A snapshot; what is switched off is absent.
 struct ModelMetrics {
@@ -70,8 +73,8 @@ class StatisticsCollector {
   // `options` must outlive the collector.
   StatisticsCollector(const StatisticsOptions& options, TimeNs now);
 
-  // `now` is the engine's time, `wall_ms` the time of day.
-  void AddRequest(const Request& request, const Status& status, TimeNs now, int64_t wall_ms);
+  // `now` is the engine's time, `wall_ms` the time of day, `cache_ns` what the response cache took.
+  void AddRequest(const Request& request, const Status& status, TimeNs now, int64_t wall_ms, TimeNs cache_ns = 0);
   void AddExecution(int64_t rows, const ExecutionTimes& times);
   // The first response of a request to a decoupled model.
   void AddFirstResponse(TimeNs received, TimeNs now);
@@ -81,6 +84,8 @@ class StatisticsCollector {
 
  private:
   void AddSuccess(const Request& request, TimeNs now);
+  void AddExecuted(const Request& request, TimeNs now);
+  void AddCacheUse(CacheUse use, TimeNs cache_ns, TimeNs now);
 
   mutable std::mutex mutex_;
   ModelSums sums_;

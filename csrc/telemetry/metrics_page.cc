@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "telemetry/metrics_page.h"
 
+#include <algorithm>
 #include <array>
 #include <limits>
 
@@ -14,6 +15,34 @@ struct Row {
 };
 
 using Rows = std::vector<Row>;
+
+// Those of models whose answers are kept.
+template <typename Write>
+void ForCached(const Rows& rows, Write write) {
+  for (const Row& row : rows) {
+    if (row.source->model().cached()) write(row);
+  }
+}
+
+bool AnyCached(const Rows& rows) {
+  return std::any_of(rows.begin(), rows.end(), [](const Row& row) { return row.source->model().cached(); });
+}
+
+void WriteCache(Exposition& page, const Rows& rows) {
+  if (!AnyCached(rows)) return;
+  const auto counter = [&](const char* name, const char* help, auto value) {
+    page.Family(name, help, "counter");
+    ForCached(rows, [&](const Row& row) { page.Sample("", row.labels, uint64_t{value(row.metrics.sums)}); });
+  };
+  counter("nv_cache_num_hits_per_model", "Number of cache hits per model",
+          [](const ModelSums& sums) { return sums.cache_hit.count; });
+  counter("nv_cache_num_misses_per_model", "Number of cache misses per model",
+          [](const ModelSums& sums) { return sums.cache_miss.count; });
+  counter("nv_cache_hit_duration_per_model", "Total cache hit duration per model, in microseconds",
+          [](const ModelSums& sums) { return sums.cache_hit_us; });
+  counter("nv_cache_miss_duration_per_model", "Total cache miss (insert+lookup) duration per model, in microseconds",
+          [](const ModelSums& sums) { return sums.cache_miss_us; });
+}
 
 void WriteFailures(Exposition& page, const Rows& rows) {
   static constexpr std::array<const char*, kFailureReasons> kNames = {"REJECTED", "CANCELED", "BACKEND", "OTHER"};
@@ -121,11 +150,15 @@ void WriteSummaries(Exposition& page, const Rows& rows) {
        "Cumulative compute inference duration in microseconds (does not include cached requests)"},
       {"nv_inference_compute_output_summary_us",
        "Cumulative inference compute output duration in microseconds (does not include cached requests)"},
+      {"nv_cache_hit_summary_per_model", "Summary of cache hit counts/durations per model, in microseconds."},
+      {"nv_cache_miss_summary_per_model", "Summary of cache miss counts/durations per model, in microseconds."},
   }};
+  constexpr size_t kOfCache = 5;  // from here on
   for (size_t i = 0; i < kSummaries; ++i) {
+    if (i >= kOfCache && !AnyCached(rows)) break;
     page.Family(kFamilies[i].first, kFamilies[i].second, "summary");
     for (const Row& row : rows) {
-      if (row.metrics.summaries.empty()) continue;
+      if (row.metrics.summaries.empty() || (i >= kOfCache && !row.source->model().cached())) continue;
       const SummaryValues& summary = row.metrics.summaries[i];
       const std::vector<QuantileTarget>& targets = row.source->model().spec()->statistics.summary_quantiles;
       page.Sample("_count", row.labels, summary.count);
@@ -193,6 +226,7 @@ std::string MetricsPage(const std::vector<std::shared_ptr<MetricModel>>& models,
   for (const auto& model : models) rows.push_back({model.get(), model->LabelsOf(), model->model().Metrics()});
   Exposition page;
   WriteCounters(page, rows, options);
+  WriteCache(page, rows);
   WriteFamilies(page, families, MetricFamily::Type::kCounter);
   WriteGauges(page, rows);
   WriteFamilies(page, families, MetricFamily::Type::kGauge);

@@ -26,13 +26,12 @@ _NO_GPU_MEMORY = "no CUDA memory is allocated"
 _PACKAGES = "backends are installed packages"
 _NO_SAGEMAKER = "there is no SageMaker front end"
 _NO_VERTEX = "there is no Vertex AI front end"
-_NO_CACHE = "there is no response cache in this version"
 
 #: name -> why it has no effect
 IGNORED: Mapping[str, str] = {
     "backend-directory": _PACKAGES,
     "buffer-manager-thread-count": "tensors are copied by the threads that execute",
-    "cache-directory": _NO_CACHE,
+    "cache-directory": "the response cache is part of the server",
     "cuda-memory-pool-byte-size": _NO_GPU_MEMORY,
     "cuda-virtual-address-size": _NO_GPU_MEMORY,
     "enable-peer-access": _NO_GPU_MEMORY,
@@ -56,8 +55,6 @@ IGNORED: Mapping[str, str] = {
 REFUSED: Mapping[str, Refusal] = {
     "allow-sagemaker": Refusal("false", _NO_SAGEMAKER),
     "allow-vertex-ai": Refusal("false", _NO_VERTEX),
-    "cache-config": Refusal("", _NO_CACHE),
     "rate-limit": Refusal("off", "there is no rate limiter in this version"),
     "rate-limit-resource": Refusal("", "there is no rate limiter in this version"),
-    "response-cache-byte-size": Refusal("0", _NO_CACHE),
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from pyinfer.config.cache import cache_setting, local_cache_bytes
 from pyinfer.config.flags import (
     UsageError,
     boolean,
@@ -236,6 +237,17 @@ class Options:
         "Shared memory", boolean, False, "Let clients register shared memory for inputs and outputs"
     )
 
+    cache_config: tuple[tuple[str, str, str], ...] = flag(
+        "Response cache",
+        cache_setting,
+        (),
+        "Setting of the cache for the answers of models that have response_cache; local,size=BYTES is how large it is",
+        repeatable=True,
+    )
+    response_cache_byte_size: int = flag(
+        "Response cache", integer(), 0, "Deprecated: use --cache-config local,size=BYTES; 0 is no cache"
+    )
+
     trace_config: tuple[str, ...] = flag(
         "Tracing",
         text,
@@ -257,6 +269,17 @@ class Options:
     backend_config: tuple[tuple[str, str, str], ...] = flag(
         "Backends", setting, (), "Setting of one backend, or of all where none is named", repeatable=True
     )
+
+    def cache_bytes(self) -> int | None:
+        """The size of the response cache in bytes; None where there is to be none. Raises ValueError."""
+        if self.cache_config and self.response_cache_byte_size:
+            raise ValueError(
+                "Incompatible flags --response-cache-byte-size and --cache-config both provided. Please provide one or "
+                "the other."
+            )
+        if self.cache_config:
+            return local_cache_bytes(self.cache_config)
+        return self.response_cache_byte_size or None
 
     def trace_options(self) -> TraceOptions:
         """What the flags say about tracing. Raises ValueError where they make no sense."""
@@ -310,6 +333,10 @@ def check(options: Options) -> None:
     _check_restrictions("http-restricted-api", options.http_restricted_api, "api")
     _check_restrictions("grpc-restricted-protocol", options.grpc_restricted_protocol, "protocol")
     _check_ports(options)
+    try:
+        options.cache_bytes()
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     try:
         options.trace_options()
     except ValueError as error:

@@ -134,7 +134,6 @@ def unsupported(config: Mapping[str, Any]) -> list[str]:
     """The fields of a normalized configuration whose meaning this version does not implement, by path."""
     found: list[str] = []
     nested = (
-        ("response_cache", "enable"),
         ("model_repository_agents", "agents"),
         ("model_operations", "op_library_filename"),
     )
@@ -145,6 +144,8 @@ def unsupported(config: Mapping[str, Any]) -> list[str]:
     ordered = config.get("dynamic_batching", {}).get("preserve_ordering")
     if ordered and _enabled(config, "model_transaction_policy", "decoupled"):
         found.append("dynamic_batching.preserve_ordering of a decoupled model")
+    if ordered and _enabled(config, "response_cache", "enable"):
+        found.append("response_cache.enable of a model with dynamic_batching.preserve_ordering")
     for kind in ("input", "output"):
         for index, io in enumerate(config[kind]):
             flags = ("is_shape_tensor", "is_non_linear_format_io")

@@ -24,6 +24,8 @@ DEFAULTS = {
     "log_format": "default",
     "log_file": "",
     "model_repository": (),
+    "cache_config": (),
+    "response_cache_byte_size": 0,
     "repository_cache_directory": "",
     "repository_cache_byte_size": 10737418240,
     "exit_on_error": True,
@@ -251,8 +253,29 @@ ERRORS = [
     (
         ["m", "--cache-config=x"],
         (
-            "option '--cache-config' of tritonserver can not be used: there is no response cache in this version; "
-            "leave it out"
+            "option '--cache-config' got 'x': No cache specified. --cache-config option format is "
+            "<cache name>,<setting>=<value>. Got x"
+        ),
+    ),
+    (
+        ["m", "--cache-config=local,size"],
+        (
+            "option '--cache-config' got 'local,size': --cache-config option format is "
+            "'<cache name>,<setting>=<value>'. Got local,size"
+        ),
+    ),
+    (["m", "--cache-config=other,size=1"], "there is no cache 'other' in this version; use local,size=BYTES"),
+    (["m", "--cache-config=local,shape=1"], "the local cache has no setting 'shape'; use local,size=BYTES"),
+    (["m", "--cache-config=local,size=0"], "the size of the local cache must be a number of bytes above 0, got '0'"),
+    (
+        ["m", "--cache-config=local,size=1MB"],
+        "the size of the local cache must be a number of bytes above 0, got '1MB'",
+    ),
+    (
+        ["m", "--cache-config=local,size=5", "--response-cache-byte-size=5"],
+        (
+            "Incompatible flags --response-cache-byte-size and --cache-config both provided. Please provide one or the "
+            "other."
         ),
     ),
     (

@@ -18,7 +18,10 @@ def _normal(text, **keywords):
 
 
 UNSUPPORTED = [
-    ("response_cache { enable: true }", ["response_cache.enable"]),
+    (
+        "response_cache { enable: true } dynamic_batching { preserve_ordering: true }",
+        ["response_cache.enable of a model with dynamic_batching.preserve_ordering"],
+    ),
     ("model_repository_agents { agents { name: 'a' } }", ["model_repository_agents.agents"]),
     ("model_operations { op_library_filename: 'a.so' }", ["model_operations.op_library_filename"]),
     ("runtime: 'other.so'", ["runtime"]),
@@ -62,6 +65,7 @@ def test_unsupported_fields_are_named(text, fields):
         "sequence_batching { iterative_sequence: true }",
         "metric_tags { key: 'a' value: 'b' } version_policy { specific { versions: 3 } }",
         "output { label_filename: 'l' } input { optional: true format: FORMAT_NCHW reshape {} }",
+        "response_cache { enable: true } dynamic_batching {}",
         "model_transaction_policy {} response_cache {} runtime: 'libtriton_b.so'",
         "instance_group { count: 2 kind: KIND_MODEL host_policy: 'p' rate_limiter {} }",
     ],
