@@ -29,8 +29,8 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   // Makes the source of a model that is its observer.
   using SourceMaker = std::function<std::shared_ptr<BatchSource>(const std::shared_ptr<Model>&)>;
 
-  // With the source that `spec` is configured for. Answers of a model whose `spec` says so are kept in `cache`, if there
-  // is one.
+  // With the source that `spec` is configured for. Answers of a model whose `spec` says so are kept in `cache`, if
+  // there is one.
   static std::shared_ptr<Model> Create(ModelSpec spec, std::shared_ptr<const Clock> clock,
                                        std::shared_ptr<ResponseCache> cache = nullptr);
   static std::shared_ptr<Model> Create(ModelSpec spec, std::shared_ptr<const Clock> clock,

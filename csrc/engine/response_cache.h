@@ -19,9 +19,9 @@
 
 namespace pyinfer {
 
-// `load` tells a model that is loaded again from what it was before. Beside it: model and version, inputs with data type, shape and bytes, the outputs that were asked for, sequence and custom
-// parameters. Nothing for a request whose answer is not to be kept: one that uses a client's shared memory, which may
-// change meanwhile.
+// `load` tells a model that is loaded again from what it was before. Beside it: model and version, inputs with data
+// type, shape and bytes, the outputs that were asked for, sequence and custom parameters. Nothing for a request whose
+// answer is not to be kept: one that uses a client's shared memory, which may change meanwhile.
 std::optional<std::string> CacheKey(const Request& request, uint64_t load);
 
 // What a cache of any kind does. Any thread.

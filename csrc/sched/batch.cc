@@ -123,7 +123,6 @@ void Batch::FailOpen(const Status& status) {
 
 void Batch::RespondPacked(std::vector<Tensor> outputs) {
   times_.executed = clock_->Now();
-  ShareStateOutputs(*model_, outputs);
   StatusOr<std::vector<std::vector<Tensor>>> parts = Split(*this, std::move(outputs));
   if (!parts.ok()) return FailOpen(parts.status());
   for (size_t i = 0; i < size(); ++i) {

@@ -31,16 +31,23 @@ Shape PackedShape(const Batch& batch, size_t input, bool ragged) {
   return shape;
 }
 
-Slice PackedData(const Batch& batch, size_t input) {
+// The bytes of `packed`, copied unless they lie together already.
+void PackData(const Batch& batch, size_t input, Tensor& packed) {
   Slice together = batch.request(0).inputs[input].data;
   size_t bytes = 0;
   bool adjacent = true;
+  bool shared = false;
   for (size_t i = 0; i < batch.size(); ++i) {
-    const Slice& data = batch.request(i).inputs[input].data;
-    bytes += data.size();
-    adjacent = adjacent && (i == 0 || together.Extend(data));
+    const Tensor& one = batch.request(i).inputs[input];
+    bytes += one.data.size();
+    shared = shared || one.shared;
+    adjacent = adjacent && (i == 0 || together.Extend(one.data));
   }
-  if (adjacent) return together;
+  if (adjacent) {
+    packed.data = std::move(together);
+    packed.shared = shared;
+    return;
+  }
   BufferPtr buffer = Buffer::Allocate(bytes);
   size_t offset = 0;
   for (size_t i = 0; i < batch.size(); ++i) {
@@ -49,14 +56,16 @@ Slice PackedData(const Batch& batch, size_t input) {
     std::memcpy(buffer->data() + offset, data.data(), data.size());
     offset += data.size();
   }
-  return Slice(std::move(buffer), 0, bytes);
+  packed.data = Slice(std::move(buffer), 0, bytes);
 }
 
 Tensor PackOne(const Batch& batch, size_t input) {
   const Tensor& first = batch.request(0).inputs[input];
   const TensorSpec* spec = batch.model().FindInput(first.name);
   const bool ragged = spec != nullptr && spec->ragged;
-  return {first.name, first.dtype, PackedShape(batch, input, ragged), PackedData(batch, input)};
+  Tensor packed{first.name, first.dtype, PackedShape(batch, input, ragged), {}};
+  PackData(batch, input, packed);
+  return packed;
 }
 
 // Unlike batch.rows(), which counts a request without rows as one.

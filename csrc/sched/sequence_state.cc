@@ -8,23 +8,6 @@
 namespace pyinfer {
 namespace {
 
-// Bytes that have several readers and no writer.
-class SharedBuffer final : public Buffer {
- public:
-  explicit SharedBuffer(Slice bytes)
-      : Buffer(const_cast<uint8_t*>(bytes.data()), bytes.size()), bytes_(std::move(bytes)) {}
-
-  bool settled() const override { return bytes_.settled(); }
-  bool foreign() const override { return true; }
-
- private:
-  const Slice bytes_;
-};
-
-void Share(Slice& bytes) {
-  if (!bytes.foreign()) bytes = Slice(std::make_shared<SharedBuffer>(std::move(bytes)));
-}
-
 Shape WithBatch(const ModelSpec& model, Shape dims) {
   if (model.has_batch_dimension()) dims.insert(dims.begin(), 1);
   return dims;
@@ -58,7 +41,7 @@ SequenceState::SequenceState(const ModelSpec& model) {
     tensor.dtype = state.dtype;
     tensor.shape = WithBatch(model, state.initial_shape);
     tensor.data = state.initial;
-    Share(tensor.data);
+    tensor.shared = true;
   }
 }
 
@@ -70,7 +53,7 @@ std::vector<Tensor> SequenceState::Inputs() const {
 void SequenceState::Replace(std::vector<Tensor> inputs, bool whole) {
   std::lock_guard<std::mutex> lock(mutex_);
   for (Tensor& input : inputs) {
-    Share(input.data);
+    input.shared = true;
     for (Tensor& tensor : tensors_) {
       if (tensor.name == input.name) tensor = std::move(input);
     }
@@ -81,10 +64,7 @@ void SequenceState::Replace(std::vector<Tensor> inputs, bool whole) {
 void SequenceState::Compact() {
   std::lock_guard<std::mutex> lock(mutex_);
   if (std::exchange(whole_, true)) return;
-  for (Tensor& tensor : tensors_) {
-    tensor.data = Slice::Copy(tensor.data.data(), tensor.data.size());
-    Share(tensor.data);
-  }
+  for (Tensor& tensor : tensors_) tensor.data = Slice::Copy(tensor.data.data(), tensor.data.size());
 }
 
 bool SequenceState::SameShapes(const SequenceState& other) const {
@@ -93,13 +73,6 @@ bool SequenceState::SameShapes(const SequenceState& other) const {
   std::lock_guard<std::mutex> lock(mutex_);
   return std::equal(tensors_.begin(), tensors_.end(), theirs.begin(),
                     [](const Tensor& a, const Tensor& b) { return a.shape == b.shape; });
-}
-
-void ShareStateOutputs(const ModelSpec& model, std::vector<Tensor>& outputs) {
-  if (!model.sequence) return;
-  for (Tensor& output : outputs) {
-    if (model.sequence->FindStateOutput(output.name) != nullptr) Share(output.data);
-  }
 }
 
 StatusOr<std::vector<Tensor>> TakeStateOutputs(const ModelSpec& model, std::vector<Tensor>& outputs) {

@@ -2,7 +2,7 @@
 // sequence_state.h - the tensors that a sequence carries from each of its requests to the next.
 //
 // Values are never changed in place: a successful execution replaces them, so that one that fails leaves them as they
-// were. Handing them on copies nothing.
+// were. Handing them on copies nothing; they are marked as shared, so that no executor writes to them.
 //
 // Source of the rules: Triton's implicit state.
 #pragma once
@@ -36,9 +36,6 @@ class SequenceState {
 };
 
 using SequenceStatePtr = std::shared_ptr<SequenceState>;
-
-// Marks the state outputs of an execution as shared: several sequences hold parts of them.
-void ShareStateOutputs(const ModelSpec& model, std::vector<Tensor>& outputs);
 
 // The state inputs that follow from `outputs` of one request. Those outputs that are nothing but state are taken out.
 // An Internal status names an output that is not what the configuration says.

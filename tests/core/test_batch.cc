@@ -187,6 +187,25 @@ TEST(Pack, CopiesNothingForOne) {
   CHECK_EQ(ShapeText(packed[0].shape), "[3,2]");
 }
 
+TEST(Pack, SaysWhatOthersReadAsWell) {
+  ModelSpec spec = testing::IntModel({8, true, {}, 0});
+  const auto model = testing::Shared(std::move(spec));
+  const ManualClock clock(1);
+  for (const bool apart : {false, true}) {
+    std::vector<RequestPtr> requests;
+    const Slice both = Ints({1, 2});
+    for (size_t i = 0; i < 2; ++i) {
+      requests.push_back(testing::IntRequest(model, std::make_shared<KeepingSink>()));
+      requests.back()->inputs[0].data = both.Sub(apart ? 4 - 4 * i : 4 * i, 4);
+      requests.back()->inputs[0].shared = i == 0;
+    }
+    const Batch batch(std::move(requests), model, nullptr, clock, 1);
+    const Tensor packed = Pack(batch)[0];
+    CHECK(packed.shared == !apart);  // a copy is nobody else's
+    CHECK((packed.data.data() == both.data()) == !apart);
+  }
+}
+
 TEST(Pack, Concatenates) {
   Fixture f({1, 2, 0, 1});
   const std::vector<Tensor> packed = Pack(f.batch);

@@ -54,7 +54,7 @@ struct Queue {
   static std::vector<int32_t> State(const Batch& batch, size_t row) {
     const Tensor& state = batch.request(row).inputs.back();
     CHECK_EQ(state.name, "S_IN");
-    CHECK(state.data.foreign());  // nobody may write to it
+    CHECK(state.shared);  // nobody may write to it
     return IntsOf(state.data);
   }
 
@@ -166,7 +166,7 @@ TEST(SequenceState, OfABatchIsHandedOnWithoutACopy) {
     const Tensor packed = Pack(batch).back();
     CHECK_EQ(ShapeText(packed.shape), "[3,2]");
     CHECK(packed.data.data() == next.data.data());
-    CHECK(packed.data.foreign());
+    CHECK(packed.shared);
     batch.RespondPacked({Out("OUT", {3, 1}, {1, 2, 3}), next});
   }
   // Not all of them: what is apart is put together.
