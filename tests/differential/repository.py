@@ -185,6 +185,13 @@ def _second(policy: str) -> str:
     return f"priority_queue_policy {{ key: 2 value {{ {policy} }} }}"
 
 
+_ITERATIVE = "sequence_batching { iterative_sequence: true oldest { max_candidate_sequences: 4 } }"
+_SAMPLE = 'inputs { key: "INPUT" value { data_type: TYPE_INT32 dims: [ 2 ] zero_data: true } }'
+_SAMPLES = (
+    f'model_warmup [ {{ name: "three" batch_size: 3 {_SAMPLE} }}, {{ name: "skipped" batch_size: 0 {_SAMPLE} }}, '
+    f'{{ name: "twice" batch_size: 1 count: 2 {_SAMPLE} }} ]'
+)
+
 _LONG = "default_timeout_microseconds: 60000000"
 _OVERRIDE = f"{_LONG} allow_timeout_override: true"
 _HASTY = "max_queue_delay_microseconds: 300000 default_queue_policy { default_timeout_microseconds: 1000 }"
@@ -192,6 +199,8 @@ _HASTY = "max_queue_delay_microseconds: 300000 default_queue_policy { default_ti
 #: of which the queue matters, and how sequences are placed
 SCHEDULING: tuple[Model, ...] = (
     _queue("levels"),
+    Model("rounds", "rounds", _config(["ROUNDS INT32 1"], ["NOTES BYTES 1"], batch=4, more=_ITERATIVE)),
+    Model("warmed", "warmed", _config(["INPUT INT32 2"], ["SEEN BYTES 1"], batch=4, more=_SAMPLES)),
     _queue("limited", _second(f"max_queue_size: 2 {_OVERRIDE}")),
     _queue("rejecting", _second(f"timeout_action: REJECT {_OVERRIDE}")),
     _queue("delaying", _second(f"timeout_action: DELAY {_OVERRIDE}")),
