@@ -340,7 +340,7 @@ def test_nothing_but_the_standard_library_is_imported():
     answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60).stdout
     third_party, ours = answer.splitlines()
     assert third_party == "pyinfer"
-    config = ["flags", "foreign", "metrics", "options", "restrictions", "tracing"]
+    config = ["cache", "flags", "foreign", "metrics", "options", "restrictions", "tracing"]
     assert ours.split() == ["pyinfer.config", *(f"pyinfer.config.{name}" for name in config)]
 
 
