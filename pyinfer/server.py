@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 import uvloop
 
 from pyinfer._core import Engine
+from pyinfer.config.cache import cache_bytes
 from pyinfer.config.foreign import IGNORED
 from pyinfer.config.metrics import metrics_config
 from pyinfer.config.options import Options
@@ -101,9 +102,9 @@ class Server:
         tls = self._tls()
         sockets = self._bind()
         engine = Engine()
-        cache_bytes = self.options.cache_bytes()
-        if cache_bytes is not None:
-            engine.set_local_cache(cache_bytes)
+        most_bytes = cache_bytes(self.options.cache_config, self.options.response_cache_byte_size)
+        if most_bytes is not None:
+            engine.set_local_cache(most_bytes)
         engine.shared_memory.set_allowed(self.options.allow_client_shm)
         tracing = _tracing(self.options, engine, sockets)
         service = Service(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["cache_setting", "local_cache_bytes"]
+__all__ = ["cache_bytes", "cache_setting"]
 
 _MOST_BYTES = 2**63 - 1
 
@@ -26,7 +26,20 @@ def cache_setting(value: str) -> tuple[str, str, str]:
 cache_setting.metavar = "<cache>,<setting>=<value>"  # type: ignore[attr-defined]
 
 
-def local_cache_bytes(settings: Sequence[tuple[str, str, str]]) -> int:
+def cache_bytes(settings: Sequence[tuple[str, str, str]], byte_size: int) -> int | None:
+    """The size of the cache that the two flags ask for; None where there is to be none. Raises ValueError.
+
+    ``byte_size`` is that of the deprecated ``--response-cache-byte-size``, 0 where it is not given.
+    """
+    if settings and byte_size:
+        raise ValueError(
+            "Incompatible flags --response-cache-byte-size and --cache-config both provided. Please provide one or the "
+            "other."
+        )
+    return _local_cache_bytes(settings) if settings else byte_size or None
+
+
+def _local_cache_bytes(settings: Sequence[tuple[str, str, str]]) -> int:
     """The size of the local cache; the last one given counts. Raises ValueError for any other cache or setting."""
     size = None
     for cache, setting, text in settings:

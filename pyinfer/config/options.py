@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from pyinfer.config.cache import cache_setting, local_cache_bytes
+from pyinfer.config.cache import cache_bytes, cache_setting
 from pyinfer.config.flags import (
     UsageError,
     boolean,
@@ -270,17 +270,6 @@ class Options:
         "Backends", setting, (), "Setting of one backend, or of all where none is named", repeatable=True
     )
 
-    def cache_bytes(self) -> int | None:
-        """The size of the response cache in bytes; None where there is to be none. Raises ValueError."""
-        if self.cache_config and self.response_cache_byte_size:
-            raise ValueError(
-                "Incompatible flags --response-cache-byte-size and --cache-config both provided. Please provide one or "
-                "the other."
-            )
-        if self.cache_config:
-            return local_cache_bytes(self.cache_config)
-        return self.response_cache_byte_size or None
-
     def trace_options(self) -> TraceOptions:
         """What the flags say about tracing. Raises ValueError where they make no sense."""
         return read_trace_options(
@@ -334,7 +323,7 @@ def check(options: Options) -> None:
     _check_restrictions("grpc-restricted-protocol", options.grpc_restricted_protocol, "protocol")
     _check_ports(options)
     try:
-        options.cache_bytes()
+        cache_bytes(options.cache_config, options.response_cache_byte_size)
     except ValueError as error:
         raise UsageError(str(error)) from None
     try:
