@@ -245,7 +245,7 @@ class Options:
         repeatable=True,
     )
     response_cache_byte_size: int = flag(
-        "Response cache", integer(), 0, "Deprecated: use --cache-config local,size=BYTES; 0 is no cache"
+        "Response cache", integer(), 0, "Deprecated: use --cache-config local,size=BYTES"
     )
 
     trace_config: tuple[str, ...] = flag(
