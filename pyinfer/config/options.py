@@ -244,9 +244,7 @@ class Options:
         "Setting of the cache for the answers of models that have response_cache; local,size=BYTES is how large it is",
         repeatable=True,
     )
-    response_cache_byte_size: int = flag(
-        "Response cache", integer(), 0, "Deprecated: use --cache-config local,size=BYTES"
-    )
+    response_cache_byte_size: int = flag("Response cache", integer(), 0, "Deprecated: use --cache-config local,size=N")
 
     trace_config: tuple[str, ...] = flag(
         "Tracing",
