@@ -18,6 +18,8 @@ COMPILED := CMakeLists.txt pyproject.toml $(shell find csrc protos tests/core py
   \( -name '*.cc' -o -name '*.h' -o -name '*.proto' -o -name '*.pyx' -o -name '*.pxd' \) 2>/dev/null)
 # Arguments for pytest, and for the benches: make test ARGS="-k batcher -x"
 ARGS ?=
+# How many lives make simulate plays, and after a space the first seed.
+SEEDS ?= 1000000
 
 .PHONY: help
 help:  ## list the targets
@@ -61,7 +63,7 @@ build/release/.stamp: $(COMPILED) $(STAMPS)/packages
 	@touch $@
 
 # --- what one does -------------------------------------------------------------------------------------------------------
-.PHONY: install run test lint types asan tsan bench wheel clean
+.PHONY: install run test simulate lint types asan tsan bench wheel clean
 install: build/release/.stamp  ## build the project into .venv, editable
 
 run: build/release/.stamp  ## serve the example repository and show its answers to real input
@@ -71,7 +73,11 @@ run: build/release/.stamp  ## serve the example repository and show its answers 
 test: build/release/.stamp build/perf_analyzer/.stamp .venv-triton/.stamp  ## the core's own tests, then the Python suites
 	$(BIN)/python model_repository/fetch.py
 	build/release/core_tests
+	build/release/simulation 100000
 	PATH="$(TOOLS):$$PATH" $(BIN)/python -m pytest $(ARGS)
+
+simulate: build/release/.stamp  ## random lives of the scheduler against its rules: make simulate SEEDS=5000000
+	build/release/simulation $(SEEDS)
 
 lint: $(STAMPS)/packages  ## ruff, clang-format and the rules of tests/repo that need no build
 	$(BIN)/ruff check .

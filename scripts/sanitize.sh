@@ -37,6 +37,7 @@ still=""
 if setarch "$(uname -m)" -R true 2>/dev/null; then still="setarch $(uname -m) -R"; fi
 
 ASAN_OPTIONS="detect_leaks=1:abort_on_error=1:strict_string_checks=1" $still "$build/cmake/core_tests"
+ASAN_OPTIONS="detect_leaks=1:abort_on_error=1" $still "$build/cmake/simulation" 5000
 
 if [ $# -eq 0 ]; then
   for suite in unit contract server faults; do

@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "schedule.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "specs.h"
+
+namespace pyinfer::simulation {
+namespace {
+
+std::unique_ptr<Rules> MakeRules(const ModelSpec& spec) {
+  return spec.sequence ? MakeSequenceRules(spec) : MakeDynamicRules(spec);
+}
+
+}  // namespace
+
+Schedule::Schedule(uint64_t seed, std::ostream* log)
+    : random_(seed), log_(log), clock_(std::make_shared<ManualClock>(1000 * kUs)) {
+  ModelSpec spec = DrawSpec(random_);
+  if (log_ != nullptr) *log_ << Describe(spec);
+  model_ = Model::Create(std::move(spec), clock_);
+  rules_ = MakeRules(*model_->spec());
+  sent_.reserve(256);
+  instances_.reserve(64);
+}
+
+void Schedule::Run() {
+  AddInstance();
+  for (size_t more = random_.Below(3); more != 0; --more) AddInstance();
+  for (size_t steps = 5 + random_.Below(60); steps != 0; --steps) {
+    Step();
+    CheckStep();
+  }
+  Settle();
+  CheckCounts();
+}
+
+void Schedule::Step() {
+  const size_t what = random_.Below(1000);
+  if (what < 300) return Push();
+  if (what < 350) {
+    for (size_t burst = 2 + random_.Below(8); burst != 0; --burst) Push();
+    return;
+  }
+  if (what < 410) return Cancel();
+  if (what < 550) return Advance();
+  if (what < 760) {
+    Instance& instance = instances_[random_.Below(instances_.size())];
+    return instance.batch ? Finish(instance) : Take(instance);
+  }
+  if (what < 850 && !apart_.empty()) return Respond(random_.Below(apart_.size()), random_.Chance(50));
+  if (what < 900) {
+    Log("expire");
+    rules_->Expire(clock_->Now());
+    model_->Expire(clock_->Now());
+  } else if (what < 940) {
+    Log("reap");
+    rules_->Reap(clock_->Now());
+    model_->Reap();
+  } else if (what < 960) {
+    AddInstance();
+  } else if (what < 980) {
+    RemoveInstance();
+  } else if (what < 986) {
+    Drain();
+  } else if (what < 989) {
+    Stop();
+  }
+}
+
+Asked Schedule::Draw() {
+  const ModelSpec& spec = *model_->spec();
+  Asked asked;
+  asked.number = static_cast<int>(sent_.size());
+  asked.at = clock_->Now();
+  asked.width = random_.Chance(85) ? 1 : 2;
+  asked.more = random_.Chance(8);
+  asked.timeout_us = random_.Of<uint64_t>({0, 0, 1, 2, 5, 20, 100});
+  if (spec.sequence) {
+    asked.sequence = 1 + random_.Below(5);
+    asked.start = random_.Chance(35);
+    asked.end = random_.Chance(25);
+    return asked;
+  }
+  const auto most = static_cast<size_t>(std::max<int64_t>(1, spec.batching.max_batch_size));
+  asked.rows = random_.Chance(60) ? 1 : 1 + static_cast<int64_t>(random_.Below(most));
+  asked.priority = random_.Below(spec.queue.priority_levels + 2);
+  return asked;
+}
+
+RequestPtr Schedule::Make(const Asked& asked, const testing::SinkPtr& sink) const {
+  RequestPtr request = testing::IntRequest(model_->spec(), sink, asked.rows, asked.width, asked.number);
+  if (asked.more) {
+    request->inputs.push_back(request->inputs.front());
+    request->inputs.back().name = "MORE";
+  }
+  request->id = std::to_string(asked.number);
+  request->priority = asked.priority;
+  request->timeout_us = asked.timeout_us;
+  request->correlation_id.number = asked.sequence;
+  request->flags = (asked.start ? kSequenceStart : 0) | (asked.end ? kSequenceEnd : 0);
+  request->timeline.received = asked.at;
+  return request;
+}
+
+void Schedule::Push() {
+  const Asked asked = Draw();
+  Log("push ", asked.number, ": ", asked.rows, " x ", asked.width, asked.more ? " +" : "", ", priority ",
+      asked.priority, ", timeout ", asked.timeout_us * kUs, ", sequence ", asked.sequence, asked.start ? " START" : "",
+      asked.end ? " END" : "");
+  auto sink = std::make_shared<testing::KeepingSink>();
+  RequestPtr request = Make(asked, sink);
+  sent_.push_back({asked, sink});
+  open_.push_back(asked.number);
+  const End end = rules_->Push(asked);
+  model_->Push(std::move(request));
+  if (random_.Chance(50)) model_->Dispatch();
+  const std::string id = "[request id: " + std::to_string(asked.number) + "] ";
+  if (end == End::kFull) {
+    ExpectFailure(asked.number, Code::kUnavailable, id + "Exceeds maximum queue size", FailureReason::kRejected);
+  } else if (end == End::kClosed) {
+    ExpectFailure(asked.number, Code::kUnavailable,
+                  "Server is stopping, scheduler for model has stopped accepting new inference requests",
+                  FailureReason::kRejected);
+  } else if (end == End::kNoStart) {
+    ExpectFailure(asked.number, Code::kInvalidArg,
+                  "inference request for sequence " + std::to_string(asked.sequence) +
+                      " to model 'm' must specify the START flag on the first request of the sequence",
+                  FailureReason::kOther);
+  }
+}
+
+void Schedule::Cancel() {
+  if (open_.empty()) return;
+  const int number = open_[random_.Below(open_.size())];
+  Log("cancel ", number);
+  At(number).sink->cancel = true;
+  rules_->Cancel(number);
+}
+
+void Schedule::Advance() {
+  const Time by = random_.Of<Time>({1, 1, 2, 5, 10, 50}) * kUs - (random_.Chance(10) ? 1 : 0);
+  clock_->Advance(by);
+  Log("advance by ", by);
+}
+
+void Schedule::AddInstance() {
+  Instance instance;
+  instance.number = model_->AddInstance();
+  CHECK_EQ(instance.number, instances_.size());
+  rules_->AddInstance(clock_->Now());
+  Log("instance ", instance.number, " comes");
+  instances_.push_back(std::move(instance));
+}
+
+void Schedule::RemoveInstance() {
+  Instance& instance = instances_[random_.Below(instances_.size())];
+  if (instance.removed) return;
+  Log("instance ", instance.number, " goes");
+  instance.removed = true;
+  model_->RemoveInstance(instance.number);
+  rules_->RemoveInstance(instance.number);
+}
+
+void Schedule::Drain() {
+  Log("drain");
+  rules_->Close();
+  CHECK_EQ(model_->Drain(std::chrono::nanoseconds(0)), open_.empty());
+}
+
+void Schedule::Stop() {
+  Log("stop");
+  rules_->FailAll();
+  model_->Stop();
+}
+
+void Schedule::Take(Instance& instance) {
+  const Time now = clock_->Now();
+  if (instance.removed && rules_->Leaves(instance.number)) {
+    rules_->Look(now);
+    CHECK(model_->NextBatch(instance.number).empty());  // does not block
+    return;
+  }
+  const std::optional<Time> ripe = rules_->RipeAt(instance.number, now);
+  if (ripe) CHECK_EQ(model_->RipeAt(instance.number, now), *ripe);
+  std::vector<int> rows = rules_->Take(instance.number, now);
+  if (ripe) CHECK_EQ(*ripe == now, !rows.empty());
+  Log("instance ", instance.number, " takes ", rows.size(), " from ", rows.empty() ? kEmptyRow : rows.front());
+  // Where there must be a batch, the instance does not wait for it.
+  const bool wait = ripe && !rows.empty() && random_.Chance(30);
+  Batch batch = wait ? model_->NextBatch(instance.number) : model_->TakeNow(instance.number);
+  CheckBatch(batch, rows);
+  if (batch.empty()) return;
+  instance.batch.emplace(std::move(batch));
+  instance.rows = std::move(rows);
+}
+
+std::vector<Tensor> Schedule::Output(const Asked& asked) const {
+  const bool batched = model_->spec()->has_batch_dimension();
+  const Shape shape = batched ? Shape{asked.rows, asked.width} : Shape{asked.width};
+  const auto count = static_cast<size_t>(asked.rows * asked.width);
+  const std::vector<int32_t> values(count, static_cast<int32_t>(asked.number * 2));
+  return {{"OUT", DType::kInt32, shape, testing::Ints(values)}};
+}
+
+void Schedule::Finish(Instance& instance) {
+  Batch batch = std::move(*instance.batch);
+  instance.batch.reset();
+  ++counts_.executions;
+  const std::vector<int> rows = std::exchange(instance.rows, {});
+  Log("instance ", instance.number, " finishes");
+  for (size_t i = rows.size(); i-- > 0;) {
+    if (rows[i] != kEmptyRow) Answer(batch, i, rows[i]);
+  }
+  const std::vector<bool> failed = [&] {
+    std::vector<bool> of_row;
+    for (size_t i = 0; i < rows.size(); ++i) of_row.push_back(batch.open(i));
+    return of_row;
+  }();
+  std::vector<bool> apart;
+  for (size_t i = 0; i < rows.size(); ++i) apart.push_back(batch.detached(i));
+  if (random_.Chance(80)) batch.Finish();
+  batch = Batch();
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (rows[i] == kEmptyRow || apart[i]) continue;
+    if (failed[i]) {
+      ExpectFailure(rows[i], Code::kInternal, "the model 'm' did not answer the request", FailureReason::kBackend);
+    } else if (At(rows[i]).sink->message() == "refused") {
+      ExpectFailure(rows[i], Code::kUnavailable, "refused", FailureReason::kBackend);
+    } else {
+      ExpectValue(rows[i]);
+    }
+  }
+}
+
+void Schedule::Answer(Batch& batch, size_t row, int number) {
+  const size_t how = random_.Below(100);
+  if (how < 75) {
+    batch.Respond(row, Output(At(number).asked), {});
+  } else if (how < 85) {
+    apart_.push_back({batch.Detach(row), number});
+  } else if (how < 93) {
+    batch.Fail(row, Status::Unavailable("refused"));
+  }
+}
+
+void Schedule::Respond(size_t which, bool last) {
+  Apart& apart = apart_[which];
+  Sent& sent = At(apart.number);
+  if (!last) {
+    if (!apart.responder->decoupled()) return;
+    Log("a response to ", apart.number);
+    CHECK(apart.responder->Send(Output(sent.asked), {}, false));
+    ++sent.partial;
+    return;
+  }
+  const size_t how = random_.Below(3);
+  Log("the last response to ", apart.number);
+  if (how == 0) {
+    CHECK(apart.responder->Send(Output(sent.asked), {}, true));
+    ExpectValue(apart.number);
+  } else if (how == 1) {
+    CHECK(apart.responder->Fail(Status::Unavailable("refused"), true));
+    ExpectFailure(apart.number, Code::kUnavailable, "refused", FailureReason::kBackend);
+  } else {
+    apart.responder.reset();
+    ExpectFailure(apart.number, Code::kInternal, "the model 'm' dropped a request before its last response",
+                  FailureReason::kBackend);
+  }
+  if (apart.responder) CHECK(!apart.responder->Send(Output(sent.asked), {}, true));
+  apart_.erase(apart_.begin() + static_cast<std::ptrdiff_t>(which));
+}
+
+void Schedule::Settle() {
+  Log("settle");
+  const bool all_gone = std::all_of(instances_.begin(), instances_.end(), [](const Instance& i) { return i.removed; });
+  if (all_gone) AddInstance();
+  if (random_.Chance(70)) Drain();
+  // Every round makes room for the next sequence, or runs what is left; many more than can be needed.
+  for (size_t round = 0; rules_->waiting() != 0; ++round) {
+    CHECK(round < 2000);
+    for (size_t i = 0; i < instances_.size(); ++i) {
+      if (instances_[i].batch) Finish(instances_[i]);
+      CheckStep();
+      Take(instances_[i]);
+      CheckStep();
+    }
+    Advance();
+  }
+  for (Instance& instance : instances_) {
+    if (instance.batch) Finish(instance);
+  }
+  while (!apart_.empty()) Respond(0, true);
+  CheckStep();
+}
+
+}  // namespace pyinfer::simulation

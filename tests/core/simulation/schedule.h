@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// schedule.h - one life of a model, drawn from a seed: requests come and are cancelled, instances come and go, take
+// batches and finish them, time passes, the model is drained and stopped. One thread, one ManualClock.
+//
+// After each event the model is held against Rules: every request has the answer that it must have by then, once, or
+// none; every batch holds what it must. A difference throws testing::Failure.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <optional>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "../scheduling.h"
+#include "engine/model.h"
+#include "random.h"
+#include "rules.h"
+
+namespace pyinfer::simulation {
+
+class Schedule {
+ public:
+  // `log`: told of every event; may be nullptr.
+  Schedule(uint64_t seed, std::ostream* log);
+
+  void Run();
+
+ private:
+  struct Sent {
+    Asked asked;
+    testing::SinkPtr sink;
+    size_t partial = 0;  // responses before the last
+    bool open = true;
+  };
+  struct Instance {
+    size_t number = 0;
+    bool removed = false;
+    std::optional<Batch> batch;
+    std::vector<int> rows;
+  };
+  // A request that left its batch to be answered apart.
+  struct Apart {
+    std::shared_ptr<Responder> responder;
+    int number = 0;
+  };
+  struct Counts {
+    uint64_t ok = 0, rows = 0, executions = 0;
+    std::array<uint64_t, kFailureReasons> failures{};
+  };
+
+  // Events.
+  void Step();
+  void Push();
+  void Cancel();
+  void Advance();
+  void Take(Instance& instance);
+  void Finish(Instance& instance);
+  void Answer(Batch& batch, size_t row, int number);
+  void Respond(size_t which, bool last);
+  void AddInstance();
+  void RemoveInstance();
+  void Drain();
+  void Stop();
+  // Lets everything come to its end.
+  void Settle();
+
+  // Checks.
+  void CheckBatch(const Batch& batch, const std::vector<int>& rows);
+  void CheckControls(const Request& request, const Asked* asked);
+  void CheckEnded();
+  void CheckStep();
+  void CheckCounts();
+  void ExpectFailure(int number, Code code, const std::string& message, FailureReason reason);
+  void ExpectValue(int number);
+  void Close(Sent& sent);
+
+  Sent& At(int number) { return sent_[static_cast<size_t>(number)]; }
+  std::vector<Tensor> Output(const Asked& asked) const;
+  Asked Draw();
+  RequestPtr Make(const Asked& asked, const testing::SinkPtr& sink) const;
+  template <typename... Parts>
+  void Log(const Parts&... parts) {
+    if (log_ == nullptr) return;
+    *log_ << clock_->Now() << ": ";
+    (*log_ << ... << parts) << std::endl;
+  }
+
+  Random random_;
+  std::ostream* const log_;
+  const std::shared_ptr<ManualClock> clock_;
+  std::shared_ptr<Model> model_;
+  std::unique_ptr<Rules> rules_;
+  std::vector<Sent> sent_;
+  std::vector<int> open_;  // numbers
+  std::vector<Instance> instances_;
+  std::vector<Apart> apart_;
+  Counts counts_;
+};
+
+}  // namespace pyinfer::simulation

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// schedule_checks.cc - what must be so after each event.
+#include <algorithm>
+
+#include "schedule.h"
+
+namespace pyinfer::simulation {
+
+void Schedule::CheckBatch(const Batch& batch, const std::vector<int>& rows) {
+  CHECK_EQ(batch.size(), rows.size());
+  int64_t count = 0;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const Request& request = batch.request(i);
+    const bool real = rows[i] != kEmptyRow;
+    CHECK_EQ(request.id, real ? std::to_string(rows[i]) : std::string());
+    count += request.batch_size;
+    if (model_->spec()->sequence) CheckControls(request, real ? &At(rows[i]).asked : nullptr);
+    if (real) CHECK_EQ(testing::IntsOf(request.inputs.at(0).data).at(0), rows[i]);
+    if (real) CHECK(!request.cancelled());
+  }
+  CHECK_EQ(batch.rows(), count);
+  if (!rows.empty()) CHECK(count <= std::max<int64_t>(1, model_->spec()->batching.max_batch_size));
+}
+
+// `asked` is nullptr for a row without a request: it looks like another's, but for its controls.
+void Schedule::CheckControls(const Request& request, const Asked* asked) {
+  for (const SequenceControl& control : model_->spec()->sequence->controls) {
+    const auto found = std::find_if(request.inputs.begin(), request.inputs.end(),
+                                    [&](const Tensor& input) { return input.name == control.name; });
+    CHECK(found != request.inputs.end());
+    int32_t expected = 0;
+    if (control.name == "START") expected = asked != nullptr && asked->start ? 1 : 0;
+    if (control.name == "END") expected = asked != nullptr && asked->end ? 1 : 0;
+    if (control.name == "READY") expected = asked != nullptr ? 1 : 0;
+    if (control.name == "CORRID") expected = asked != nullptr ? static_cast<int32_t>(asked->sequence) : 0;
+    CHECK_EQ(testing::IntsOf(found->data).at(0), expected);
+  }
+}
+
+void Schedule::CheckEnded() {
+  for (const Ended& ended : rules_->TakeEnded()) {
+    switch (ended.end) {
+      case End::kCancelled:
+        ExpectFailure(ended.number, Code::kCancelled, "", FailureReason::kCancelled);
+        break;
+      case End::kTimeout:
+        ExpectFailure(ended.number, Code::kUnavailable, "Request timeout expired", FailureReason::kRejected);
+        break;
+      case End::kSequenceTimeout:
+        ExpectFailure(ended.number, Code::kUnavailable, "timeout of the corresponding sequence has been expired",
+                      FailureReason::kRejected);
+        break;
+      case End::kUnloaded:
+        ExpectFailure(ended.number, Code::kUnavailable, "the model 'm' is being unloaded", FailureReason::kRejected);
+        break;
+      default:
+        CHECK(false);
+    }
+  }
+  for (const int number : rules_->lazy()) {
+    if (At(number).sink->answers == 0) continue;
+    ExpectFailure(number, Code::kCancelled, "", FailureReason::kCancelled);
+    rules_->Found(number);
+  }
+}
+
+void Schedule::CheckStep() {
+  CheckEnded();
+  for (const int number : open_) {
+    CHECK_EQ(At(number).sink->answers.load(), 0);
+    CHECK_EQ(At(number).sink->partial.size(), At(number).partial);
+  }
+  CHECK_EQ(model_->pending(), rules_->waiting());
+  CHECK_EQ(model_->in_flight(), open_.size());
+}
+
+void Schedule::Close(Sent& sent) {
+  CHECK(sent.open);
+  sent.open = false;
+  open_.erase(std::find(open_.begin(), open_.end(), sent.asked.number));
+  CHECK_EQ(sent.sink->answers.load(), 1);
+  CHECK_EQ(sent.sink->partial.size(), sent.partial);
+}
+
+void Schedule::ExpectFailure(int number, Code code, const std::string& message, FailureReason reason) {
+  Sent& sent = At(number);
+  Log("  ", number, " fails: ", message);
+  Close(sent);
+  CHECK_EQ(sent.sink->message(), message);
+  CHECK(sent.sink->code() == code);
+  CHECK(sent.sink->reason == reason);
+  ++counts_.failures[static_cast<size_t>(reason)];
+}
+
+void Schedule::ExpectValue(int number) {
+  Sent& sent = At(number);
+  Close(sent);
+  CHECK_EQ(sent.sink->message(), "");
+  CHECK(sent.sink->code() == Code::kOk);
+  const auto& outputs = sent.sink->response.outputs;
+  CHECK_EQ(outputs.size(), size_t{1});
+  const std::vector<int32_t> values = testing::IntsOf(outputs[0].data);
+  CHECK_EQ(values.size(), static_cast<size_t>(sent.asked.rows * sent.asked.width));
+  for (const int32_t value : values) CHECK_EQ(value, number * 2);
+  ++counts_.ok;
+  counts_.rows += static_cast<uint64_t>(sent.asked.rows);
+}
+
+void Schedule::CheckCounts() {
+  CHECK(open_.empty());
+  for (const Sent& sent : sent_) CHECK_EQ(sent.sink->answers.load(), 1);
+  CHECK(model_->Drain(std::chrono::nanoseconds(0)));
+  CHECK_EQ(model_->pending(), size_t{0});
+  CHECK_EQ(model_->in_flight(), size_t{0});
+  const ModelStatistics statistics = model_->Statistics();
+  CHECK_EQ(statistics.success.count, counts_.ok);
+  CHECK_EQ(statistics.inference_count, counts_.rows);
+  CHECK_EQ(statistics.execution_count, counts_.executions);
+  CHECK(statistics.failures == counts_.failures);
+}
+
+}  // namespace pyinfer::simulation
