@@ -53,6 +53,25 @@ instance_group [ {{ count: 1 kind: KIND_CPU }} ]
 {more}
 """
 CACHED = "response_cache { enable: true }"
+ENSEMBLE = """
+platform: "ensemble" max_batch_size: 4
+input [ {{ name: "IN" data_type: TYPE_INT32 dims: [ -1 ] }} ]
+output [ {{ name: "SUM" data_type: TYPE_INT32 dims: [ 1 ] }}, {{ name: "TIMES" data_type: TYPE_INT32 dims: [ 1 ] }} ]
+{more}
+ensemble_scheduling {{
+  step [
+    {{
+      model_name: "{first}" model_version: -1
+      input_map {{ key: "IN" value: "IN" }} output_map {{ key: "SUM" value: "between" }}
+    }},
+    {{
+      model_name: "free" model_version: -1
+      input_map {{ key: "IN" value: "between" }}
+      output_map {{ key: "SUM" value: "SUM" }} output_map {{ key: "TIMES" value: "TIMES" }}
+    }}
+  ]
+}}
+"""
 FAMILY = re.compile(r'^(nv_cache_\w+)\{model="(\w+)",version="1"\} (\d+)', re.MULTILINE)
 
 
@@ -63,6 +82,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
         add_model(repository, f"cached_{protocol}", CONFIG.format(more=CACHED), {"model.py": MODEL})
     add_model(repository, "batched", CONFIG.format(more=f"{CACHED} dynamic_batching {{ }}"), {"model.py": MODEL})
     add_model(repository, "free", CONFIG.format(more=""), {"model.py": MODEL})
+    add_model(repository, "of_cached", ENSEMBLE.format(more="", first="batched"))
+    add_model(repository, "cached_whole", ENSEMBLE.format(more=CACHED, first="free"))
     refused = "sequence_batching { }", "model_transaction_policy { decoupled: true }"
     for index, more in enumerate(refused):
         add_model(repository, f"refused{index}", CONFIG.format(more=f"{CACHED} {more}"), {"model.py": MODEL})
@@ -130,6 +151,17 @@ def test_with_dynamic_batching(client: Any) -> None:
     value = 5 if client.module is http_client else 6
     first = ask(client, "batched", [[value, value]])
     assert ask(client, "batched", [[value, value]]) == first
+
+
+def test_in_an_ensemble(client: Any) -> None:
+    """The second model writes to what it is given, and what was kept stays as it was."""
+    value = 7 if client.module is http_client else 8
+    answers = [ask(client, "of_cached", [[value, value]]) for _ in range(3)]
+    assert [answer["SUM"] for answer in answers] == [[2 * value]] * 3
+    times = [answer["TIMES"][0] for answer in answers]
+    assert times == list(range(times[0], times[0] + 3))  # only the first step is cached
+    first = ask(client, "cached_whole", [[value, value]])
+    assert ask(client, "cached_whole", [[value, value]]) == first
 
 
 def test_models_that_do_not_ask_for_it(client: Any) -> None:
