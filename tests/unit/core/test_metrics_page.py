@@ -275,3 +275,35 @@ def test_ten_thousand_models() -> None:
     assert families(page.encode()) == [(name, "counter") for name in COUNTERS + LATENCIES] + [
         (name, "gauge") for name in GAUGES
     ]
+
+
+def test_the_cache_has_families_where_there_is_one() -> None:
+    statistics = _core.StatisticsOptions(summary_quantiles=QUANTILES)
+    house = House(int_spec(cached=True, statistics=statistics))
+    assert b"nv_cache" not in _core.metrics_page([_core.MetricModel(house.model)])
+    house.engine.set_local_cache(1 << 20)
+    house.model = house.engine.create(int_spec(cached=True, statistics=statistics))
+    house.instance = house.model.add_instance("cached")
+    house.engine.publish("m", [house.model])
+    serve(house, 100)
+    for _ in range(2):
+        connection = house.connect()
+        house.send_ints(connection, [1], 5)
+        assert house.answer(connection).status == 200
+    assert house.metric("nv_cache_num_hits_per_model") == {"": 2}
+    assert house.metric("nv_cache_num_misses_per_model") == {"": 1}
+    assert house.metric("nv_inference_request_success") == {"": 3}
+    assert house.metric("nv_inference_count") == {"": 1}
+    shown = families(_core.metrics_page([_core.MetricModel(house.model)]))
+    cache = [(name, kind) for name, kind in shown if name.startswith("nv_cache")]
+    assert cache == [
+        ("nv_cache_num_hits_per_model", "counter"),
+        ("nv_cache_num_misses_per_model", "counter"),
+        ("nv_cache_hit_duration_per_model", "counter"),
+        ("nv_cache_miss_duration_per_model", "counter"),
+        ("nv_cache_hit_summary_per_model", "summary"),
+        ("nv_cache_miss_summary_per_model", "summary"),
+    ]
+    assert house.metric("nv_cache_hit_summary_per_model_count") == {"": 2}
+    assert house.metric("nv_inference_queue_summary_us_count") == {"": 3}
+    assert house.metric("nv_inference_compute_infer_summary_us_count") == {"": 1}
