@@ -63,7 +63,7 @@ build/release/.stamp: $(COMPILED) $(STAMPS)/packages
 	@touch $@
 
 # --- what one does -------------------------------------------------------------------------------------------------------
-.PHONY: install run test simulate lint types asan tsan bench wheel clean
+.PHONY: install run test simulate mutants lint types asan tsan bench wheel clean
 install: build/release/.stamp  ## build the project into .venv, editable
 
 run: build/release/.stamp  ## serve the example repository and show its answers to real input
@@ -78,6 +78,9 @@ test: build/release/.stamp build/perf_analyzer/.stamp .venv-triton/.stamp  ## th
 
 simulate: build/release/.stamp  ## random lives of the scheduler against its rules: make simulate SEEDS=5000000
 	build/release/simulation $(SEEDS)
+
+mutants: build/release/.stamp  ## plant bugs in the scheduler, one by one; the simulation has to find each: make mutants ARGS=sequence
+	$(BIN)/python scripts/mutants.py $(ARGS)
 
 lint: $(STAMPS)/packages  ## ruff, clang-format and the rules of tests/repo that need no build
 	$(BIN)/ruff check .

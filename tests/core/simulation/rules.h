@@ -65,6 +65,8 @@ class Rules {
   virtual std::vector<int> lazy() const { return {}; }
   // One of those was found.
   virtual void Found(int) {}
+  // Which sequence a request that was not refused belongs to; the same for all of one sequence alone.
+  virtual int SequenceOf(int) const { return 0; }
   // An instance that is removed has nothing left to do.
   virtual bool Leaves(size_t instance) const = 0;
 

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <array>
+#include <map>
 #include <memory>
 #include <optional>
 #include <ostream>
@@ -45,6 +46,8 @@ class Schedule {
     std::shared_ptr<Responder> responder;
     int number = 0;
   };
+  // What an executor said of a request; its client may have to wait for it.
+  enum class Said { kValue, kRefused, kNothing, kDropped };
   struct Counts {
     uint64_t ok = 0, rows = 0, executions = 0;
     std::array<uint64_t, kFailureReasons> failures{};
@@ -72,12 +75,14 @@ class Schedule {
   void CheckEnded();
   void CheckStep();
   void CheckCounts();
+  void CheckSaid();
   void ExpectFailure(int number, Code code, const std::string& message, FailureReason reason);
   void ExpectValue(int number);
   void Close(Sent& sent);
 
   Sent& At(int number) { return sent_[static_cast<size_t>(number)]; }
   std::vector<Tensor> Output(const Asked& asked) const;
+  Tensor NextState(int number) const;
   Asked Draw();
   RequestPtr Make(const Asked& asked, const testing::SinkPtr& sink) const;
   template <typename... Parts>
@@ -96,6 +101,10 @@ class Schedule {
   std::vector<int> open_;  // numbers
   std::vector<Instance> instances_;
   std::vector<Apart> apart_;
+  std::map<int, Said> said_;       // by the number of a request that is open
+  std::map<int, int32_t> states_;  // by sequence
+  std::vector<int> order_;         // of all answers, as they came
+  size_t in_order_ = 0;            // where in it the last one is whose place is promised
   Counts counts_;
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "schedule.h"
+#include "specs.h"
 
 namespace pyinfer::simulation {
 
@@ -15,6 +16,12 @@ void Schedule::CheckBatch(const Batch& batch, const std::vector<int>& rows) {
     CHECK_EQ(request.id, real ? std::to_string(rows[i]) : std::string());
     count += request.batch_size;
     if (model_->spec()->sequence) CheckControls(request, real ? &At(rows[i]).asked : nullptr);
+    if (real && batch.has_states()) {
+      int32_t& state = states_[rules_->SequenceOf(rows[i])];
+      if (At(rows[i]).asked.start) state = kInitialState;
+      CHECK_EQ(request.inputs.back().name, "STATE");
+      CHECK_EQ(testing::IntsOf(request.inputs.back().data).at(0), state);
+    }
     if (real) CHECK_EQ(testing::IntsOf(request.inputs.at(0).data).at(0), rows[i]);
     if (real) CHECK(!request.cancelled());
   }
@@ -64,8 +71,41 @@ void Schedule::CheckEnded() {
   }
 }
 
+void Schedule::CheckSaid() {
+  const bool ordered = model_->spec()->batching.preserve_ordering;
+  for (const int number : std::vector<int>(open_)) {
+    const auto said = said_.find(number);
+    if (said == said_.end()) {
+      if (ordered) break;  // the answers to those behind are kept back
+      continue;
+    }
+    if (ordered) {
+      const auto begin = order_.begin() + static_cast<std::ptrdiff_t>(in_order_);
+      const auto found = std::find(begin, order_.end(), number);
+      CHECK(found != order_.end());
+      in_order_ = static_cast<size_t>(found - order_.begin());
+    }
+    const FailureReason backend = FailureReason::kBackend;
+    switch (said->second) {
+      case Said::kValue:
+        ExpectValue(number);
+        break;
+      case Said::kRefused:
+        ExpectFailure(number, Code::kUnavailable, "refused", backend);
+        break;
+      case Said::kNothing:
+        ExpectFailure(number, Code::kInternal, "the model 'm' did not answer the request", backend);
+        break;
+      case Said::kDropped:
+        ExpectFailure(number, Code::kInternal, "the model 'm' dropped a request before its last response", backend);
+        break;
+    }
+  }
+}
+
 void Schedule::CheckStep() {
   CheckEnded();
+  CheckSaid();
   for (const int number : open_) {
     CHECK_EQ(At(number).sink->answers.load(), 0);
     CHECK_EQ(At(number).sink->partial.size(), At(number).partial);

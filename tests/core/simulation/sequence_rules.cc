@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // sequence_rules.cc - the rules of Triton's sequence batcher.
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "rules.h"
@@ -27,9 +28,11 @@ class SequenceRules final : public Rules {
       if (!asked.start) return End::kNoStart;
       Sequence begun;
       begun.id = asked.sequence;
+      begun.number = begun_++;
       place = sequences_.insert(sequences_.end(), begun);
     }
     place->requests.push_back(asked);
+    sequence_of_[asked.number] = place->number;
     place->last = asked.at;
     place->ended = asked.end;
     Seat(asked.at);
@@ -106,6 +109,8 @@ class SequenceRules final : public Rules {
     return count;
   }
 
+  int SequenceOf(int number) const override { return sequence_of_.at(number); }
+
   bool Leaves(size_t instance) const override {
     return std::none_of(sequences_.begin(), sequences_.end(),
                         [&](const Sequence& one) { return one.seated && one.instance == instance; });
@@ -114,6 +119,7 @@ class SequenceRules final : public Rules {
  private:
   struct Sequence {
     uint64_t id = 0;
+    int number = 0;
     std::deque<Asked> requests;  // that wait
     Time last = 0;               // when a request came, or the sequence got its slot
     bool ended = false;          // its END has come
@@ -201,6 +207,8 @@ class SequenceRules final : public Rules {
   std::vector<Sequence> sequences_;  // in the order of their beginning
   std::vector<bool> leaving_;        // by instance: gets no further sequence
   std::vector<int> cancelled_;
+  std::map<int, int> sequence_of_;  // by request
+  int begun_ = 0;
   bool closed_ = false;
 };
 

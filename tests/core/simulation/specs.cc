@@ -46,6 +46,9 @@ SequenceOptions DrawSequence(Random& random, BatchOptions& batching) {
     options.strategy = SequenceOptions::Strategy::kOldest;
     options.slots = random.Of<size_t>({1, 2, 3, 6});
   }
+  if (random.Chance(40)) {
+    options.states = {{"STATE", "NEXT", DType::kInt32, {1}, {1}, element(kInitialState)}};
+  }
   return options;
 }
 
@@ -72,8 +75,10 @@ ModelSpec DrawSpec(Random& random) {
   spec.decoupled = random.Chance(25);
   if (random.Chance(50)) {
     spec.sequence = DrawSequence(random, spec.batching);
+    if (!spec.sequence->states.empty()) spec.decoupled = false;
   } else {
     DrawQueue(random, spec.queue);
+    spec.batching.preserve_ordering = !spec.decoupled && random.Chance(25);
   }
   return spec;
 }
@@ -83,7 +88,8 @@ std::string Describe(const ModelSpec& spec) {
   const BatchOptions& batching = spec.batching;
   out << "max_batch_size " << batching.max_batch_size << (batching.dynamic ? ", dynamic, preferred" : ", one by one");
   for (const int64_t size : batching.preferred_batch_sizes) out << ' ' << size;
-  out << ", delay " << batching.max_queue_delay_ns << (spec.decoupled ? ", decoupled" : "") << "\n";
+  out << ", delay " << batching.max_queue_delay_ns << (spec.decoupled ? ", decoupled" : "")
+      << (batching.preserve_ordering ? ", answers in order" : "") << "\n";
   out << "priorities " << spec.queue.priority_levels << ", default " << spec.queue.default_priority_level << ": ";
   DescribePolicy(out, spec.queue.default_policy);
   for (const auto& [level, policy] : spec.queue.policies) {
@@ -93,7 +99,8 @@ std::string Describe(const ModelSpec& spec) {
   if (spec.sequence) {
     const bool direct = spec.sequence->strategy == SequenceOptions::Strategy::kDirect;
     out << "; sequences: " << (direct ? "direct" : "oldest") << ", slots " << spec.sequence->slots << ", idle "
-        << spec.sequence->max_idle_ns << ", utilization " << spec.sequence->minimum_slot_utilization;
+        << spec.sequence->max_idle_ns << ", utilization " << spec.sequence->minimum_slot_utilization
+        << (spec.sequence->states.empty() ? "" : ", implicit state");
   }
   out << "\n";
   return out.str();

@@ -10,6 +10,7 @@
 namespace pyinfer::simulation {
 
 inline constexpr int64_t kUs = 1000;  // ns
+inline constexpr int32_t kInitialState = 7;
 
 ModelSpec DrawSpec(Random& random);
 std::string Describe(const ModelSpec& spec);
