@@ -122,19 +122,22 @@ void EnsembleRun::End(Response response) {
         Status(response.status.code(), "in ensemble '" + ensemble_->model().name + "', " + response.status.message());
   }
   RequestPtr request;
+  std::vector<std::shared_ptr<EnsembleCall>> entered;
   bool left;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     request = std::move(request_);
     left = open_ != 0;
     changed_.clear();
-    entered_.clear();
+    entered.swap(entered_);
     Timeline& times = request->timeline;
     times.packed = times.picked + input_ns_;
     times.executed = times.packed + infer_ns_;
     times.split = times.executed + output_ns_;
     request->failure = reason_;
   }
+  // Those that were let go and were not called: others can have their places.
+  for (const auto& call : entered) ensemble_->Leave(call->step);
   ensemble_->Remove(this);
   if (response.status.ok()) ensemble_->NoteSuccess(*request);
   request->Answer(std::move(response));

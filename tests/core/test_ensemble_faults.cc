@@ -111,6 +111,23 @@ TEST(EnsembleFaults, CancellationIsSeenBetweenSteps) {
   CHECK_EQ(works.pending("b"), size_t{0});
 }
 
+TEST(EnsembleFaults, APlaceIsNotLostWithTheRequestThatGotIt) {
+  Works works;
+  works.Part("a");
+  works.Ensemble({"X"}, {"Y"}, {{"a", -1, {{"IN", "X"}}, {{"OUT", "Y"}}}}, /*decoupled=*/false,
+                 /*max_inflight_requests=*/1);
+  const SinkPtr first = works.Ask(1);
+  const SinkPtr second = works.Ask(2);
+  const SinkPtr third = works.Ask(3);
+  second->cancel = true;  // noticed when its turn has come
+  works.Execute("a", 0);
+  CheckFailed(second, Code::kCancelled, "");
+  CHECK_EQ(first->answers.load(), 1);
+  CHECK_EQ(works.pending("a"), size_t{1});
+  works.Execute("a", 0);
+  CheckOutput(third->response, "Y", 30);
+}
+
 TEST(EnsembleFaults, AStepIsRefused) {
   Works works;
   ModelSpec spec = Works::Spec("a", {"IN"}, {"OUT"});

@@ -93,6 +93,7 @@ class Schedule {
   }
 
   Random random_;
+  std::vector<int> order_;  // of all answers, as they came; written to until the model is gone
   std::ostream* const log_;
   const std::shared_ptr<ManualClock> clock_;
   std::shared_ptr<Model> model_;
@@ -103,7 +104,6 @@ class Schedule {
   std::vector<Apart> apart_;
   std::map<int, Said> said_;       // by the number of a request that is open
   std::map<int, int32_t> states_;  // by sequence
-  std::vector<int> order_;         // of all answers, as they came
   size_t in_order_ = 0;            // where in it the last one is whose place is promised
   Counts counts_;
 };
