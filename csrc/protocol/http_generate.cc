@@ -126,16 +126,15 @@ GenerateStream::Part GenerateStream::Write(const Request& request, const Respons
 }
 
 void GenerateStream::Send(const Request& request, Response response, bool final) noexcept {
+  if (cancelled()) return;  // whoever cancelled has ended the answer, too
   Part part;
-  if (!cancelled()) {
-    try {
-      part = Write(request, response, final);
-      if (!response.only_ends) part.trace = request.trace;
-    } catch (const std::exception&) {
-      part = Part();
-      part.cut = true;
-      cancelled_->store(true, std::memory_order_relaxed);
-    }
+  try {
+    part = Write(request, response, final);
+    if (!response.only_ends) part.trace = request.trace;
+  } catch (const std::exception&) {
+    part = Part();
+    part.cut = true;
+    cancelled_->store(true, std::memory_order_relaxed);
   }
   part.final = final;
   {
