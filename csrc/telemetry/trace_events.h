@@ -16,9 +16,9 @@ struct TraceEvent {
   TraceStage stage;  // of the three spans, the one that it belongs to
 };
 
-inline constexpr const char* kRequestStart = "REQUEST_START";
-inline constexpr const char* kQueueStart = "QUEUE_START";
-inline constexpr const char* kResponseComplete = "INFER_RESPONSE_COMPLETE";
+inline constexpr char kRequestStart[] = "REQUEST_START";
+inline constexpr char kQueueStart[] = "QUEUE_START";
+inline constexpr char kResponseComplete[] = "INFER_RESPONSE_COMPLETE";
 
 // Those that were reached, in the order in which they happened.
 std::vector<TraceEvent> TraceEvents(const TraceRecord& record);

@@ -75,6 +75,14 @@ class Identity final : public RequestAcceptor {
 struct Client {
   explicit Client(HttpConnection::Options options = {})
       : connection(std::make_shared<HttpConnection>(mailbox, 5, options)) {}
+  // A request that is held keeps the connection, and that the mailbox, and that the engine, and that the request.
+  ~Client() {
+    if (connection) connection->Close();
+    mailbox->Close();
+    engine->held.clear();
+  }
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
 
   static std::string Json(int value) {
     return "{\"inputs\":[{\"name\":\"X\",\"datatype\":\"UINT8\",\"shape\":[1],\"data\":[" + std::to_string(value) +
