@@ -27,13 +27,24 @@ void Engine::Publish(const std::string& name, const std::vector<std::shared_ptr<
   std::unique_lock<std::shared_mutex> lock(names_mutex_);
   // The replaced entry is destroyed after the lock: a model's last owner joins its threads.
   std::swap(names_[name], entry);
+  NoteLeavingLocked(entry, names_[name]);
   lock.unlock();
 }
 
 void Engine::Withdraw(const std::string& name) {
   std::unique_lock<std::shared_mutex> lock(names_mutex_);
   const auto node = names_.extract(name);
+  if (!node.empty()) NoteLeavingLocked(node.mapped(), Entry());
   lock.unlock();
+}
+
+void Engine::NoteLeavingLocked(const Entry& replaced, const Entry& by) {
+  const auto gone = [](const std::weak_ptr<Model>& model) { return model.expired(); };
+  leaving_.erase(std::remove_if(leaving_.begin(), leaving_.end(), gone), leaving_.end());
+  for (const auto& [version, model] : replaced.versions) {
+    const auto served = by.versions.find(version);
+    if (served == by.versions.end() || served->second != model) leaving_.push_back(model);
+  }
 }
 
 size_t Engine::in_flight() const {
@@ -158,6 +169,9 @@ std::vector<std::shared_ptr<Model>> Engine::AllModels() const {
   std::shared_lock<std::shared_mutex> lock(names_mutex_);
   for (const auto& [name, entry] : names_) {
     for (const auto& [version, model] : entry.versions) all.push_back(model);
+  }
+  for (const auto& weak : leaving_) {
+    if (auto model = weak.lock()) all.push_back(std::move(model));
   }
   return all;
 }

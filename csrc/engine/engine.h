@@ -78,6 +78,9 @@ class Engine final : public RequestAcceptor, public Deferred, public std::enable
   StatusOr<std::shared_ptr<Model>> FindStepLocked(const EnsemblePlan::Step& step) const;
   // Validates and queues. `step` is nullptr for a request of a client.
   void Accept(RequestPtr request, const EnsemblePlan::Step* step, const Trace* parent);
+  // Requires: names_mutex_ is held alone.
+  void NoteLeavingLocked(const Entry& replaced, const Entry& by);
+  // Also those that leave.
   std::vector<std::shared_ptr<Model>> AllModels() const;
   void Touch(const std::shared_ptr<Model>& model);
   void Expire(TimeNs now);
@@ -99,6 +102,8 @@ class Engine final : public RequestAcceptor, public Deferred, public std::enable
 
   mutable std::shared_mutex names_mutex_;
   std::unordered_map<std::string, Entry> names_;
+  // Those that are not served any more: what still waits there is cancelled and expires as anywhere.
+  std::vector<std::weak_ptr<Model>> leaving_;
 
   // Models that have been pushed to, and runs of ensembles that can go on, since the last Dispatch.
   std::mutex touched_mutex_;

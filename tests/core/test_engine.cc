@@ -135,6 +135,25 @@ TEST(Engine, AnswersTheCancelledAtDispatch) {
   CHECK_EQ(model->Statistics().failures[static_cast<size_t>(FailureReason::kCancelled)], uint64_t{1});
 }
 
+TEST(Engine, WhatWaitsAtAReplacedModelIsCancelledAndExpires) {
+  const auto clock = std::make_shared<ManualClock>(1'000'000);
+  House house(clock);
+  ModelSpec spec = IntModel({8, true, {}, 0});
+  spec.queue.default_policy.default_timeout_ns = 5000;
+  house.models.push_back(house.engine.CreateModel(std::move(spec)));
+  house.engine.Publish("m", {house.models.back()}, {});
+  const SinkPtr late = house.Submit();
+  const SinkPtr cancelled = house.Submit();
+  house.engine.Publish("m", {house.Make(2, 0)}, {});
+  cancelled->cancel = true;
+  house.engine.NoteCancellation();
+  house.engine.Dispatch();
+  CheckAnswer(cancelled, Code::kCancelled);
+  clock->Advance(5000);
+  house.engine.Dispatch();
+  CheckAnswer(late, Code::kUnavailable, "Request timeout expired");
+}
+
 TEST(Engine, ATimelineMakesTheStatistics) {
   const auto clock = std::make_shared<ManualClock>(1'000'000);
   House house(clock);

@@ -116,6 +116,10 @@ void GraphSchedule::Ask(int step) {
     request->inputs.clear();
     for (const TensorSpec& input : part.inputs) request->inputs.push_back({input.name, DType::kInt32, {1, 1}, data});
     root.value = Compute(static_cast<size_t>(step), x * static_cast<int32_t>(part.inputs.size()));
+    root.queued = true;
+    const int64_t allowed = part.queue.default_policy.default_timeout_ns;
+    const auto own = static_cast<int64_t>(request->timeout_us) * kUs;
+    if (allowed != 0) root.deadline = works_.clock->Now() + (own == 0 ? allowed : std::min(allowed, own));
   }
   Log("ask ", roots_.size(), " of ", step);
   roots_.push_back(root);
@@ -133,7 +137,8 @@ void GraphSchedule::Cancel() {
   root.sink->cancel = true;
   works_.engine->NoteCancellation();
   works_.engine->Dispatch();
-  if (root.step < 0) testing::CheckFailed(root.sink, Code::kCancelled, "");
+  // At once, though all instances may be busy.
+  if (root.step < 0 || root.queued) testing::CheckFailed(root.sink, Code::kCancelled, "");
 }
 
 void GraphSchedule::Take(Worker& worker) {
@@ -145,6 +150,7 @@ void GraphSchedule::Take(Worker& worker) {
     const Request& request = batch.request(i);
     CHECK(!request.cancelled());
     CHECK_EQ(roots_[Index(request)].sink->answers.load(), 0);
+    roots_[Index(request)].queued = false;
     CHECK(request.queue_deadline == 0 || request.queue_deadline > works_.clock->Now());
   }
   worker.batch.emplace(std::move(batch));
@@ -188,6 +194,7 @@ void GraphSchedule::CheckStep() {
     CHECK(answers <= 1);
     if (answers == 0) {
       ++open;
+      CHECK(!root.queued || root.deadline == 0 || root.deadline > works_.clock->Now());
       if (root.step >= 0) ++direct[static_cast<size_t>(root.step)];
     } else if (root.sink->code() == Code::kOk) {
       CHECK(!root.failed || root.sink->cancel);

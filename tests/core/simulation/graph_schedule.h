@@ -32,6 +32,9 @@ class GraphSchedule {
     int step = -1;      // a request to the model of one step; -1: to the ensemble
     int32_t value = 0;  // what it is to be answered
     bool failed = false;
+    // Of a request to one step's model, while it is in the queue.
+    bool queued = false;
+    int64_t deadline = 0;  // 0: none
   };
   // A version of a step's model, and the batch that its one instance executes.
   struct Worker {
