@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -24,10 +23,9 @@ MODELS = {
     "silero_vad",
     "silero_vad_stream",
     "text_detection",
+    "text_reading",
     "magika",
 }
-if importlib.util.find_spec("rapidocr"):
-    MODELS.add("text_reading")
 
 
 @pytest.fixture

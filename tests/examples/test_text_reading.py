@@ -11,14 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rapidocr
 import tritonclient.grpc as grpc_client
 import tritonclient.http as http_client
 from tritonclient.utils import InferenceServerException
 
 from pyinfer.testing import RunningServer, run_server
-
-NEEDED = "the package whose answers are compared is not installed: pip install rapidocr==3.10.0"
-rapidocr = pytest.importorskip("rapidocr", reason=NEEDED)
 
 PAGES = {
     "two lines": (["One wheel serves models", "over HTTP and gRPC"], (640, 200)),

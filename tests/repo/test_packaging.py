@@ -37,7 +37,7 @@ def test_build_group_holds_the_build_requirements() -> None:
 def test_no_extra_asks_for_a_framework() -> None:
     extras = PYPROJECT["project"]["optional-dependencies"]
     names = {requirement.split(">=")[0] for requirements in extras.values() for requirement in requirements}
-    assert not names & {"torch", "tensorflow", "jax", "silero-vad", "rapidocr"}
+    assert not names & {"torch", "tensorflow", "jax", "silero-vad"}
 
 
 @pytest.mark.parametrize("name", PYPROJECT["project"]["entry-points"]["pyinfer.backends"])
