@@ -127,6 +127,8 @@ StatusOr<Slice> Decompress(Compression compression, const Slice& compressed, siz
   if (!inflater.ready()) return Status::Internal("decompression could not be started: out of memory");
   z_stream& stream = inflater.stream;
   GrowingBuffer plain;
+  // It grows in few steps, because at each of them the bytes so far are in memory twice, and never beyond the limit.
+  plain.Expect(limit + 1);
   size_t used = 0;
   while (true) {
     stream.next_in = Input(compressed.view().data() + used);

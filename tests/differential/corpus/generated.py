@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import json
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
+from unittest import mock
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from hypothesis.internal.conjecture import providers
 
 from differential.case import Call, Case, Http, StreamCall
 from differential.corpus.build import infer_request, post, stream, tensor
@@ -38,6 +40,15 @@ _SIZES = {
 }
 
 
+@contextlib.contextmanager
+def _without_local_constants() -> Iterator[None]:
+    """Hypothesis also draws constants that it finds in the modules of a project: others after each change of one."""
+    providers.CONSTANTS_CACHE.cache.clear()
+    with mock.patch.object(providers, "_get_local_constants", providers.Constants):
+        yield
+    providers.CONSTANTS_CACHE.cache.clear()
+
+
 def _draw(strategy: st.SearchStrategy[Http | Call | StreamCall], count: int) -> list[Case]:
     """``count`` different requests of ``strategy``."""
     found: dict[str, Http | Call | StreamCall] = {}
@@ -59,7 +70,7 @@ def _draw(strategy: st.SearchStrategy[Http | Call | StreamCall], count: int) -> 
         if len(found) >= count:
             raise Enough  # hypothesis would go on until it has tried as often as it may
 
-    with contextlib.suppress(Enough):
+    with contextlib.suppress(Enough), _without_local_constants():
         collect()
     return [Case(f"{number}", request) for number, request in enumerate(found.values())]
 

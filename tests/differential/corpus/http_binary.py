@@ -113,6 +113,13 @@ def _texts() -> Iterable[Case]:
         for answer in (True, False):
             asked = [{"name": "OUTPUT0", "parameters": {"binary_data": answer}}]
             yield Case(f"BYTES {name}, binary answer {answer}", with_binary("bytes", [entry], data, outputs=asked))
+    for shape in ([1, 10], [2, 5], [5, 2]):
+        for length in (1, 3, 5, 10):
+            last = bytes_tensor(*[b"x"] * 9, bytes(length))
+            entry = tensor("INPUT0", "BYTES", shape, binary_data_size=len(last) - 1)
+            yield Case(
+                f"BYTES {shape}, {length - 1} of the last {length} bytes", with_binary("bytes", [entry], last[:-1])
+            )
     empty = tensor("INPUT0", "BYTES", [1, 0], binary_data_size=4)
     yield Case("BYTES without elements has bytes", with_binary("bytes", [empty], b"\0" * 4))
 
