@@ -190,9 +190,17 @@ def test_row_22_messages_over_the_limit(models: Path) -> None:
         grpc.insecure_channel(server.grpc) as channel,
     ):
         large = message("flat", ("INPUT0", "FP32", [50_000]), raw=[bytes(200_000)]).SerializeToString()
+
+        def requests(answered: threading.Event) -> Iterator[bytes]:
+            yield flat(1)
+            answered.wait(60)  # the end of a call does not wait for answers
+            yield large
+
         for compression in (grpc.Compression.NoCompression, grpc.Compression.Gzip):
-            call = channel.stream_stream(STREAM)(iter([flat(1), large]), timeout=60, compression=compression)
+            answered = threading.Event()
+            call = channel.stream_stream(STREAM)(requests(answered), timeout=60, compression=compression)
             assert values(pb.ModelStreamInferResponse.FromString(next(call))) == [1]
+            answered.set()
             with pytest.raises(grpc.RpcError) as caught:
                 next(call)
             assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -206,6 +214,12 @@ def accounted(server: RunningServer, model: str) -> int:
     )
 
 
+def accounted_when_idle(server: RunningServer, talk: Callable[..., Any]) -> int:
+    """The same for the model "slow", once what earlier tests left behind has ended: it takes one after the other."""
+    answers(talk([slow(0)]))
+    return accounted(server, "slow")
+
+
 def test_row_38_the_client_ends_early(server: RunningServer, talk: Callable[..., Any]) -> None:
     """Half-closed right after its requests: each is answered."""
     assert [values(answer) for answer in answers(talk([slow(number) for number in range(10)]))] == [
@@ -215,7 +229,7 @@ def test_row_38_the_client_ends_early(server: RunningServer, talk: Callable[...,
 
 def test_row_38_the_client_cancels(server: RunningServer, talk: Callable[..., Any]) -> None:
     before, cancelled = (
-        accounted(server, "slow"),
+        accounted_when_idle(server, talk),
         counter(server, "nv_inference_request_failure", "slow", reason="CANCELED"),
     )
     ending = threading.Event()
@@ -250,9 +264,9 @@ def test_row_47_very_many_responses(talk: Callable[..., Any]) -> None:
     )
 
 
-def test_row_29_connections_that_are_lost(server: RunningServer) -> None:
+def test_row_29_connections_that_are_lost(server: RunningServer, talk: Callable[..., Any]) -> None:
     """Reset within a message, after it, and while answers come."""
-    before = accounted(server, "slow")
+    before = accounted_when_idle(server, talk)
     linger = struct.pack("ii", 1, 0)
     whole = prefixed(slow(1)) * 5
     for cut in (3, len(whole) - 2, len(whole)):
@@ -271,9 +285,9 @@ def test_row_29_connections_that_are_lost(server: RunningServer) -> None:
     eventually(lambda: counter(server, "nv_inference_pending_request_count", "many") == 0, "requests are left")
 
 
-def test_row_35_resets_of_streams(server: RunningServer) -> None:
+def test_row_35_resets_of_streams(server: RunningServer, talk: Callable[..., Any]) -> None:
     """Streams that are reset with requests in them count like calls that are."""
-    before = accounted(server, "slow")
+    before = accounted_when_idle(server, talk)
     with H2(server.grpc_port) as connection:
         for stream in range(1, 4001, 2):
             connection.headers(stream, grpc_headers(STREAM), end=False)
@@ -290,7 +304,7 @@ def test_row_35_resets_of_streams(server: RunningServer) -> None:
 
 @pytest.mark.parametrize("timeout_s", [0.001, 0.05, 0.3])
 def test_row_63_deadlines(server: RunningServer, talk: Callable[..., Any], timeout_s: float) -> None:
-    before = accounted(server, "slow")
+    before = accounted_when_idle(server, talk)
     with pytest.raises(grpc.RpcError) as caught:
         answers(talk([slow(number) for number in range(20)], timeout_s=timeout_s))
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
