@@ -33,12 +33,8 @@ def server(models: Path) -> Iterator[RunningServer]:
 
 @pytest.fixture(scope="module")
 def guard(server: RunningServer) -> Iterator[Guard]:
-    made = Guard(server)
-    try:
+    with Guard(server) as made:
         yield made
-    finally:
-        made.control.stop()
-    made.finish()
 
 
 @pytest.fixture

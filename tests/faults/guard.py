@@ -16,20 +16,13 @@ import numpy as np
 from contract.http.raw import Raw, post
 from faults.client import Grpc, document, message, tensor
 from pyinfer.testing import RunningServer
+from waiting import eventually
 
-__all__ = ["Control", "Guard", "counter", "eventually", "peak_growth"]
+__all__ = ["Control", "Guard", "counter", "peak_growth"]
 
 _MIB = 1 << 20
 #: threads of the bounded pools for control calls and for loading, which are started when they are needed first
 _POOLED = 12
-
-
-def eventually(condition: Callable[[], bool], what: str, *, timeout_s: float = 30) -> None:
-    """Wait until ``condition`` holds; what is waited for ends by itself, the limit is only there to end a hang."""
-    until = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < until, what
-        time.sleep(0.01)
 
 
 def counter(server: RunningServer, name: str, model: str, **labels: str) -> int:
@@ -83,7 +76,7 @@ class Control:
 
 
 class Guard:
-    """What one server must keep to while a module of tests runs against it."""
+    """What one server must keep to while a module of tests runs against it: a context that ends with :meth:`finish`."""
 
     def __init__(self, server: RunningServer, *, rss_growth: int = 256 * _MIB) -> None:
         self.server = server
@@ -92,6 +85,14 @@ class Guard:
         self._fds, self._threads, self._rss = self._taken()
         self._answered = counter(server, "nv_inference_request_success", "control")
         self.control = Control(server)
+
+    def __enter__(self) -> Guard:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.control.stop()
+        if kind is None:
+            self.finish()
 
     def check(self) -> None:
         """After each test: alive, ready, and the control client gets answers."""

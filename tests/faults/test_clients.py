@@ -15,9 +15,10 @@ import pytest
 
 from contract.http.raw import HOST, Raw, post
 from faults.client import LIVE, Grpc, document, http, is_live, message, tensor
-from faults.guard import Guard, counter, eventually, peak_growth
+from faults.guard import Guard, counter, peak_growth
 from faults.h2raw import DATA, H2, frame, grpc_headers
 from pyinfer.testing import RunningServer, run_server
+from waiting import eventually
 
 MIB = 1 << 20
 BODY = document(tensor((1, 1), [7]))
@@ -41,12 +42,8 @@ def strict(models: Path) -> Iterator[RunningServer]:
 
 @pytest.fixture(scope="module")
 def strict_guard(strict: RunningServer) -> Iterator[Guard]:
-    made = Guard(strict)
-    try:
+    with Guard(strict) as made:
         yield made
-    finally:
-        made.control.stop()
-    made.finish()
 
 
 @pytest.fixture

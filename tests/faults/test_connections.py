@@ -13,9 +13,10 @@ import pytest
 
 from contract.http.raw import Raw, post
 from faults.client import LIVE, document, is_live, tensor
-from faults.guard import Guard, eventually, peak_growth
+from faults.guard import Guard, peak_growth
 from faults.h2raw import H2, PREFACE, settings
 from pyinfer.testing import RunningServer, run_server
+from waiting import eventually
 
 BODY = document(tensor((1, 2), [1.5, -2]))
 INFER = post("/v2/models/fp32/infer", BODY)
@@ -38,12 +39,8 @@ def crowded(models: Path) -> Iterator[RunningServer]:
 
 @pytest.fixture(scope="module")
 def crowded_guard(crowded: RunningServer) -> Iterator[Guard]:
-    made = Guard(crowded)
-    try:
+    with Guard(crowded) as made:
         yield made
-    finally:
-        made.control.stop()
-    made.finish()
 
 
 @pytest.mark.parametrize("kind", ["http", "grpc"])

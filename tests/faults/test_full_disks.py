@@ -49,13 +49,9 @@ def explicit(models: Path) -> Iterator[RunningServer]:
 
 @pytest.fixture
 def guarded_explicit(explicit: RunningServer) -> Iterator[Guard]:
-    made = Guard(explicit)
-    try:
+    with Guard(explicit) as made:
         yield made
         made.check()
-    finally:
-        made.control.stop()
-    made.finish()
 
 
 @pytest.mark.usefixtures("guarded_explicit")

@@ -13,9 +13,10 @@ import pytest
 
 from contract.http.generate import event
 from contract.http.raw import Raw, post
-from faults.guard import Control, counter, eventually, peak_growth
+from faults.guard import Control, counter, peak_growth
 from faults.test_grpc_streams import accounted
 from pyinfer.testing import RunningServer, run_server
+from waiting import eventually
 
 MIB = 1 << 20
 

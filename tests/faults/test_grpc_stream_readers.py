@@ -15,11 +15,12 @@ from tritonclient.grpc import service_pb2 as pb
 
 from faults import h2raw as h2
 from faults.client import check_text, message
-from faults.guard import counter, eventually, peak_growth
+from faults.guard import counter, peak_growth
 from faults.h2raw import H2, frame, grpc_headers
 from faults.test_grpc_streams import MIB, RESOURCE_EXHAUSTED, STREAM, accounted, flat, many, values
 from faults.test_grpc_wire import prefixed
 from pyinfer.testing import RunningServer, run_server
+from waiting import eventually
 
 
 @pytest.fixture(scope="module")

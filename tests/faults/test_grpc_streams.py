@@ -21,10 +21,11 @@ from tritonclient.grpc import service_pb2 as pb
 
 from faults import h2raw as h2
 from faults.client import Grpc, check_text, message
-from faults.guard import counter, eventually
+from faults.guard import counter
 from faults.h2raw import END_STREAM, H2, frame, grpc_headers
 from faults.test_grpc_wire import ACCEPTED, GOOD, MALFORMED, prefixed, refused
 from pyinfer.testing import RunningServer, run_server
+from waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("guarded")
 

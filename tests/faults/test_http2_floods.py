@@ -10,9 +10,10 @@ import pytest
 
 from faults import h2raw as h2
 from faults.client import message
-from faults.guard import counter, eventually, peak_growth
+from faults.guard import counter, peak_growth
 from faults.h2raw import END_HEADERS, END_STREAM, H2, Ending, block, frame, grpc_headers, settings
 from pyinfer.testing import RunningServer
+from waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("guarded")
 

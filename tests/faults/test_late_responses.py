@@ -14,8 +14,8 @@ from tritonclient.grpc import service_pb2 as pb
 
 from contract.conftest import add_model, identity
 from faults.client import check_text, control, message
-from faults.guard import Guard, eventually
 from pyinfer.testing import RunningServer, run_server
+from waiting import eventually
 
 STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 MODEL = """
@@ -77,16 +77,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[R
     with run_server(repository, *flags) as running:
         yield running
         assert running.stop() == 0
-
-
-@pytest.fixture(scope="module")
-def guard(server: RunningServer) -> Iterator[Guard]:
-    made = Guard(server)
-    try:
-        yield made
-    finally:
-        made.control.stop()
-    made.finish()
 
 
 pytestmark = pytest.mark.usefixtures("guarded")

@@ -7,7 +7,6 @@ import contextlib
 import json
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,10 +21,11 @@ from contract.conftest import add_model, identity
 from contract.http.raw import Raw, post
 from faults import h2raw as h2
 from faults.client import LIVE, Grpc, check_text, document, http, message, refused, tensor
-from faults.guard import Guard, counter, eventually
+from faults.guard import Guard, counter
 from faults.h2raw import H2
 from faults.models import SLOW
 from pyinfer.testing import RunningServer, run_server
+from waiting import eventually
 
 FIXED = document(tensor((1, 4), [1, 2, 3, 4]))
 
@@ -354,15 +354,13 @@ def test_row_54_storm_while_ending(models: Path) -> None:
 
 
 def test_row_54_half_received_requests_do_not_hold_it_up(models: Path) -> None:
-    with run_server(models) as server, contextlib.ExitStack() as stack:
+    """Requests are waited for, up to --exit-timeout-secs: these, which may never come, are not."""
+    with run_server(models, "--exit-timeout-secs=600") as server, contextlib.ExitStack() as stack:
         halves = [stack.enter_context(Raw(server.http_port)) for _ in range(10)]
         for raw in halves:
             raw.send(post("/v2/models/fixed/infer", FIXED)[:-3])
         calls = [stack.enter_context(H2(server.grpc_port)) for _ in range(10)]
         for connection in calls:
             connection.headers(1, h2.grpc_headers("ModelInfer"), end=False)
-        started = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(60) == 0
-        # the limit is --exit-timeout-secs, 30: these clients are not waited for so long
-        assert time.monotonic() - started < 25
+        assert server.process.wait(25) == 0

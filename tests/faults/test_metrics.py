@@ -16,8 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from contract.conftest import add_model, identity
 from contract.http.raw import Raw, post
 from faults.client import document, tensor
-from faults.guard import counter, eventually
+from faults.guard import counter
 from pyinfer.testing import RunningServer, run_server
+from waiting import eventually
 
 TAGS = {"team": 'a "b"\nc\\', "my-key": "{},=#", "__x": "\u2028 \r"}
 WEIRD = 'we"ird {x="1"} 1'

@@ -13,8 +13,9 @@ from tritonclient.grpc import service_pb2 as pb
 
 from contract.http.raw import Raw, Response, post
 from faults.client import Grpc, check_text, document, http, message, refused, tensor
-from faults.guard import counter, eventually
+from faults.guard import counter
 from pyinfer.testing import RunningServer
+from waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("guarded")
 

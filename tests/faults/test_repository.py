@@ -15,8 +15,9 @@ import pytest
 from contract.conftest import GATE, add_model, gate_config, identity
 from contract.http.raw import Raw, post
 from faults.client import Grpc, control, document, http, message, tensor
-from faults.guard import Guard, eventually
+from faults.guard import Guard
 from pyinfer.testing import RunningServer, run_server
+from waiting import eventually
 
 PYTHON = identity("TYPE_FP32", "4").replace('"identity"', '"python"')
 MODEL = """

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 
 from contract.conftest import add_model, identity
-from faults.guard import Guard, eventually
 from faults.models import make_models
 from faults.shared import WAYS, Asker, Part, mapped, memory
 from pyinfer.testing import RunningServer, run_server
+from waiting import eventually
 
 PAGE = 4096
 GONE = "is not there any more"
@@ -46,20 +46,7 @@ def server(repository: Path) -> Iterator[RunningServer]:
         assert running.stop() == 0
 
 
-@pytest.fixture(scope="module")
-def guard(server: RunningServer) -> Iterator[Guard]:
-    made = Guard(server)
-    try:
-        yield made
-    finally:
-        made.control.stop()
-    made.finish()
-
-
-@pytest.fixture(autouse=True)
-def guarded(guard: Guard) -> Iterator[None]:
-    yield
-    guard.check()
+pytestmark = pytest.mark.usefixtures("guarded")
 
 
 @pytest.fixture(params=WAYS)

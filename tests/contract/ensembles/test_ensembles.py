@@ -20,8 +20,9 @@ from onnx import TensorProto, helper
 from tritonclient.utils import InferenceServerException
 
 from contract.conftest import add_model
-from faults.guard import counter, eventually
+from faults.guard import counter
 from pyinfer.testing import RunningServer, run_server
+from waiting import eventually
 
 PYTHON = """
 import time

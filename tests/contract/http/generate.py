@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 from typing import Any
 
 from contract.http.raw import post
 
-__all__ = ["CONFIG", "COUNT", "EVENTS", "NOT_ONE", "STREAM", "WHOLE", "ask", "event", "numbers", "wait_for"]
+__all__ = ["CONFIG", "COUNT", "EVENTS", "NOT_ONE", "STREAM", "WHOLE", "ask", "event", "numbers"]
 
 COUNT = '''
 import json
@@ -93,10 +91,3 @@ def event(chunk: bytes) -> Any:
 
 def numbers(body: bytes) -> list[int]:
     return [json.loads(line[6:])["NUMBER"] for line in body.split(b"\n") if line]
-
-
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    until = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < until, what
-        time.sleep(0.005)

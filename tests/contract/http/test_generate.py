@@ -18,9 +18,10 @@ import httpx
 import pytest
 
 from contract.conftest import add_model, identity
-from contract.http.generate import CONFIG, COUNT, EVENTS, NOT_ONE, STREAM, WHOLE, ask, event, numbers, wait_for
+from contract.http.generate import CONFIG, COUNT, EVENTS, NOT_ONE, STREAM, WHOLE, ask, event, numbers
 from contract.http.raw import HOST, Raw, post
 from pyinfer.testing import RunningServer, run_server
+from waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +240,7 @@ def test_a_client_that_goes_away_cancels(server: RunningServer, tmp_path: Path, 
         if number == 0:
             raw.receive_head()
         assert event(raw.chunk())["NUMBER"] == number
-    wait_for(Path(f"{gate}began").exists, "the model was not asked")
+    eventually(Path(f"{gate}began").exists, "the model was not asked")
     if how == "reset":
         raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     if how == "half-close":
@@ -247,8 +248,8 @@ def test_a_client_that_goes_away_cancels(server: RunningServer, tmp_path: Path, 
         assert raw.ended()
     else:
         raw.socket.close()
-    wait_for(Path(f"{gate}cancelled").exists, "the model was not told")
-    wait_for(lambda: cancelled_responses(server) > before, "not counted")
+    eventually(Path(f"{gate}cancelled").exists, "the model was not told")
+    eventually(lambda: cancelled_responses(server) > before, "not counted")
     raw.socket.close()
 
 
@@ -256,9 +257,9 @@ def test_a_half_closed_connection_gets_what_came_before_the_events(server: Runni
     gate = tmp_path / "gate"
     with Raw(server.http_port) as raw:
         raw.send(ask(WHOLE, gate=str(gate)) + ask(STREAM, count=100, gate=str(gate) + "s") + ask(WHOLE))
-        wait_for(Path(f"{gate}sbegan").exists, "the model was not asked")
+        eventually(Path(f"{gate}sbegan").exists, "the model was not asked")
         raw.socket.shutdown(socket.SHUT_WR)
-        wait_for(Path(f"{gate}scancelled").exists, "the model was not told")
+        eventually(Path(f"{gate}scancelled").exists, "the model was not told")
         Path(f"{gate}0").touch()
         assert raw.receive().document["NUMBER"] == 0
         assert raw.ended()
@@ -273,7 +274,7 @@ def test_a_stream_that_is_open_when_the_server_stops_is_finished(tmp_path: Path)
         raw.receive_head()
         assert event(raw.chunk())["NUMBER"] == 0
         server.process.terminate()
-        wait_for(lambda: "Waiting for in-flight requests" in server.log, "not stopping")
+        eventually(lambda: "Waiting for in-flight requests" in server.log, "not stopping")
         Path(f"{gate}1").touch()
         assert event(raw.chunk())["NUMBER"] == 1
         assert raw.chunk() == b""

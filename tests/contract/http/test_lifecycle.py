@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
@@ -17,6 +16,7 @@ import pytest
 from contract.conftest import GATE, add_model, gate_config, identity
 from contract.http.raw import HOST, Raw, post
 from pyinfer.testing import RunningServer, run_server
+from waiting import eventually
 
 BODY = json.dumps({"inputs": [{"name": "INPUT0", "datatype": "FP32", "shape": [1, 1], "data": [4]}]}).encode()
 LIVE = b"GET /v2/health/live HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -26,13 +26,6 @@ def serve(*arguments: str) -> subprocess.CompletedProcess[str]:
     """A server that is expected to end by itself."""
     command = [sys.executable, "-m", "pyinfer", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-
-
-def wait_for(file: Path) -> None:
-    until = time.monotonic() + 30
-    while not file.exists():
-        assert time.monotonic() < until, f"{file} never appeared"
-        time.sleep(0.005)
 
 
 @pytest.fixture
@@ -45,7 +38,7 @@ def test_accepted_request_is_answered_before_the_end(gate: Path) -> None:
     with run_server(gate.parent) as server, Raw(server.http_port) as busy, Raw(server.http_port) as idle:
         assert idle.send(LIVE).receive().status == 200
         busy.send(post("/v2/models/gate/infer", BODY))
-        wait_for(gate / "began")
+        eventually((gate / "began").exists, "the model never began")
         server.process.send_signal(signal.SIGTERM)
         assert idle.ended()
         with pytest.raises(ConnectionRefusedError):
@@ -61,13 +54,12 @@ def test_accepted_request_is_answered_before_the_end(gate: Path) -> None:
 def test_request_of_a_stopping_server_is_refused(gate: Path) -> None:
     with run_server(gate.parent) as server, Raw(server.http_port) as busy:
         busy.send(post("/v2/models/gate/infer", BODY))
-        wait_for(gate / "began")
+        eventually((gate / "began").exists, "the model never began")
         with Raw(server.http_port) as late:
             late.send(post("/v2/models/gate/infer", BODY)[:-1])
             assert server.is_ready()
             server.process.send_signal(signal.SIGTERM)
-            while "Waiting for in-flight requests" not in server.log:
-                time.sleep(0.005)
+            eventually(lambda: "Waiting for in-flight requests" in server.log, "not stopping")
             assert late.send(BODY[-1:]).receive().status == 503
             assert late.ended()
         (gate / "open").touch()
@@ -79,10 +71,9 @@ def test_request_of_a_stopping_server_is_refused(gate: Path) -> None:
 def test_second_signal_ends_at_once(gate: Path, number: signal.Signals) -> None:
     with run_server(gate.parent) as server, Raw(server.http_port) as busy:
         busy.send(post("/v2/models/gate/infer", BODY))
-        wait_for(gate / "began")
+        eventually((gate / "began").exists, "the model never began")
         server.process.send_signal(number)
-        while "Waiting for in-flight requests" not in server.log:
-            time.sleep(0.005)
+        eventually(lambda: "Waiting for in-flight requests" in server.log, "not stopping")
         server.process.send_signal(number)
         assert server.process.wait(20) == 0, server.log
 
@@ -90,7 +81,7 @@ def test_second_signal_ends_at_once(gate: Path, number: signal.Signals) -> None:
 def test_exit_timeout(gate: Path) -> None:
     with run_server(gate.parent, "--exit-timeout-secs=1") as server, Raw(server.http_port) as busy:
         busy.send(post("/v2/models/gate/infer", BODY))
-        wait_for(gate / "began")
+        eventually((gate / "began").exists, "the model never began")
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(20) == 0, server.log
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,13 @@ import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 from tritonclient.utils import InferenceServerException
 
+import waiting
 from contract.conftest import add_model, identity
 from pyinfer.config.messages import message
 from pyinfer.testing import RunningServer, run_server
+
+#: what polling finds takes seconds by itself
+eventually = partial(waiting.eventually, timeout_s=60)
 
 REFUSED = "explicit model load / unload is not allowed if polling is enabled"
 
@@ -108,13 +112,6 @@ def serving(repository: Path, *flags: str) -> Iterator[Clients]:
         assert server.stop() == 0, server.log
 
 
-def eventually(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < until, "it never came"
-        time.sleep(0.01)
-
-
 def test_polling(tmp_path: Path) -> None:
     add_model(tmp_path, "changed", PYTHON, python_model(1))
     add_model(tmp_path, "removed", identity("TYPE_FP32", "-1"))
@@ -129,18 +126,19 @@ def test_polling(tmp_path: Path) -> None:
         eventually(
             lambda: (
                 clients.states() == {"changed": "READY", "new": "READY"} and clients.answers("changed") == [6.0, 6.0]
-            )
+            ),
+            "the changes were not found",
         )
-        eventually(clients.both_tell_the_same)  # a version may be on its way out
+        eventually(clients.both_tell_the_same, "they differ")  # a version may be on its way out
         assert clients.answers("new") == [3.0, 3.0]
         gone = "Request for unknown model: 'removed' has no available versions"
         assert clients.answers("removed") == [gone, gone]
         (tmp_path / "changed" / "1" / "model.py").write_text("half of a fi")
-        eventually(lambda: "'changed'" in clients.server.log and "SyntaxError" in clients.server.log)
+        eventually(lambda: "'changed'" in clients.server.log and "SyntaxError" in clients.server.log, "nothing is said")
         assert clients.answers("changed") == [6.0, 6.0]
         assert [client.is_server_ready() for client in clients.both] == [True, True]
         (tmp_path / "changed" / "1" / "model.py").write_text(python_model(5)["model.py"])
-        eventually(lambda: clients.answers("changed") == [15.0, 15.0])
+        eventually(lambda: clients.answers("changed") == [15.0, 15.0], "not loaded again")
         assert (
             "Traceback (most recent call last)" not in clients.server.log.partition("SyntaxError")[2].partition("\n")[2]
         )
@@ -177,7 +175,7 @@ def test_explicit_loads(tmp_path: Path) -> None:
             assert clients.answers("a") == [3.0, 3.0]
             client.unload_model("b")
             assert clients.states() == {"a": "READY", "b": "UNAVAILABLE"}
-            eventually(clients.both_tell_the_same)  # a version may be on its way out
+            eventually(clients.both_tell_the_same, "they differ")  # a version may be on its way out
             assert not client.is_model_ready("b")
             assert client.is_server_ready()
             client.load_model("b")
@@ -227,7 +225,7 @@ def test_a_model_in_two_repositories(tmp_path: Path) -> None:
         assert clients.http.get_model_repository_index() == [
             {"name": "both", "state": "UNAVAILABLE", "reason": "model appears in two or more repositories"}
         ]
-        eventually(clients.both_tell_the_same)  # a version may be on its way out
+        eventually(clients.both_tell_the_same, "they differ")  # a version may be on its way out
         assert clients.answers("both") == ["Request for unknown model: 'both' is not found"] * 2
 
 
@@ -324,7 +322,7 @@ def test_loads_that_last_hold_up_nothing_else(tmp_path: Path) -> None:
                 stack.callback(client.close)
                 loaders.append(threading.Thread(target=client.load_model, args=(f"slow{number}",)))
                 loaders[-1].start()
-            eventually(lambda: bool(list(tmp_path.glob("began-*"))))
+            eventually(lambda: list(tmp_path.glob("began-*")), "no model began")
             assert clients.answers("quick") == [3.0, 3.0]
             assert clients.states()["quick"] == "READY"
             clients.http.unload_model("quick")

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import tritonclient.http as http_client
 
 from contract.conftest import add_model
 from pyinfer.testing import RunningServer, run_server
+from waiting import eventually
 
 MODEL = '''
 import time
@@ -67,13 +67,6 @@ def infer(address: str, module: Any, model: str, value: int) -> int:
         return int(client.infer(model, [tensor]).as_numpy("OUTPUT0")[0, 0])
 
 
-def wait_for(what: Callable[[], bool]) -> None:
-    until = time.monotonic() + 30
-    while not what():
-        assert time.monotonic() < until
-        time.sleep(0.005)
-
-
 def test_answers_leave_in_the_order_of_requests(served: tuple[Path, RunningServer], protocol: str) -> None:
     repository, server = served
     module: Any = http_client if protocol == "http" else grpc_client
@@ -81,16 +74,16 @@ def test_answers_leave_in_the_order_of_requests(served: tuple[Path, RunningServe
     with ThreadPoolExecutor(4) as pool:
         for model, ordered in (("free", False), ("ordered", True)):
             slow: Future[int] = pool.submit(infer, address, module, model, 0)
-            wait_for((repository / model / "began0").exists)
+            eventually((repository / model / "began0").exists, "began0 never came")
             quick: Future[int] = pool.submit(infer, address, module, model, 1)
-            wait_for((repository / model / "began1").exists)
+            eventually((repository / model / "began1").exists, "began1 never came")
             if not ordered:
                 assert quick.result(timeout=30) == 1
             assert not slow.done()
             # the same instance has answered one more: had the first been let go, it would have been long ago
             if ordered:
                 third: Future[int] = pool.submit(infer, address, module, model, 2)
-                wait_for((repository / model / "began2").exists)
+                eventually((repository / model / "began2").exists, "began2 never came")
                 assert not quick.done()
             (repository / model / "open").touch()
             assert (slow.result(timeout=30), quick.result(timeout=30)) == (0, 1)

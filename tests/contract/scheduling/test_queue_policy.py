@@ -15,8 +15,9 @@ import tritonclient.http as http_client
 from tritonclient.utils import InferenceServerException
 
 from contract.conftest import add_model, identity
-from faults.guard import counter, eventually
+from faults.guard import counter
 from pyinfer.testing import RunningServer, run_server
+from waiting import eventually
 
 GATE = """
 import time

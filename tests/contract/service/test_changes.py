@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from contract.service.conftest import IDENTITY, Bench, Client
+from waiting import eventually
 
 # Each instance notes its name at its start and its end, and the first one of each group can be held up, all by files
 # outside the repository: a file in the directory of the model would be a change of the model.
@@ -55,10 +55,7 @@ def notes(directory: Path) -> list[str]:
 
 
 def wait_noted(directory: Path, *wanted: str) -> None:
-    until = time.monotonic() + 60
-    while not set(wanted) <= set(notes(directory)):
-        assert time.monotonic() < until, f"{wanted} not in {notes(directory)}"
-        time.sleep(0.001)
+    eventually(lambda: set(wanted) <= set(notes(directory)), f"not all of {wanted} are noted", timeout_s=60)
 
 
 def test_instances_are_added_beside_a_busy_one(bench: Bench, client: Client) -> None:
@@ -68,8 +65,7 @@ def test_instances_are_added_beside_a_busy_one(bench: Bench, client: Client) -> 
     before = service.statistics("m")["model_stats"][0]
     (directory / "hold").touch()
     client.send("m", [1.0])
-    while not (directory / "began").exists():
-        time.sleep(0.001)
+    eventually((directory / "began").exists, "the model never began")
     queued = Client(bench.engine)
     queued.send("m", [2.0])
     bench.write("m", config(2))
@@ -91,8 +87,7 @@ def test_instances_are_removed_after_their_batch(bench: Bench, client: Client) -
     service = bench.start()
     (directory / "hold").touch()
     client.send("m", [1.0])
-    while not (directory / "began").exists():
-        time.sleep(0.001)
+    eventually((directory / "began").exists, "the model never began")
     bench.write("m", config(1, "KIND_MODEL"))
     service.load_model("m")
     assert notes(directory) == ["+m_0_0", "+m_0_0"], "another kind needs another instance"
@@ -225,8 +220,7 @@ def test_a_model_is_asked_while_it_executes(bench: Bench, client: Client) -> Non
     service = bench.start()
     (directory / "hold").touch()
     client.send("m", [1.0])
-    while not (directory / "began").exists():
-        time.sleep(0.001)
+    eventually((directory / "began").exists, "the model never began")
     assert service.model_ready("m")
     (directory / "hold").unlink()
     assert client.receive()[0] == 200

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from contract.service.conftest import IDENTITY, Bench, Client
+from waiting import eventually
 
 GATED = """
 import time
@@ -37,8 +38,7 @@ class Gate:
         self._directory = directory
 
     def wait_begun(self) -> None:
-        while not (self._directory / "began").exists():
-            time.sleep(0.001)
+        eventually((self._directory / "began").exists, "the model never began")
 
     def open(self) -> None:
         (self._directory / "open").touch()

@@ -8,17 +8,20 @@ import re
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tritonclient.http as client
 
+import waiting
 from contract.conftest import identity
 from contract.storage.servers import AzureBucket, Bucket
 from pyinfer.testing import FaultProxy, RunningServer, run_server
+
+#: what polling finds takes seconds by itself
+eventually = partial(waiting.eventually, timeout_s=60)
 
 MODEL = """
 import numpy as np
@@ -56,13 +59,6 @@ def answer(server: RunningServer, name: str) -> float:
 def index(server: RunningServer) -> dict[str, tuple[str, str]]:
     with client.InferenceServerClient(server.http) as http:
         return {row["name"]: (row.get("state", ""), row.get("reason", "")) for row in http.get_model_repository_index()}
-
-
-def eventually(condition: Callable[[], bool], what: str) -> None:
-    until = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < until, what
-        time.sleep(0.02)
 
 
 @pytest.fixture
