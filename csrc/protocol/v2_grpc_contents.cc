@@ -97,9 +97,25 @@ bool AppendUint(DType dtype, uint32_t value, GrowingBuffer& out) {
   return AppendAs<uint32_t>(value, out);
 }
 
-// One repeated field, in packed or single form. False where an element does not fit `dtype`.
+// Of an element of its own.
+pbf_wire_type WireTypeOf(uint32_t field) {
+  switch (field) {
+    case kFp32:
+      return pbf_wire_type::fixed32;
+    case kFp64:
+      return pbf_wire_type::fixed64;
+    case kBytes:
+      return pbf_wire_type::length_delimited;
+    default:
+      return pbf_wire_type::varint;
+  }
+}
+
+// One repeated field, in packed or single form. False where an element does not fit `dtype`. The reader does not check
+// what it is told to read.
 bool ReadField(pbf_reader& reader, DType dtype, GrowingBuffer& out) {
   const bool packed = reader.wire_type() == pbf_wire_type::length_delimited;
+  if (!packed && reader.wire_type() != WireTypeOf(reader.tag())) throw protozero::unknown_pbf_wire_type_exception();
   bool fits = true;
   const auto each = [&](auto range, auto append) {
     for (auto value : range) fits = append(value) && fits;

@@ -103,6 +103,25 @@ TEST(V2Grpc, TypedContentsOfEveryType) {
            "\x01\x02\x03\xFC");
 }
 
+TEST(V2Grpc, TypedContentsOfAnotherWireType) {
+  const std::string malformed = "failed to parse the request: it is not a valid ModelInferRequest message";
+  const auto fixed32 = [](uint32_t number) { return Varint(number << 3 | 5) + Raw<uint32_t>({1}); };
+  const auto fixed64 = [](uint32_t number) { return Varint(number << 3 | 1) + Raw<uint64_t>({1}); };
+  const std::vector<std::pair<const char*, uint32_t>> integers = {
+      {"BOOL", 1}, {"INT32", 2}, {"INT64", 3}, {"UINT32", 4}, {"UINT64", 5}};
+  for (const auto& [datatype, field] : integers) {
+    WithContents(datatype, fixed32(field)).CheckRefused(malformed);
+    WithContents(datatype, fixed64(field)).CheckRefused(malformed);
+  }
+  for (const auto& number : {Number(6, 1) + Number(6, 1), fixed64(6)})
+    WithContents("FP32", number).CheckRefused(malformed);
+  for (const auto& number : {Number(7, 1) + Number(7, 1), fixed32(7)})
+    WithContents("FP64", number).CheckRefused(malformed);
+  for (const auto& number : {Number(8, 1), fixed32(8), fixed64(8)})
+    WithContents("BYTES", number).CheckRefused(malformed);
+  CHECK_EQ(WithContents("FP32", fixed32(6)).request.inputs[0].data.view(), Raw<uint32_t>({1}));
+}
+
 TEST(V2Grpc, TypedContentsThatDoNotFit) {
   const std::string where = "input tensor 'A' for model 'm'";
   WithContents("INT8", Field(2, Packed({1, 128})))
