@@ -17,7 +17,7 @@ import numpy as np
 
 from pyinfer.errors import ConfigError
 
-__all__ = ["NUMPY_TYPES", "data_size", "read_labels", "read_model_file"]
+__all__ = ["NUMPY_TYPES", "data_size", "read_labels", "read_model_file", "read_tensor", "wire_type"]
 
 #: far more than the million classes that an output may have need
 _MOST_LABEL_BYTES = 64 << 20
@@ -69,6 +69,29 @@ def read_model_file(directory: Path, name: str, noun: str, most_bytes: int = _MO
     except (OSError, ValueError, RuntimeError) as error:  # a NUL in the name; links that lead in a circle
         reason = error.strerror if isinstance(error, OSError) else "the path is malformed"
         raise ConfigError(f"failed to read {noun} '{name}': {reason}") from None
+
+
+def read_tensor(
+    directory: Path, folder: str, name: str, noun: str, tensor: tuple[str, Sequence[int]], too_short: str
+) -> bytes:
+    """The data of a tensor (data type, dims) from file ``name`` in ``folder`` of the model; of texts, the whole file.
+
+    Raises ConfigError as :func:`read_model_file` does, and where the file is too short: then with ``too_short``, in
+    which ``{size}``, ``{name}`` and ``{found}`` are filled in.
+    """
+    data = read_model_file(directory, f"{folder}/{name}", noun)
+    if tensor[0] == "TYPE_STRING":
+        return data
+    size = data_size(*tensor)
+    if len(data) < size:
+        raise ConfigError(too_short.format(size=size, name=name, found=len(data)))
+    return data[:size]
+
+
+def wire_type(data_type: str) -> str:
+    """The name that the protocol has for a data type of configurations."""
+    name = data_type.removeprefix("TYPE_")
+    return "BYTES" if name == "STRING" else name
 
 
 def data_size(data_type: str, dims: Sequence[int]) -> int:

@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 from pyinfer import __version__
 from pyinfer._core import MetricModel
 from pyinfer.errors import InvalidArgument, NotFound, Unavailable
+from pyinfer.model_files import wire_type
 from pyinfer.readiness import all_ready
 from pyinfer.repository.manager import ModelManager
 from pyinfer.repository.states import Served
@@ -334,11 +335,10 @@ class Service:
 
 
 def _tensor_metadata(tensor: Mapping[str, Any], batched: bool) -> dict[str, Any]:
-    datatype = str(tensor.get("data_type", "TYPE_INVALID")).removeprefix("TYPE_")
     shape = [int(dim) for dim in tensor.get("dims", ())]
     return {
         "name": tensor.get("name", ""),
-        "datatype": "BYTES" if datatype == "STRING" else datatype,
+        "datatype": wire_type(str(tensor.get("data_type", "TYPE_INVALID"))),
         "shape": [-1, *shape] if batched else shape,
     }
 

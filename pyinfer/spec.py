@@ -23,7 +23,7 @@ from pyinfer._core import (
 )
 from pyinfer.config.metrics import MetricsConfig, first_response_bounds
 from pyinfer.errors import ConfigError
-from pyinfer.model_files import data_size, read_labels, read_model_file
+from pyinfer.model_files import data_size, read_labels, read_tensor, wire_type
 
 __all__ = ["model_spec"]
 
@@ -66,7 +66,7 @@ def model_spec(
         device_inputs=device_inputs,
         preserve_ordering=settings.get("preserve_ordering", False),
         batch_inputs=[
-            (one["kind"], one["target_name"], one["source_input"][0], _datatype(one["data_type"]))
+            (one["kind"], one["target_name"], one["source_input"][0], wire_type(one["data_type"]))
             for one in config["batch_input"]
         ],
         cached=config.get("response_cache", {}).get("enable", False),
@@ -132,39 +132,27 @@ def _state(state: Mapping[str, Any], directory: Path) -> tuple[str, str, str, Se
         # as in Triton, variable dimensions are 1 where the configuration says nothing of the first request
         shape = [1 if dim == -1 else dim for dim in dims]
         data = bytes(data_size(data_type, shape))
-    return state["input_name"], state["output_name"], _datatype(data_type), dims, shape, data
+    return state["input_name"], state["output_name"], wire_type(data_type), dims, shape, data
 
 
 def _initial_data(initial: Mapping[str, Any], directory: Path) -> bytes:
-    size = data_size(initial["data_type"], initial["dims"])
+    tensor = initial["data_type"], initial["dims"]
     if "data_file" not in initial:
-        return bytes(size)
-    name = initial["data_file"]
-    data = read_model_file(directory, f"initial_state/{name}", "initial state file")
-    if initial["data_type"] == "TYPE_STRING":
-        return data
-    if len(data) < size:
-        raise ConfigError(
-            f"initial_state setting expects {size} bytes, but the data provided from {name}only has {len(data)} bytes."
-        )
-    return data[:size]
+        return bytes(data_size(*tensor))
+    too_short = "initial_state setting expects {size} bytes, but the data provided from {name}only has {found} bytes."
+    return read_tensor(directory, "initial_state", initial["data_file"], "initial state file", tensor, too_short)
 
 
 def _control(name: str, control: Mapping[str, Any]) -> tuple[str, str, str, bytes, bytes]:
     kind = control["kind"].removeprefix("CONTROL_SEQUENCE_")
     if kind == "CORRID":
-        return kind, name, _datatype(control["data_type"]), b"", b""
+        return kind, name, wire_type(control["data_type"]), b"", b""
     for field_name, datatype, numpy_type in _FALSE_TRUE:
         values = control[field_name]
         if values:
             no, yes = np.array(values, numpy_type)
             return kind, name, datatype, no.tobytes(), yes.tobytes()
     raise ConfigError(f"control tensor '{name}' does not say what stands for false and true")
-
-
-def _datatype(of_config: str) -> str:
-    name = of_config.removeprefix("TYPE_")
-    return "BYTES" if name == "STRING" else name
 
 
 def _labels(output: Mapping[str, Any], directory: Path) -> list[bytes]:
@@ -176,7 +164,7 @@ def _tensor_spec(tensor: Mapping[str, Any], labels: Sequence[bytes]) -> TensorSp
     reshape = tensor.get("reshape")
     return TensorSpec(
         tensor["name"],
-        _datatype(tensor["data_type"]),
+        wire_type(tensor["data_type"]),
         tensor["dims"],
         reshape=None if reshape is None else reshape["shape"],
         optional=tensor.get("optional", False),

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyinfer.errors import ConfigError, ModelError
-from pyinfer.model_files import NUMPY_TYPES, data_size, read_model_file
+from pyinfer.errors import ModelError
+from pyinfer.model_files import NUMPY_TYPES, data_size, read_tensor, wire_type
 
 if TYPE_CHECKING:
     from pyinfer._core import Batch, Model
@@ -84,26 +84,14 @@ def _tensor(
 ) -> tuple[str, str, list[int], bytes]:
     dims = list(tensor["dims"])
     shape = [1, *dims] if batching else dims
-    return name, _wire_type(tensor["data_type"]), shape, _data(tensor, dims, directory)
+    return name, wire_type(tensor["data_type"]), shape, _data(tensor, dims, directory)
 
 
 def _data(tensor: Mapping[str, Any], dims: list[int], directory: Path) -> bytes:
-    size = data_size(tensor["data_type"], dims)
     if "random_data" in tensor:
         return random_bytes(tensor["data_type"], dims)
     if "input_data_file" not in tensor:
-        return bytes(size)
-    name = tensor["input_data_file"]
-    data = read_model_file(directory, f"warmup/{name}", "warmup data file")
-    if tensor["data_type"] == "TYPE_STRING":
-        return data
-    if len(data) < size:
-        raise ConfigError(
-            f"warmup setting expects {size} bytes, but the data provided from {name}only has {len(data)} bytes"
-        )
-    return data[:size]
-
-
-def _wire_type(data_type: str) -> str:
-    name = data_type.removeprefix("TYPE_")
-    return "BYTES" if name == "STRING" else name
+        return bytes(data_size(tensor["data_type"], dims))
+    too_short = "warmup setting expects {size} bytes, but the data provided from {name}only has {found} bytes"
+    of_tensor = tensor["data_type"], dims
+    return read_tensor(directory, "warmup", tensor["input_data_file"], "warmup data file", of_tensor, too_short)

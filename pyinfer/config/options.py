@@ -34,6 +34,7 @@ __all__ = ["Options", "UsageError", "check", "help_text", "options_markdown", "p
 _PORT = integer(0, 65535)
 _COUNT = integer(0, 2**31 - 1)
 _POSITIVE = integer(1, 2**31 - 1)
+_FORWARDED = "Regular expression (RE2) of the headers that become request parameters: found in their names, in any case"
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class Options:
         "HTTP",
         text,
         "",
-        "Regular expression (RE2) of the headers that become request parameters: found in their names, in any case",
+        _FORWARDED,
         metavar="REGEX",
     )
     http_restricted_api: tuple[str, ...] = flag(
@@ -171,7 +172,7 @@ class Options:
         "gRPC",
         text,
         "",
-        "Regular expression (RE2) of the headers that become request parameters: found in their names, in any case",
+        _FORWARDED,
         metavar="REGEX",
     )
     grpc_restricted_protocol: tuple[str, ...] = flag(
