@@ -492,10 +492,10 @@ class Batch:
     def timeout_us(self, index: int) -> int:
         """As the client asked; 0 for the model's default."""
     def is_cancelled(self, index: int) -> bool: ...
-    def trace_context(self, index: int) -> dict[str, str]:
+    def trace_context(self, index: int) -> dict[str, str] | None:
         """The headers ``traceparent`` and ``tracestate`` of what the model does for the request (W3C Trace Context).
 
-        Empty where the request is not traced, or traces do not become spans.
+        None where the request is not traced, or traces do not become spans.
         """
     def detach(self, index: int) -> Responder:
         """Take a request out of the batch, to be answered apart. It can not be asked about here any more.

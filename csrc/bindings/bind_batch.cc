@@ -132,11 +132,11 @@ py::object CorrelationIdOf(const BatchHandle& handle, size_t index) {
   return py::int_(id.number);
 }
 
-py::dict TraceContextDict(const BatchHandle& handle, size_t index) {
-  py::dict headers;
+py::object TraceContextDict(const BatchHandle& handle, size_t index) {
   const std::shared_ptr<Trace>& trace = At(handle, index).trace;
   const auto context = trace ? trace->Context() : std::nullopt;
-  if (!context) return headers;
+  if (!context) return py::none();
+  py::dict headers;
   headers["traceparent"] = context->parent;
   // Whatever bytes the client sent: they are to be sent on as a header.
   if (!context->state.empty())

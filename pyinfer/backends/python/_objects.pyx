@@ -262,6 +262,13 @@ cdef class InferenceTrace:
         return self._context
 
 
+cdef InferenceTrace _trace_of(headers):
+    cdef InferenceTrace trace = InferenceTrace()
+    if headers is not None:
+        trace._context = json.dumps(headers, separators=(",", ":"))
+    return trace
+
+
 @cython.freelist(64)
 cdef class InferenceRequest:
     """One request: of the server (a batch and an index), or made by hand from tensors."""
@@ -368,13 +375,8 @@ cdef class InferenceRequest:
         return self._preferred_memory
 
     def trace(self):
-        cdef InferenceTrace trace
         if self._trace is None:
-            trace = InferenceTrace()
-            headers = None if self._live() is None else self._batch.trace_context(self._index)
-            if headers:
-                trace._context = json.dumps(headers, separators=(",", ":"))
-            self._trace = trace
+            self._trace = _trace_of(None if self._live() is None else self._batch.trace_context(self._index))
         return self._trace
 
     def parameters(self):
@@ -415,7 +417,9 @@ cdef class InferenceRequest:
         self._requested_output_names = self.requested_output_names()
         self._flags = self.flags()
         self._timeout = self.timeout()
-        self.trace()
+        headers = self._batch.trace_context(self._index)
+        if headers is not None and self._trace is None:
+            self._trace = _trace_of(headers)
         self._parameters = self.parameters()
         self._responder = self._batch.detach(self._index)
         self._batch = None

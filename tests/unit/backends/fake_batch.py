@@ -67,8 +67,8 @@ class FakeBatch:
     def parameters(self, index: int) -> dict[str, Any]:
         return dict(self._parameters)
 
-    def trace_context(self, index: int) -> dict[str, str]:
-        return {}
+    def trace_context(self, index: int) -> dict[str, str] | None:
+        return None
 
     def correlation_id(self, index: int) -> int | str:
         return 7
