@@ -181,4 +181,19 @@ struct GrpcPair {
   size_t most_written = 0;
 };
 
+// Hands `whole` to a new connection, twice, once for each of several bits of each byte that is wrong: it must hold.
+inline void DeliverWithEachByteWrong(const std::string& whole) {
+  for (size_t at = 0; at < whole.size(); ++at) {
+    for (const int flip : {0x01, 0x08, 0x80}) {
+      std::string bad = whole;
+      bad[at] = static_cast<char>(bad[at] ^ flip);
+      GrpcPair pair;
+      pair.Deliver(bad);
+      pair.Flush();
+      pair.Deliver(bad);
+      pair.Flush();
+    }
+  }
+}
+
 }  // namespace pyinfer::testing

@@ -149,17 +149,7 @@ TEST(Grpc, AnyByteMayBeWrong) {
   testing::Http2Client client;
   client.Request(CallHeaders(kInfer), Framed(InferMessage("hello")));
   const std::string whole = client.Written();
-  for (size_t at = 0; at < whole.size(); ++at) {
-    for (const int flip : {0x01, 0x08, 0x80}) {
-      std::string bad = whole;
-      bad[at] = static_cast<char>(bad[at] ^ flip);
-      GrpcPair pair;
-      pair.Deliver(bad);
-      pair.Flush();
-      pair.Deliver(bad);
-      pair.Flush();
-    }
-  }
+  testing::DeliverWithEachByteWrong(whole);
 }
 
 }  // namespace

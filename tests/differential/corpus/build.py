@@ -14,6 +14,7 @@ from differential.case import Call, Case, Http, StreamCall
 from pyinfer.config.messages import message
 
 __all__ = [
+    "ELEMENT_SIZES",
     "bytes_tensor",
     "call",
     "cases",
@@ -28,6 +29,23 @@ __all__ = [
     "tensor",
     "with_binary",
 ]
+
+#: bytes of an element, by data type; BYTES aside
+ELEMENT_SIZES = {
+    "BOOL": 1,
+    "UINT8": 1,
+    "UINT16": 2,
+    "UINT32": 4,
+    "UINT64": 8,
+    "INT8": 1,
+    "INT16": 2,
+    "INT32": 4,
+    "INT64": 8,
+    "FP16": 2,
+    "BF16": 2,
+    "FP32": 4,
+    "FP64": 8,
+}
 
 Table = Iterable[tuple[str, "Http | Call | StreamCall"]]
 

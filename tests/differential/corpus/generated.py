@@ -18,26 +18,13 @@ from hypothesis import strategies as st
 from hypothesis.internal.conjecture import providers
 
 from differential.case import Call, Case, Http, StreamCall
-from differential.corpus.build import infer_request, post, stream, tensor
+from differential.corpus.build import ELEMENT_SIZES, infer_request, post, stream, tensor
 from differential.repository import DATATYPES
 
 __all__ = ["binary_bodies", "json_bodies", "json_parameters", "messages", "paths", "streams"]
 
-#: bytes of an element; BYTES aside
-_SIZES = {
-    "BOOL": 1,
-    "UINT8": 1,
-    "UINT16": 2,
-    "UINT32": 4,
-    "UINT64": 8,
-    "INT8": 1,
-    "INT16": 2,
-    "INT32": 4,
-    "INT64": 8,
-    "FP16": 2,
-    "FP32": 4,
-    "FP64": 8,
-}
+#: those that requests are drawn of, BYTES aside
+_SIZES = {datatype: size for datatype, size in ELEMENT_SIZES.items() if datatype != "BF16"}
 
 
 @contextlib.contextmanager

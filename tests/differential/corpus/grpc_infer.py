@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from differential.case import Case
-from differential.corpus.build import array, bytes_tensor, grpc_infer
+from differential.corpus.build import ELEMENT_SIZES, array, bytes_tensor, grpc_infer
 from differential.corpus.http_infer import SHAPES
 from differential.corpus.http_parameters import MODES
 from differential.repository import DATATYPES
@@ -25,21 +25,6 @@ __all__ = [
     "versions",
 ]
 
-_SIZES = {
-    "BOOL": 1,
-    "UINT8": 1,
-    "UINT16": 2,
-    "UINT32": 4,
-    "UINT64": 8,
-    "INT8": 1,
-    "INT16": 2,
-    "INT32": 4,
-    "INT64": 8,
-    "FP16": 2,
-    "BF16": 2,
-    "FP32": 4,
-    "FP64": 8,
-}
 _INPUT = ("INPUT0", "FP32", [1, 2])
 _DATA = struct.pack("<2f", 1.5, -2)
 
@@ -102,7 +87,7 @@ def contents() -> Iterable[Case]:
 
 def raw() -> Iterable[Case]:
     """Raw contents: sizes, numbers of entries, BYTES."""
-    for datatype, size in _SIZES.items():
+    for datatype, size in ELEMENT_SIZES.items():
         for count in (2 * size, 2 * size - 1, 2 * size + 1, 0):
             data = bytes(index % 2 for index in range(count))
             yield Case(
@@ -140,7 +125,9 @@ def shapes() -> Iterable[Case]:
             count = 1
             for dim in shape:
                 count *= dim
-            yield Case(f"{model} {shape}", grpc_infer(model, [(name, kind, shape)], [bytes(count * _SIZES[kind])]))
+            yield Case(
+                f"{model} {shape}", grpc_infer(model, [(name, kind, shape)], [bytes(count * ELEMENT_SIZES[kind])])
+            )
     huge = (2**31, 2**32, 2**62, 2**63 - 1)
     wrong = [
         [-1, 2],
