@@ -75,7 +75,7 @@ class CoreLoad:
             self._connection.infer(self._head, self._body, 0, len(self._body))
         size = 0
         while self._connection.in_flight():
-            for _, data, _ in self._mailbox.flush():
+            for _, data, _ in self._mailbox.flush()[0]:
                 size += len(data) if isinstance(data, bytes) else sum(map(len, data))
         return size
 
@@ -94,7 +94,7 @@ class CoreLoad:
         taken = 1e6 * (time.thread_time() - start)
         first = b""
         while self._connection.in_flight():
-            for _, data, _ in self._mailbox.flush():
+            for _, data, _ in self._mailbox.flush()[0]:
                 first = first or bytes(data if isinstance(data, bytes) else data[0])
         if not first.startswith(b"HTTP/1.1 200"):
             raise LoadError(f"the core refuses the body: {first[-200:]!r}")

@@ -571,17 +571,23 @@ class Mailbox:
     def __init__(self, engine: Engine) -> None:
         """GIL: held."""
     def fileno(self) -> int: ...
-    def flush(self) -> list[tuple[int, bytes | list[bytes | memoryview], int]]:
+    def read_buffer(self) -> memoryview:
+        """Where transports read into: the same memory for all connections. The mailbox must outlive the view.
+
+        GIL: held.
+        """
+    def flush(self) -> tuple[list[tuple[int, bytes | list[bytes | memoryview], int]], float | None]:
         """Dispatch what was received, collect what was answered.
 
         Returns (connection_id, data to write, what then) for every connection with something to do; data may be empty.
-        Then: 1 to close it, 2 where it ``has_events``, 3 for both, 0 for nothing. GIL: released.
+        Then: 1 to close it, 2 where it ``has_events``, 3 for both, 0 for nothing. Beside that, ``next_deadline()``.
+        GIL: released.
         """
     def next_deadline(self) -> float | None:
         """Seconds until ``flush`` must be called although nothing happens, if that is within two seconds.
 
-        To be asked after each flush, and once a second. Deadlines need it, and an answer larger than one flush hands
-        out. GIL: held.
+        To be asked once a second; each flush tells it as well. Deadlines need it, and an answer larger than one flush
+        hands out. GIL: held.
         """
     def close(self) -> None:
         """Close the descriptor; later answers are dropped. GIL: held."""
@@ -742,10 +748,8 @@ class GrpcConnection:
     """
 
     def __init__(self, mailbox: Mailbox, connection_id: int, options: GrpcOptions) -> None: ...
-    def buffer(self) -> memoryview:
-        """Where the transport reads into; the same memory for all connections of a mailbox."""
     def received(self, nbytes: int) -> bool:
-        """``nbytes`` were read into ``buffer()``. True where ``take_events`` has something.
+        """``nbytes`` were read into the mailbox's ``read_buffer()``. True where ``take_events`` has something.
 
         GIL: released where there is much to read.
         """

@@ -29,21 +29,6 @@ py::object OutputObject(const Output& output) {
 // What a connection wants after its data is written.
 constexpr int kClose = 1, kHasEvents = 2;
 
-py::list Flush(MailboxHandle& handle) {
-  std::vector<Written> written;
-  {
-    ReleaseGil release;
-    written = handle.mailbox->Flush();
-  }
-  ObjectGraveyard::Default().Sweep();
-  py::list result(written.size());
-  for (size_t i = 0; i < written.size(); ++i) {
-    const int then = (written[i].close ? kClose : 0) | (written[i].has_events ? kHasEvents : 0);
-    result[i] = py::make_tuple(written[i].connection_id, OutputObject(written[i].output), then);
-  }
-  return result;
-}
-
 // What is further away is asked for again in time: a loop need not set a timer for the keepalive of each connection.
 constexpr double kHorizonSeconds = 2;
 
@@ -53,6 +38,23 @@ std::optional<double> NextDeadline(const MailboxHandle& handle) {
   const double wait = static_cast<double>(next - handle.mailbox->acceptor().Now()) * 1e-9;
   if (wait > kHorizonSeconds) return std::nullopt;
   return std::max(0.0, wait);
+}
+
+py::tuple Flush(MailboxHandle& handle) {
+  std::vector<Written> written;
+  std::optional<double> deadline;
+  {
+    ReleaseGil release;
+    written = handle.mailbox->Flush();
+    deadline = NextDeadline(handle);
+  }
+  ObjectGraveyard::Default().Sweep();
+  py::list items(written.size());
+  for (size_t i = 0; i < written.size(); ++i) {
+    const int then = (written[i].close ? kClose : 0) | (written[i].has_events ? kHasEvents : 0);
+    items[i] = py::make_tuple(written[i].connection_id, OutputObject(written[i].output), then);
+  }
+  return py::make_tuple(std::move(items), deadline);
 }
 
 // --- headers that become parameters ---
@@ -193,6 +195,11 @@ void BindConnections(py::module_& module) {
   py::class_<MailboxHandle>(module, "Mailbox", py::is_final())
       .def(py::init<std::shared_ptr<Engine>>(), py::arg("engine"))
       .def("fileno", [](const MailboxHandle& handle) { return handle.mailbox->fd(); })
+      .def("read_buffer",
+           [](const MailboxHandle& handle) {
+             ReadBuffer& memory = handle.mailbox->read_buffer();
+             return Writable(memory.data(), memory.size());
+           })
       .def("flush", &Flush)
       .def("next_deadline", &NextDeadline)
       .def("close", [](MailboxHandle& handle) { handle.mailbox->Close(); });

@@ -73,16 +73,14 @@ void SetKeepalive(Options& options, int64_t time_ms, int64_t timeout_ms, bool pe
   keepalive.max_age_grace = max_age_grace_ms == 0 ? 0 : Interval(max_age_grace_ms);
 }
 
-// Beside the connection, the memory that its transport reads into.
+// Beside the connection, the mailbox whose memory its transport reads into.
 class GrpcHandle : public ConnectionHandle<GrpcConnection> {
  public:
   GrpcHandle(const MailboxHandle& handle, uint64_t id, std::shared_ptr<const Options> options)
       : ConnectionHandle(std::make_shared<GrpcConnection>(handle.mailbox, id, std::move(options))),
-        mailbox(handle.mailbox),
-        read_view(handle.read_view) {}
+        mailbox(handle.mailbox) {}
 
   const std::shared_ptr<Mailbox> mailbox;
-  const py::object read_view;
 };
 
 bool Received(GrpcHandle& grpc, size_t nbytes) {
@@ -140,7 +138,6 @@ void BindGrpc(py::module_& module) {
              return std::make_unique<GrpcHandle>(mailbox, id, std::move(options));
            }),
            py::arg("mailbox"), py::arg("connection_id"), py::arg("options"))
-      .def("buffer", [](const GrpcHandle& grpc) { return grpc.read_view; })
       .def("received", &Received, py::arg("nbytes"))
       .def("has_events", [](const GrpcHandle& grpc) { return grpc->has_events(); })
       .def("take_events", &TakeEvents)

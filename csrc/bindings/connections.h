@@ -22,17 +22,13 @@ inline pybind11::memoryview Writable(uint8_t* data, size_t size) {
 
 inline pybind11::bytes ToBytes(std::string_view data) { return pybind11::bytes(data.data(), data.size()); }
 
-// Beside the mailbox, the memory that transports read into, as Python sees it.
 class MailboxHandle {
  public:
   explicit MailboxHandle(std::shared_ptr<Engine> engine) : mailbox(std::make_shared<Mailbox>(std::move(engine))) {
     mailbox->acceptor().Listen(mailbox);
-    ReadBuffer& memory = mailbox->read_buffer();
-    read_view = Writable(memory.data(), memory.size());
   }
 
   const std::shared_ptr<Mailbox> mailbox;
-  pybind11::object read_view;
 };
 
 // Python's reference to a connection: the connection is closed when it goes, whatever else still holds it.

@@ -58,10 +58,10 @@ std::vector<RequestPtr> RequestQueue::TakeFirst(size_t count) {
   taken.reserve(count);
   for (auto& [number, level] : levels_) {
     for (auto* part : {&level.waiting, &level.delayed}) {
-      const size_t now = std::min(count - taken.size(), part->size());
-      const auto end = part->begin() + static_cast<std::ptrdiff_t>(now);
-      std::move(part->begin(), end, std::back_inserter(taken));
-      part->erase(part->begin(), end);
+      while (taken.size() < count && !part->empty()) {
+        taken.push_back(std::move(part->front()));
+        part->pop_front();
+      }
     }
     if (taken.size() == count) break;
   }
@@ -70,7 +70,18 @@ std::vector<RequestPtr> RequestQueue::TakeFirst(size_t count) {
   return taken;
 }
 
+bool RequestQueue::AnyCancelled(size_t count) const {
+  bool any = false;
+  ForEach([&](const Request& request) {
+    any = request.cancelled();
+    return !any && --count != 0;
+  });
+  return any;
+}
+
 bool RequestQueue::RemoveCancelled(size_t count, std::vector<RequestPtr>& removed) {
+  // Looked at twice, so that the common case moves nothing; once cancelled, a request stays so.
+  if (count == 0 || !AnyCancelled(count)) return false;
   const auto cancelled = [](const RequestPtr& request) { return request->cancelled(); };
   const size_t before = size_;
   for (auto& [number, level] : levels_) {
@@ -78,8 +89,6 @@ bool RequestQueue::RemoveCancelled(size_t count, std::vector<RequestPtr>& remove
       const size_t looked_at = std::min(count, part->size());
       const auto end = part->begin() + static_cast<std::ptrdiff_t>(looked_at);
       count -= looked_at;
-      // Looked at twice, so that the common case moves nothing; once cancelled, a request stays so.
-      if (std::none_of(part->begin(), end, cancelled)) continue;
       const auto gone = std::stable_partition(part->begin(), end, std::not_fn(cancelled));
       size_ -= static_cast<size_t>(std::distance(gone, end));
       std::move(gone, end, std::back_inserter(removed));

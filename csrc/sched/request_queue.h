@@ -63,6 +63,8 @@ class RequestQueue {
     size_t size() const { return waiting.size() + delayed.size(); }
   };
 
+  // Whether one of the first `count` is cancelled. Requires: count > 0.
+  bool AnyCancelled(size_t count) const;
   void DropEmptyLevels();
 
   const QueueOptions& options_;

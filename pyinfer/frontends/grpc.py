@@ -151,7 +151,7 @@ class GrpcProtocol(Connection):
         self.transport.close()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self.core.buffer()
+        return self.stream.read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         self._seen = True

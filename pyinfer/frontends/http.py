@@ -25,6 +25,7 @@ _LINGER_TICKS = 2
 #: unanswered requests of a connection at which we stop reading from it
 _MAX_IN_FLIGHT = 1024
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_HEAD_BUFFER_BYTES = 65536
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class HttpListener:
         self, stream: Stream, site: Site, limits: HttpLimits | None = None, forwarding: HttpForwarding | None = None
     ) -> None:
         self.stream = stream
+        #: a burst of small requests fits; what follows of a larger body is read into memory of the core
+        self.head_buffer = stream.read_buffer[:_HEAD_BUFFER_BYTES]
         self.heads = Heads(site, forwarding)
         self.limits = limits or HttpLimits()
 
@@ -111,7 +114,7 @@ class HttpProtocol(Connection):
         if self._remaining:
             self._direct = True
             return self.core.body_buffer(self._remaining)
-        return self.stream.view
+        return self._listener.head_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         if self._direct:
@@ -190,12 +193,12 @@ class HttpProtocol(Connection):
         """Take apart what was read into the stream's buffer."""
         data: bytes
         if self._partial is None:
-            data = self.stream.view[:nbytes].tobytes()
+            data = self._listener.head_buffer[:nbytes].tobytes()
             scan = 0
         else:
             # Only the new bytes, and the three before them, can complete the end of the head.
             scan = max(0, len(self._partial) - 3)
-            self._partial += self.stream.view[:nbytes]
+            self._partial += self._listener.head_buffer[:nbytes]
             if self._partial.find(b"\r\n\r\n", scan) < 0:
                 check_partial(self._partial)
                 return

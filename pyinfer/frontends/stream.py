@@ -31,8 +31,6 @@ _log = logging.getLogger(__name__)
 _TICK_SECONDS = 1.0
 #: ticks that a peer may leave our answer unread without any progress
 STALL_TICKS = 30
-#: a burst of small requests fits; larger bodies are read into memory of the core
-_READ_BUFFER_BYTES = 65536
 _WORKERS = 2
 #: calls that wait at a time, for models to load or to say whether they are ready; a thread each
 _CALLS = 64
@@ -63,8 +61,8 @@ class Stream:
     def __init__(self, loop: asyncio.AbstractEventLoop, engine: Engine, *, max_connections: int) -> None:
         """``max_connections`` counts all listeners of the loop together."""
         self.mailbox = Mailbox(engine)
-        self.buffer = bytearray(_READ_BUFFER_BYTES)
-        self.view = memoryview(self.buffer)
+        #: what sockets are read into, one after the other: each read is understood before the next
+        self.read_buffer = self.mailbox.read_buffer()
         #: seconds since the start, counted by the sweep
         self.tick = 0
         #: True once the server stops: no connection takes a further request
@@ -176,19 +174,18 @@ class Stream:
     def _flush(self) -> None:
         self._flush_due = False
         connections = self._connections
-        for number, data, then in self.mailbox.flush():
+        written, deadline = self.mailbox.flush()
+        for number, data, then in written:
             connection = connections.get(number)
             if connection is not None:
                 connection.send(data, (then & _CLOSE) != 0)
                 if then & _HAS_EVENTS:
                     connection.take_events()
-        self._look_ahead()
+        if deadline is not None:
+            self._look_ahead(deadline)
 
-    def _look_ahead(self) -> None:
-        """Have the mailbox flushed in time where something is due before the next sweep."""
-        wait = self.mailbox.next_deadline()
-        if wait is None:
-            return
+    def _look_ahead(self, wait: float) -> None:
+        """Have the mailbox flushed within ``wait`` seconds."""
         if wait <= 0.0:
             self.touch()  # there is more to write than one flush hands out
             return
@@ -208,7 +205,9 @@ class Stream:
         self.tick += 1
         for connection in list(self._connections.values()):
             connection.sweep(self.tick)
-        self._look_ahead()
+        deadline = self.mailbox.next_deadline()
+        if deadline is not None:
+            self._look_ahead(deadline)
         self._sweeper = self._loop.call_later(_TICK_SECONDS, self._sweep)
 
 

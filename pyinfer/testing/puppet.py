@@ -131,7 +131,7 @@ class Puppet:
         self._connections.clear()
 
     def _collect(self) -> None:
-        for ticket, data, _ in self._mailbox.flush():
+        for ticket, data, _ in self._mailbox.flush()[0]:
             response = data if isinstance(data, bytes) else b"".join(data)
             if response:
                 self._answers[ticket] = _parse(response)

@@ -64,7 +64,7 @@ class Harness:
 
     def _flush(self) -> bytes:
         received = b""
-        for _, data, _ in self._mailbox.flush():
+        for _, data, _ in self._mailbox.flush()[0]:
             received += data if isinstance(data, bytes) else b"".join(bytes(part) for part in data)
         return received
 

@@ -110,7 +110,7 @@ class Client:
         return int(head.split()[1]), json.loads(body)
 
     def _flush(self) -> None:
-        for _, data, _ in self._mailbox.flush():
+        for _, data, _ in self._mailbox.flush()[0]:
             self._received += data if isinstance(data, bytes) else b"".join(bytes(part) for part in data)
 
     def close(self) -> None:

@@ -87,7 +87,7 @@ class House:
 
     def flush(self) -> None:
         """Dispatch and deliver; what was written is parsed into ``answers``."""
-        for connection, data, close in self.mailbox.flush():
+        for connection, data, close in self.mailbox.flush()[0]:
             assert not close
             self._bytes[connection] += b"".join([data] if isinstance(data, bytes) else data)
             self._parse(connection)

@@ -94,7 +94,7 @@ def test_an_array_that_nobody_keeps_is_not_copied(own: bool) -> None:
     batch.respond(0, [("OUT", "INT32", array)])
     del array
     batch.finish()
-    ((_, pieces, _),) = house.mailbox.flush()
+    ((_, pieces, _),) = house.mailbox.flush()[0]
     assert address in [np.frombuffer(piece, np.uint8).__array_interface__["data"][0] for piece in pieces]
 
 
