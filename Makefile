@@ -14,7 +14,7 @@ STAMPS := .venv/.stamps
 TOOLS := $(CURDIR)/$(BIN):$(CURDIR)/build/perf_analyzer/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # What the compiled modules are made of; a change there builds them again.
-COMPILED := CMakeLists.txt pyproject.toml $(shell find csrc protos tests/core pyinfer -type f \
+COMPILED := CMakeLists.txt pyproject.toml $(shell find csrc perf protos tests/core pyinfer -type f \
   \( -name '*.cc' -o -name '*.h' -o -name '*.proto' -o -name '*.pyx' -o -name '*.pxd' \) 2>/dev/null)
 # Arguments for pytest, and for the benches: make test ARGS="-k batcher -x"
 ARGS ?=

@@ -25,6 +25,7 @@ from perf.in_process import measure_in_process, run_once
 from perf.json_readers import measure_json_readers
 from perf.load import LoadError, Window, measure_window, run_h2load
 from perf.procs import cpu_seconds, memory
+from perf.queue_depth import measure_queue
 from perf.scenarios import Scenario
 from perf.servers import Server, build_repository, start_echo, start_server
 from perf.shared_memory import by_grpc, by_shared_memory, measure_exchange
@@ -199,6 +200,8 @@ def _histograms(scenario: Scenario, effort: Effort, _names: Sequence[str], _repo
 
 #: models of the ensemble that is measured
 _STEPS = 3
+#: requests that wait
+_DEPTHS = (1, 1_000, 1_000_000)
 
 
 def _ensemble(scenario: Scenario, effort: Effort, _names: Sequence[str], _repository: Path) -> _Figures:
@@ -223,6 +226,25 @@ def _ensemble(scenario: Scenario, effort: Effort, _names: Sequence[str], _reposi
     return {"pyinfer": row, "one_model": {"cpu_us": base}}
 
 
+def _queue(_scenario: Scenario, effort: Effort, _names: Sequence[str], _repository: Path) -> _Figures:
+    """Depths take turns. CPU time is only ever added to by what else the machine does: the calmest tries are kept."""
+    seen: dict[int, list[float]] = {depth: [] for depth in _DEPTHS}
+    expired: dict[int, float] = {}
+    for _ in range(effort.tries):
+        for depth in _DEPTHS:
+            one = measure_queue(depth)
+            seen[depth].append(one.request_us)
+            expired[depth] = one.expired
+    return {
+        f"waiting_{depth}": {
+            "request_us": statistics.median(sorted(tries)[: effort.rounds]),
+            "expired": expired[depth],
+            "windows": tries,
+        }
+        for depth, tries in seen.items()
+    }
+
+
 def _compare_cores(scenario: Scenario, turns: int, *, histograms: bool) -> Difference:
     with (
         contextlib.closing(CoreLoad(scenario.elements, histograms=histograms)) as one,
@@ -242,6 +264,7 @@ _KINDS: Mapping[str, Callable[[Scenario, Effort, Sequence[str], Path], _Figures]
     "events": _events,
     "histograms": _histograms,
     "ensemble": _ensemble,
+    "queue": _queue,
 }
 
 

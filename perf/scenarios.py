@@ -14,7 +14,7 @@ from perf.bodies import Protocol
 
 __all__ = ["SCENARIOS", "Goal", "Scenario", "scenario_named"]
 
-_Kind = Literal["load", "json", "start", "growth", "shared_memory", "events", "histograms", "ensemble"]
+_Kind = Literal["load", "json", "start", "growth", "shared_memory", "events", "histograms", "ensemble", "queue"]
 
 
 @dataclass(frozen=True)
@@ -208,6 +208,17 @@ SCENARIOS = (
         kind="ensemble",
         peers=(),
         goals=(Goal("pyinfer.step_us", "<=", 15),),
+    ),
+    Scenario(
+        "queue_depth",
+        "to queue a request and to take it again by how many wait, four priorities, deadlines of their own, batches of 8",
+        kind="queue",
+        peers=(),
+        # The logarithms of 1,000 and of 1,000,000 are as 1 to 2.
+        goals=(
+            Goal("waiting_1000.request_us", "<=", 1),
+            Goal("waiting_1000000.request_us", "<=", factor=2, of="waiting_1000.request_us"),
+        ),
     ),
 )
 

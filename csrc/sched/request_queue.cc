@@ -2,8 +2,8 @@
 #include "sched/request_queue.h"
 
 #include <algorithm>
-#include <functional>
 #include <iterator>
+#include <tuple>
 #include <utility>
 
 #include "infer/validate.h"
@@ -14,6 +14,8 @@ namespace {
 
 // Empty levels are kept up to this many, so that a steady load allocates nothing; clients choose the numbers.
 constexpr size_t kKeptLevels = 16;
+// As many spare entries, and deadlines of requests that are gone, are kept however few wait.
+constexpr size_t kKept = 256;
 
 // A priority that the model does not have means its default.
 uint64_t LevelOf(const QueueOptions& options, uint64_t priority) {
@@ -24,10 +26,6 @@ uint64_t LevelOf(const QueueOptions& options, uint64_t priority) {
 const QueuePolicy& PolicyOf(const QueueOptions& options, uint64_t level) {
   const auto found = options.policies.find(level);
   return found == options.policies.end() ? options.default_policy : found->second;
-}
-
-void Lower(TimeNs& earliest, TimeNs deadline) {
-  if (deadline != 0 && (earliest == 0 || deadline < earliest)) earliest = deadline;
 }
 
 }  // namespace
@@ -47,84 +45,105 @@ Status RequestQueue::Push(RequestPtr& request) {
   if (limit != 0 && level.size() >= limit) {
     return WithRequestId(*request, Status::Unavailable("Exceeds maximum queue size"));
   }
-  Lower(next_deadline_, request->queue_deadline);
-  level.waiting.push_back(std::move(request));
+  if (spare_.empty()) spare_.emplace_back();
+  const auto entry = spare_.begin();
+  level.waiting.splice(level.waiting.end(), spare_, entry);
+  entry->level = number;
+  entry->arrival = ++arrivals_;
+  entry->timed = request->queue_deadline != 0;
+  if (entry->timed) {
+    deadlines_.push_back({request->queue_deadline, entry->arrival, entry});
+    std::push_heap(deadlines_.begin(), deadlines_.end());
+    ++timed_;
+  }
+  entry->request = std::move(request);
   ++size_;
   return Status();
+}
+
+RequestPtr RequestQueue::Remove(Entries& part, Entries::iterator entry) {
+  RequestPtr request = std::move(entry->request);
+  timed_ -= entry->timed ? 1 : 0;
+  entry->arrival = 0;
+  spare_.splice(spare_.begin(), part, entry);
+  --size_;
+  ++steps_;
+  return request;
+}
+
+RequestQueue::Levels::iterator RequestQueue::Leave(Levels::iterator level) {
+  const bool drop = level->second.size() == 0 && levels_.size() > kKeptLevels;
+  return drop ? levels_.erase(level) : std::next(level);
 }
 
 std::vector<RequestPtr> RequestQueue::TakeFirst(size_t count) {
   std::vector<RequestPtr> taken;
   taken.reserve(count);
-  for (auto& [number, level] : levels_) {
-    for (auto* part : {&level.waiting, &level.delayed}) {
-      while (taken.size() < count && !part->empty()) {
-        taken.push_back(std::move(part->front()));
-        part->pop_front();
-      }
+  for (auto level = levels_.begin(); level != levels_.end() && taken.size() < count; level = Leave(level)) {
+    for (Entries* part : {&level->second.waiting, &level->second.delayed}) {
+      while (taken.size() < count && !part->empty()) taken.push_back(Remove(*part, part->begin()));
     }
-    if (taken.size() == count) break;
   }
-  size_ -= taken.size();
-  DropEmptyLevels();
+  Compact();
   return taken;
 }
 
-bool RequestQueue::AnyCancelled(size_t count) const {
-  bool any = false;
-  ForEach([&](const Request& request) {
-    any = request.cancelled();
-    return !any && --count != 0;
-  });
-  return any;
-}
-
 bool RequestQueue::RemoveCancelled(size_t count, std::vector<RequestPtr>& removed) {
-  // Looked at twice, so that the common case moves nothing; once cancelled, a request stays so.
-  if (count == 0 || !AnyCancelled(count)) return false;
-  const auto cancelled = [](const RequestPtr& request) { return request->cancelled(); };
   const size_t before = size_;
-  for (auto& [number, level] : levels_) {
-    for (auto* part : {&level.waiting, &level.delayed}) {
-      const size_t looked_at = std::min(count, part->size());
-      const auto end = part->begin() + static_cast<std::ptrdiff_t>(looked_at);
-      count -= looked_at;
-      const auto gone = std::stable_partition(part->begin(), end, std::not_fn(cancelled));
-      size_ -= static_cast<size_t>(std::distance(gone, end));
-      std::move(gone, end, std::back_inserter(removed));
-      part->erase(gone, end);
+  for (auto level = levels_.begin(); level != levels_.end() && count != 0; level = Leave(level)) {
+    for (Entries* part : {&level->second.waiting, &level->second.delayed}) {
+      for (auto entry = part->begin(); entry != part->end() && count != 0; --count) {
+        ++steps_;
+        const auto looked_at = entry++;
+        if (looked_at->request->cancelled()) removed.push_back(Remove(*part, looked_at));
+      }
     }
-    if (count == 0) break;
   }
-  DropEmptyLevels();
+  Compact();
   return size_ != before;
 }
 
-void RequestQueue::Expire(TimeNs now, std::vector<RequestPtr>& refused) {
-  if (next_deadline_ == 0 || now < next_deadline_) return;
-  next_deadline_ = 0;
-  const auto in_time = [now](const RequestPtr& request) {
-    return request->queue_deadline == 0 || now < request->queue_deadline;
-  };
-  for (auto& [number, level] : levels_) {
-    const auto over = std::stable_partition(level.waiting.begin(), level.waiting.end(), in_time);
-    if (PolicyOf(options_, number).timeout_action == QueuePolicy::TimeoutAction::kDelay) {
-      std::move(over, level.waiting.end(), std::back_inserter(level.delayed));
-    } else {
-      size_ -= static_cast<size_t>(std::distance(over, level.waiting.end()));
-      std::move(over, level.waiting.end(), std::back_inserter(refused));
-    }
-    level.waiting.erase(over, level.waiting.end());
-    for (const RequestPtr& request : level.waiting) Lower(next_deadline_, request->queue_deadline);
-  }
-  DropEmptyLevels();
+void RequestQueue::PopDeadline() {
+  std::pop_heap(deadlines_.begin(), deadlines_.end());
+  deadlines_.pop_back();
+  ++steps_;
 }
 
-void RequestQueue::DropEmptyLevels() {
-  if (levels_.size() <= kKeptLevels) return;
-  for (auto level = levels_.begin(); level != levels_.end();) {
-    level = level->second.size() == 0 ? levels_.erase(level) : std::next(level);
+void RequestQueue::Expire(TimeNs now, std::vector<RequestPtr>& refused) {
+  if (deadlines_.empty() || now < deadlines_.front().at) return;
+  std::vector<Entries::iterator> over;
+  for (; !deadlines_.empty() && (deadlines_.front().stale() || deadlines_.front().at <= now); PopDeadline()) {
+    if (!deadlines_.front().stale()) over.push_back(deadlines_.front().entry);
   }
+  // As if the queue was gone through from its head.
+  std::sort(over.begin(), over.end(), [](Entries::iterator a, Entries::iterator b) {
+    return std::tie(a->level, a->arrival) < std::tie(b->level, b->arrival);
+  });
+  for (const Entries::iterator entry : over) {
+    const auto level = levels_.find(entry->level);
+    Entries& waiting = level->second.waiting;
+    if (PolicyOf(options_, entry->level).timeout_action == QueuePolicy::TimeoutAction::kDelay) {
+      entry->timed = false;
+      --timed_;
+      level->second.delayed.splice(level->second.delayed.end(), waiting, entry);
+    } else {
+      refused.push_back(Remove(waiting, entry));
+      Leave(level);
+    }
+  }
+  Compact();
+}
+
+void RequestQueue::Compact() {
+  const size_t stale = deadlines_.size() - timed_;
+  if (stale > timed_ + kKept || (stale != 0 && spare_.size() > size_ + kKept)) {
+    steps_ += deadlines_.size();
+    const auto gone = [](const Deadline& deadline) { return deadline.stale(); };
+    deadlines_.erase(std::remove_if(deadlines_.begin(), deadlines_.end(), gone), deadlines_.end());
+    std::make_heap(deadlines_.begin(), deadlines_.end());
+    if (deadlines_.size() < deadlines_.capacity() / 4) deadlines_.shrink_to_fit();
+  }
+  while (deadlines_.size() == timed_ && spare_.size() > kKept) spare_.pop_back();
 }
 
 }  // namespace pyinfer

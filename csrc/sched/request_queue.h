@@ -4,11 +4,15 @@
 // Level 1 is taken first. Within a level, requests whose time in the queue is over come last (action DELAY) or are
 // refused (action REJECT). Not thread safe: its owner has a lock.
 //
+// However many wait: to push one costs the logarithm of their number at most, and what takes, removes or looks at some
+// of them costs so much for each of these.
+//
 // Source of the rules: Triton's priority queue and queue policy.
 #pragma once
 
 #include <cstddef>
-#include <deque>
+#include <cstdint>
+#include <list>
 #include <map>
 #include <vector>
 
@@ -34,9 +38,10 @@ class RequestQueue {
   template <typename Look>
   void ForEach(Look look) const {
     for (const auto& [number, level] : levels_) {
-      for (const auto* part : {&level.waiting, &level.delayed}) {
-        for (const RequestPtr& request : *part) {
-          if (!look(*request)) return;
+      for (const Entries* part : {&level.waiting, &level.delayed}) {
+        for (const Entry& entry : *part) {
+          ++steps_;
+          if (!look(*entry.request)) return;
         }
       }
     }
@@ -49,28 +54,57 @@ class RequestQueue {
   // Moves those whose time is over at `now` to `refused`, or behind the others, as their policy says.
   void Expire(TimeNs now, std::vector<RequestPtr>& refused);
   // No request's time is over before this; 0 for never.
-  TimeNs next_deadline() const { return next_deadline_; }
+  TimeNs next_deadline() const { return deadlines_.empty() ? 0 : deadlines_.front().at; }
   std::vector<RequestPtr> TakeAll() { return TakeFirst(size_); }
 
   size_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
 
+  // Entries looked at in all this queue's life: what the promise above is held to.
+  uint64_t steps() const { return steps_; }
+
  private:
+  struct Entry {
+    RequestPtr request;
+    uint64_t level = 0;
+    uint64_t arrival = 0;  // a number of its own; 0 while the entry is spare
+    bool timed = false;    // it is in deadlines_
+  };
+  using Entries = std::list<Entry>;
   struct Level {
-    std::deque<RequestPtr> waiting;
-    std::deque<RequestPtr> delayed;
+    Entries waiting;
+    Entries delayed;
 
     size_t size() const { return waiting.size() + delayed.size(); }
   };
+  struct Deadline {
+    TimeNs at = 0;
+    uint64_t arrival = 0;
+    Entries::iterator entry;  // another request's, or spare, where its arrival is not this one
 
-  // Whether one of the first `count` is cancelled. Requires: count > 0.
-  bool AnyCancelled(size_t count) const;
-  void DropEmptyLevels();
+    bool stale() const { return entry->arrival != arrival; }
+    bool operator<(const Deadline& other) const { return at > other.at; }  // so that the earliest is the heap's first
+  };
+  using Levels = std::map<uint64_t, Level>;
+
+  // The request of `entry`, which becomes spare.
+  RequestPtr Remove(Entries& part, Entries::iterator entry);
+  // The level after `level`, which may be dropped.
+  Levels::iterator Leave(Levels::iterator level);
+  void PopDeadline();
+  // Forgets the deadlines of requests that are gone, once they are more than the others.
+  void Compact();
 
   const QueueOptions& options_;
-  std::map<uint64_t, Level> levels_;
+  Levels levels_;
+  // A heap. A request that goes leaves its deadline here: to find it would cost more than to pass over it later. No
+  // entry is freed while one here may point to it.
+  std::vector<Deadline> deadlines_;
+  Entries spare_;
   size_t size_ = 0;
-  TimeNs next_deadline_ = 0;
+  size_t timed_ = 0;
+  uint64_t arrivals_ = 0;
+  mutable uint64_t steps_ = 0;
 };
 
 }  // namespace pyinfer

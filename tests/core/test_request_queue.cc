@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -163,6 +164,43 @@ TEST(RequestQueue, ManyPrioritiesLeaveNothingBehind) {
   }
   CHECK(f.queue.empty());
   CHECK_EQ(f.Order(), "");
+}
+
+// What one request costs may grow with the logarithm of how many wait, not with their number: the steps are counted.
+TEST(RequestQueue, TheWorkForARequestDoesNotGrowWithHowManyWait) {
+  constexpr size_t kRequests = 20'000;
+  for (const auto action : {Action::kReject, Action::kDelay}) {
+    for (const uint64_t levels : {uint64_t{1}, uint64_t{4}, UINT64_MAX}) {  // the last: nearly each has one of its own
+      for (const size_t depth : {size_t{16}, size_t{100'000}}) {
+        QueuePolicy policy;
+        policy.timeout_action = action;
+        policy.default_timeout_ns = TimeNs{1} << 50;
+        policy.allow_timeout_override = true;
+        Fixture f({levels, 1, policy, {}});
+        uint64_t random = 1;
+        TimeNs now = 0;
+        const auto push = [&] {
+          random = random * 6364136223846793005u + 1442695040888963407u;
+          now += 1000;
+          // Some time out while they wait, in an order that is not that of their arrival.
+          f.Push("", 1 + random % levels, now, 1 + (random >> 32) % (8 * depth));
+        };
+        for (size_t i = 0; i < depth; ++i) push();
+        const uint64_t before = f.queue.steps();
+        std::vector<RequestPtr> gone;
+        for (size_t i = 0; i < kRequests; i += 8) {
+          while (f.queue.size() < depth + 8) push();
+          f.queue.Expire(now, gone);
+          size_t seen = 0;
+          f.queue.ForEach([&](const Request&) { return ++seen < 8; });
+          f.queue.RemoveCancelled(std::min<size_t>(9, f.queue.size()), gone);
+          f.queue.TakeFirst(std::min<size_t>(8, f.queue.size()));
+        }
+        // Looked at, looked at for cancellation, taken, and as a deadline: popped, and at most twice with others.
+        CHECK((f.queue.steps() - before) / kRequests < 16);
+      }
+    }
+  }
 }
 
 }  // namespace
