@@ -25,8 +25,9 @@ one row are up at the same time and take turns. Latencies are the load tool's. `
 PyPI package `nvidia-pytriton`; its `identity` backend is compiled from `perf/triton_identity.c`, its Python backend is
 its own. `echo` answers with the bytes it was sent, under uvloop, with nothing else around. `in_process` is onnxruntime
 alone, at the mean batch that the server formed. Readers of JSON turn the request's body into numbers on one thread:
-`core` is pyinfer's own, into a tensor; `json` and `orjson` make Python's objects, and with `_numpy` an array of these. `waiting_N` is
-pyinfer's queue alone, on one thread, with so many requests in it; `expired` is the share whose time ran out in it.
+`core` is pyinfer's own, into a tensor; `json` and `orjson` make Python's objects, and with `_numpy` an array of these.
+`waiting_N` is the scheduler's queue alone, on one thread, with so many requests in it; of these `expired` is the share
+whose time ran out.
 """
 
 _NAMES = {"grpc": "h2load", "grpc_stream": "grpc_stream_load", "http_binary": "wrk", "http_json": "wrk"}

@@ -211,7 +211,7 @@ SCENARIOS = (
     ),
     Scenario(
         "queue_depth",
-        "to queue a request and to take it again by how many wait, four priorities, deadlines of their own, batches of 8",
+        "the queue alone, by how many wait: to push and to take a request, with priorities and deadlines, batches of 8",
         kind="queue",
         peers=(),
         # The logarithms of 1,000 and of 1,000,000 are as 1 to 2.

@@ -44,6 +44,7 @@ def test_scenarios_have_names_of_their_own_and_goals_within_their_reach() -> Non
         measured = {"pyinfer", *scenario.peers} | ({"in_process"} if scenario.in_process else set())
         measured |= {"without_histograms"} if scenario.kind == "histograms" else set()
         measured |= {"core"} if scenario.kind == "json" else set()
+        measured |= {"waiting_1", "waiting_1000", "waiting_1000000"} if scenario.kind == "queue" else set()
         assert scenario.goals, scenario.name
         for goal in scenario.goals:
             for metric in filter(None, (goal.metric, goal.of)):
