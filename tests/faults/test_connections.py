@@ -124,10 +124,10 @@ def served(server: RunningServer) -> bool:
 
 
 def test_row_34_connections_that_come_and_go(crowded: RunningServer, crowded_guard: Guard) -> None:
-    """10^4 (a tenth of the row's) of each protocol, used once: nothing of them stays."""
+    """10^5, half of each protocol, used once: nothing of them stays."""
 
     def attack() -> None:
-        for number in range(10_000):
+        for number in range(50_000):
             with Raw(crowded.http_port) as raw:
                 if number % 4:
                     assert raw.send(LIVE).receive().status == 200

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Row 35: floods of HTTP/2 frames. Counts are what passes each limit, not what breaks a server that has none."""
+"""Row 35: floods of HTTP/2 frames, in the numbers that broke servers."""
 
 from __future__ import annotations
 
 import contextlib
 import struct
+from functools import cache
 
 import pytest
 
@@ -29,18 +30,22 @@ def streams(count: int) -> range:
     return range(1, 2 * count, 2)
 
 
-def infer_frames(stream: int, model: str = "fp32") -> bytes:
+@cache
+def infer_payloads(model: str) -> tuple[bytes, bytes]:
     request = message(model, ("INPUT0", "FP32", (1, 1)), raw=[bytes(4)]).SerializeToString()
-    body = b"\0" + len(request).to_bytes(4, "big") + request
-    head = frame(h2.HEADERS, END_HEADERS, stream, block(grpc_headers("ModelInfer")))
-    return head + frame(h2.DATA, END_STREAM, stream, body)
+    return block(grpc_headers("ModelInfer")), b"\0" + len(request).to_bytes(4, "big") + request
+
+
+def infer_frames(stream: int, model: str = "fp32") -> bytes:
+    head, body = infer_payloads(model)
+    return frame(h2.HEADERS, END_HEADERS, stream, head) + frame(h2.DATA, END_STREAM, stream, body)
 
 
 def test_row_35_rapid_reset(server: RunningServer) -> None:
     """CVE-2023-44487. Each call is complete and reset at once; few more than the burst of 1000 are ever executed."""
     before = counter(server, "nv_inference_request_success", "slow")
     with H2(server.grpc_port) as connection:
-        for stream in streams(5000):
+        for stream in streams(100_000):
             connection.send(infer_frames(stream, "slow") + frame(h2.RST_STREAM, 0, stream, CANCEL))
         assert connection.ending() in CALM
     eventually(lambda: counter(server, "nv_inference_pending_request_count", "slow") == 0, "requests are left")
@@ -60,7 +65,7 @@ def test_row_35_made_you_reset(server: RunningServer, provocation: object) -> No
     """CVE-2025-8671. The server is made to reset valid streams itself: that counts like resets of the client."""
     assert callable(provocation)
     with H2(server.grpc_port) as connection:
-        for stream in streams(3000):
+        for stream in streams(100_000):
             connection.send(frame(h2.HEADERS, END_HEADERS, stream, GOOD) + provocation(stream))
         assert connection.ending() in (*CALM, Ending("goaway", 1))  # libnghttp2 ends it at the first of them
 
@@ -76,12 +81,12 @@ def test_row_35_too_many_streams(server: RunningServer) -> None:
 
 
 def test_row_35_continuation_flood(server: RunningServer) -> None:
-    """CVE-2024-27316. No header block of 10^4 frames, empty or not, is ever collected."""
-    for payload in (b"", b"\x40\x01a" + b"\x7f\x81\x07" + b"x" * 1000):
+    """CVE-2024-27316. No header block of 10^6 empty frames, or of 10^4 that hold something, is ever collected."""
+    for payload, count in ((b"", 1_000_000), (b"\x40\x01a" + b"\x7f\x81\x07" + b"x" * 1000, 10_000)):
 
-        def attack(part: bytes = payload) -> None:
+        def attack(part: bytes = payload, parts: int = count) -> None:
             with H2(server.grpc_port) as connection:
-                connection.send(frame(h2.HEADERS, 0, 1, GOOD) + frame(h2.CONTINUATION, 0, 1, part) * 10_000)
+                connection.send(frame(h2.HEADERS, 0, 1, GOOD) + frame(h2.CONTINUATION, 0, 1, part) * parts)
                 assert connection.ending().how in ("goaway", "closed")
 
         assert peak_growth(server, attack) < 8 * MIB
