@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "Batch",
+    "CallMailbox",
     "DeviceArray",
     "Engine",
     "EnsembleOptions",
@@ -28,6 +29,7 @@ __all__ = [
     "ManualClock",
     "MetricModel",
     "Model",
+    "ModelCall",
     "ModelSpec",
     "ParseJob",
     "QueueOptions",
@@ -37,6 +39,7 @@ __all__ = [
     "SharedMemoryRegistry",
     "StatisticsOptions",
     "TensorSpec",
+    "Trace",
     "TraceLog",
     "TraceRecord",
     "Tracer",
@@ -497,6 +500,8 @@ class Batch:
 
         None where the request is not traced, or traces do not become spans.
         """
+    def trace(self, index: int) -> Trace | None:
+        """What the request is traced in; None where it is not."""
     def detach(self, index: int) -> Responder:
         """Take a request out of the batch, to be answered apart. It can not be asked about here any more.
 
@@ -558,6 +563,72 @@ class Responder:
     def decoupled(self) -> bool: ...
     def is_cancelled(self) -> bool:
         """True once nobody waits for responses any more, or the request was ended."""
+
+@final
+class Trace:
+    """What one request is traced in: to be handed to what is to belong to it. GIL: held."""
+
+@final
+class CallMailbox:
+    """Where an event loop learns which of its calls are answered. GIL: held."""
+
+    def __init__(self) -> None: ...
+    def fileno(self) -> int:
+        """A descriptor that is readable while ``collect`` has something."""
+    def collect(self) -> list[int]:
+        """The numbers of the calls that were answered since the last time."""
+    def close(self) -> None:
+        """Later answers are not told."""
+
+@final
+class ModelCall:
+    """A request that a model makes of another one, begun by the constructor. Any thread.
+
+    ``inputs`` are (name, datatype, array) each; ``outputs`` the names of those that are wanted, all where empty.
+    ``batch`` is what the calling instance executes, if it does: the call is cancelled when all requests of the batch
+    are, inherits what is left of their time in the queue where ``timeout_us`` is 0, and is refused where the instance
+    would wait for ever. ``trace``: what the call is to belong to. ``decoupled``: any number of responses is taken.
+    ``waits``: arrays are not written to before the last response; otherwise large ones are copied.
+
+    What is wrong with the call comes back as an error. GIL: released while the request is queued, or executed here.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        model: str,
+        version: int,
+        inputs: Sequence[tuple[str, str, NDArray[Any]]],
+        *,
+        request_id: str = "",
+        correlation_id: int | str = 0,
+        flags: int = 0,
+        timeout_us: int = 0,
+        parameters: Mapping[str, bool | int | float | str] | None = None,
+        outputs: Sequence[str] = (),
+        batch: Batch | None = None,
+        trace: Trace | None = None,
+        decoupled: bool = False,
+        waits: bool = True,
+    ) -> None: ...
+    def next(
+        self,
+    ) -> tuple[list[tuple[str, str, NDArray[Any]]], tuple[str, str] | None, dict[str, Any], bool] | None:
+        """Wait for the next response: outputs, (code, text) of an error, parameters, and whether it is the last.
+
+        None once the last one was taken. GIL: released.
+        """
+    def poll(
+        self,
+    ) -> tuple[list[tuple[str, str, NDArray[Any]]], tuple[str, str] | None, dict[str, Any], bool] | None:
+        """As ``next``, but does not wait: None as well where there is nothing yet. GIL: held."""
+    @property
+    def ended(self) -> bool:
+        """Whether the last response is there, or was taken. GIL: held."""
+    def notify(self, mailbox: CallMailbox, number: int) -> None:
+        """Tell ``number`` to ``mailbox`` once the last response is there. GIL: held."""
+    def cancel(self) -> None:
+        """Nobody waits any more: what is queued is not executed, what is executed can see it. GIL: released."""
 
 @final
 class Mailbox:

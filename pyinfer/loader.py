@@ -143,7 +143,9 @@ class Loader:
             core = self._engine.create(spec, [step.core for step in steps])
             return LoadedModel(core, None, ComposedInstances(steps))
         name = config["backend"]
-        context = ModelContext(source.name, version, source.directory, config, self._backend_options(name))
+        context = ModelContext(
+            source.name, version, source.directory, config, self._backend_options(name), self._engine
+        )
         backend = find_backend(name)(context)
         try:
             model = self._engine.create(

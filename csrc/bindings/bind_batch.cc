@@ -5,6 +5,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings/arrays.h"
+#include "bindings/conversions.h"
 #include "bindings/dlpack.h"
 #include "bindings/gil.h"
 #include "bindings/register.h"
@@ -77,47 +78,7 @@ std::vector<std::string> RequestedOutputs(const BatchHandle& handle, size_t inde
   return names;
 }
 
-py::dict ParametersDict(const BatchHandle& handle, size_t index) {
-  py::dict parameters;
-  for (const auto& [name, value] : At(handle, index).parameters) {
-    parameters[py::str(name)] = std::visit([](const auto& held) { return py::cast(held); }, value);
-  }
-  return parameters;
-}
-
-Parameters ToParameters(const py::object& given) {
-  Parameters parameters;
-  if (given.is_none()) return parameters;
-  for (const auto& [name, value] : given.cast<py::dict>()) {
-    ParameterValue converted;
-    if (py::isinstance<py::bool_>(value)) {
-      converted = value.cast<bool>();
-    } else if (py::isinstance<py::int_>(value)) {
-      converted = value.cast<int64_t>();
-    } else if (py::isinstance<py::float_>(value)) {
-      converted = value.cast<double>();
-    } else {
-      converted = value.cast<std::string>();
-    }
-    parameters.emplace_back(name.cast<std::string>(), std::move(converted));
-  }
-  return parameters;
-}
-
-// (name, datatype, array) of each output.
-StatusOr<std::vector<Tensor>> ToTensors(const py::sequence& outputs) {
-  std::vector<Tensor> tensors;
-  tensors.reserve(outputs.size());
-  for (const py::handle item : outputs) {
-    const auto output = py::reinterpret_borrow<py::sequence>(item);
-    const auto datatype = output[1].cast<std::string_view>();
-    StatusOr<Tensor> tensor =
-        FromArray(output[0].cast<std::string>(), ParseDType(datatype), output[2].cast<py::array>());
-    if (!tensor.ok()) return tensor.status();
-    tensors.push_back(std::move(tensor).value());
-  }
-  return tensors;
-}
+py::dict ParametersDict(const BatchHandle& handle, size_t index) { return ToDict(At(handle, index).parameters); }
 
 void Respond(BatchHandle& handle, size_t index, const py::sequence& outputs, const py::object& parameters) {
   CheckOpen(handle, index);
@@ -168,9 +129,7 @@ bool SendResponse(Responder& responder, const py::sequence& outputs, const py::o
     return responder.Fail(tensors.status(), final);
   }
   // The model keeps its arrays and may write to them as soon as this returns.
-  for (Tensor& tensor : tensors.value()) {
-    if (!tensor.data.settled()) tensor.data = Slice::Copy(tensor.data.data(), tensor.data.size());
-  }
+  CopyUnsettled(tensors.value());
   Parameters converted = ToParameters(parameters);
   ReleaseGil release;
   return responder.Send(std::move(tensors).value(), std::move(converted), final);
@@ -261,6 +220,8 @@ void BindBatch(py::module_& module) {
           "is_cancelled", [](const BatchHandle& handle, size_t index) { return At(handle, index).cancelled(); },
           py::arg("index"))
       .def("trace_context", &TraceContextDict, py::arg("index"))
+      .def(
+          "trace", [](const BatchHandle& handle, size_t index) { return At(handle, index).trace; }, py::arg("index"))
       .def("respond_packed", &RespondPacked, py::arg("outputs"))
       .def("respond", &Respond, py::arg("index"), py::arg("outputs"), py::arg("parameters") = py::none())
       .def("fail", &Fail, py::arg("index"), py::arg("code"), py::arg("message"))

@@ -57,6 +57,8 @@ void RunInstance(InstanceHandle& instance, const py::function& execute) {
     Batch batch = model->NextBatch(number);
     if (batch.empty()) return;
     auto handle = std::make_shared<BatchHandle>(std::move(batch));
+    handle->model = model;
+    handle->instance = number;
     {
       AcquireGil acquire;
       ExecuteWithGil(*handle, py::cast(handle), execute);

@@ -13,6 +13,7 @@ PYBIND11_MODULE(_core, module) {
   pyinfer::BindSharedMemory(module);
   pyinfer::BindTracing(module);
   pyinfer::BindEngine(module);
+  pyinfer::BindCalls(module);
   pyinfer::BindConnections(module);
   pyinfer::BindMetrics(module);
   pyinfer::BindGrpc(module);

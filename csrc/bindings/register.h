@@ -31,6 +31,9 @@ class ModelHandle {
 struct BatchHandle {
   explicit BatchHandle(Batch taken) : batch(std::move(taken)) {}
   Batch batch;
+  // Where an instance executes it: the one that waits when the executor waits.
+  std::shared_ptr<Model> model;
+  size_t instance = 0;
 };
 
 void BindArrays(pybind11::module_& module);
@@ -38,6 +41,7 @@ void BindDlpack(pybind11::module_& module);
 void BindValues(pybind11::module_& module);
 void BindEngine(pybind11::module_& module);
 void BindBatch(pybind11::module_& module);
+void BindCalls(pybind11::module_& module);
 void BindSharedMemory(pybind11::module_& module);
 void BindConnections(pybind11::module_& module);
 void BindMetrics(pybind11::module_& module);

@@ -87,15 +87,38 @@ void Engine::Submit(RequestPtr request) {
                          Status::Unavailable("Server is stopping, scheduler for model has stopped accepting new "
                                              "inference requests"));
   }
-  Accept(std::move(request), nullptr, nullptr);
+  Accept(std::move(request), nullptr, nullptr, /*internal=*/false);
 }
 
 void Engine::SubmitStep(RequestPtr request, const EnsemblePlan::Step& step, const Trace* parent) {
-  Accept(std::move(request), &step, parent);
+  Accept(std::move(request), &step, parent, /*internal=*/true);
   Burst::AtEnd(shared_from_this());
 }
 
-void Engine::Accept(RequestPtr request, const EnsemblePlan::Step* step, const Trace* parent) {
+void Engine::SubmitCall(RequestPtr request, const Trace* parent) {
+  Accept(std::move(request), nullptr, parent, /*internal=*/true);
+}
+
+std::vector<std::shared_ptr<Model>> Engine::Executors(const std::string& name, int64_t version) const {
+  std::vector<std::shared_ptr<Model>> found;
+  std::vector<std::shared_ptr<Model>> waiting;
+  std::shared_lock<std::shared_mutex> lock(names_mutex_);
+  if (auto model = FindLocked(name, version); model.ok()) waiting.push_back(std::move(model).value());
+  while (!waiting.empty()) {
+    const std::shared_ptr<Model> model = std::move(waiting.back());
+    waiting.pop_back();
+    if (!model->spec()->ensemble) {
+      found.push_back(model);
+      continue;
+    }
+    for (const EnsembleStep& step : model->spec()->ensemble->steps) {
+      if (auto next = FindLocked(step.model, step.version); next.ok()) waiting.push_back(std::move(next).value());
+    }
+  }
+  return found;
+}
+
+void Engine::Accept(RequestPtr request, const EnsemblePlan::Step* step, const Trace* parent, bool internal) {
   const auto find = [&] {
     return step ? FindStepLocked(*step) : FindLocked(request->model_name, request->model_version);
   };
@@ -131,7 +154,7 @@ void Engine::Accept(RequestPtr request, const EnsemblePlan::Step* step, const Tr
       const bool earlier = ExpectExpiry(model->Push(std::move(request)));
       Touch(model);
       lock.unlock();
-      if (earlier && step != nullptr) TellListeners();
+      if (earlier && internal) TellListeners();
       return;
     }
     request->model = model->spec();

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/burst.h"
+#include "engine/call_graph.h"
 #include "engine/ensemble_plan.h"
 #include "engine/model.h"
 #include "engine/tracer.h"
@@ -62,6 +63,13 @@ class Engine final : public RequestAcceptor, public Deferred, public std::enable
   // As Submit, also when the server is stopping: what has begun goes on. `parent` is the trace of the ensemble's
   // request, or nullptr. Dispatched at the end of the burst.
   void SubmitStep(RequestPtr request, const EnsemblePlan::Step& step, const Trace* parent);
+  // For models that call others. As Submit, also when the server is stopping: what has begun goes on. `parent` is the
+  // trace that the call belongs to, or nullptr. Requires: Dispatch() is called afterwards.
+  void SubmitCall(RequestPtr request, const Trace* parent);
+  // The models whose instances execute requests for `name`: its own or, of an ensemble, those of its steps. Empty where
+  // it is not served.
+  std::vector<std::shared_ptr<Model>> Executors(const std::string& name, int64_t version) const;
+  CallGraph& calls() { return calls_; }
   // Has the run advance at the end of the burst.
   void Resume(std::shared_ptr<EnsembleRun> run);
   void RunDeferred() override { Dispatch(); }
@@ -76,8 +84,9 @@ class Engine final : public RequestAcceptor, public Deferred, public std::enable
   // Requires: names_mutex_ is held.
   StatusOr<std::shared_ptr<Model>> FindLocked(const std::string& name, int64_t version) const;
   StatusOr<std::shared_ptr<Model>> FindStepLocked(const EnsemblePlan::Step& step) const;
-  // Validates and queues. `step` is nullptr for a request of a client.
-  void Accept(RequestPtr request, const EnsemblePlan::Step* step, const Trace* parent);
+  // Validates and queues. `step` is nullptr for a request that is no step of an ensemble. Where it is `internal`,
+  // nobody looks after its time in the queue unless told.
+  void Accept(RequestPtr request, const EnsemblePlan::Step* step, const Trace* parent, bool internal);
   // Requires: names_mutex_ is held alone.
   void NoteLeavingLocked(const Entry& replaced, const Entry& by);
   // Also those that leave.
@@ -92,6 +101,7 @@ class Engine final : public RequestAcceptor, public Deferred, public std::enable
   SharedMemoryRegistry shared_memory_;
   std::shared_ptr<ResponseCache> cache_;  // null where there is none
   const std::shared_ptr<Tracer> tracer_;
+  CallGraph calls_;
   std::atomic<bool> accepting_{true};
   std::atomic<bool> cancellations_{false};
   // No request's time in a queue is over before this; 0 for never.

@@ -50,9 +50,17 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   TimeNs Expire(TimeNs now) { return source_->Expire(now); }
 
   // One more instance that will call NextBatch; its number.
-  size_t AddInstance() { return source_->AddInstance(); }
+  size_t AddInstance() {
+    instances_.fetch_add(1, std::memory_order_relaxed);
+    return source_->AddInstance();
+  }
   // Lets its NextBatch return an empty batch once what it has begun is done; others take what is queued.
-  void RemoveInstance(size_t instance) { source_->RemoveInstance(instance); }
+  void RemoveInstance(size_t instance) {
+    instances_.fetch_sub(1, std::memory_order_relaxed);
+    source_->RemoveInstance(instance);
+  }
+  // Those that take batches.
+  size_t instances() const { return instances_.load(std::memory_order_relaxed); }
   // Blocks until there is a batch; an empty one once the model is stopped, or the instance removed. For the thread of
   // an instance.
   Batch NextBatch(size_t instance);
@@ -119,6 +127,7 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   NativeInstance* quick_ = nullptr;
 
   std::atomic<size_t> in_flight_{0};
+  std::atomic<size_t> instances_{0};
   std::atomic<bool> draining_{false};
   std::mutex drained_mutex_;
   std::condition_variable drained_;

@@ -116,10 +116,13 @@ class Request {
   std::shared_ptr<AnswerOrder> order;  // null where answers need not leave in order
   uint64_t turn = 0;                   // in `order`
   CacheUse cache_use = CacheUse::kNone;
-  TimeNs cache_ns = 0;  // spent on looking it up
+  TimeNs cache_ns = 0;      // spent on looking it up
+  uint32_t call_depth = 0;  // models that have called each other until one made this request; 0: it is a client's
 
   bool answered() const { return sink_ == nullptr; }
   bool cancelled() const noexcept { return sink_ && sink_->cancelled(); }
+  // For who wants to know of a cancellation after the request has gone to another owner.
+  std::weak_ptr<const CompletionSink> sink() const { return sink_; }
 
   // One response of several. Requires: not answered(), and the model is decoupled.
   void Send(Response response) noexcept;

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from pyinfer._core import Batch
+    from pyinfer._core import Batch, Engine
 
 __all__ = ["Backend", "Instance", "InstanceContext", "ModelContext", "NativeExecutor"]
 
@@ -42,6 +42,8 @@ class ModelContext:
     config: Mapping[str, Any]
     #: ``--backend-config=<backend>,<key>=<value>`` of this backend, over those given for all backends
     options: Mapping[str, str] = field(default_factory=dict)
+    #: what serves the model, for backends whose models call other models; None outside the server
+    engine: Engine | None = None
 
     @property
     def version_directory(self) -> Path:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from differential import normalise
 from differential.case import Section
 from differential.corpus import (
+    calls,
     ensemble_graphs,
     ensembles,
     extensions,
@@ -103,6 +104,7 @@ _SECTIONS = (
     Section("sequence-timeouts", scheduling.sequence_timeouts, "scheduling"),
     Section("sequence-ids", scheduling.sequence_ids, "scheduling"),
     Section("ensembles", ensembles.ensembles, "scheduling"),
+    Section("calls", calls.calls, "scheduling"),
     Section("ensemble-views", ensembles.ensemble_views, "scheduling", (normalise.model_view,)),
     Section("ensemble-errors", ensembles.ensemble_errors, "scheduling"),
     Section("ensemble-streams", ensembles.ensemble_streams, "scheduling"),

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from pyinfer._core import Batch, Responder
+    from pyinfer._core import Batch, ModelCall, Responder
+    from pyinfer.backends.python.calls import CallScope
 
 __all__ = [
     "InferenceRequest",
@@ -19,9 +20,12 @@ __all__ = [
     "TritonModelException",
     "answer",
     "answer_decoupled",
+    "decoupled_fault",
     "fail_all",
     "release",
     "requests_of",
+    "response_of",
+    "start_call",
 ]
 
 class TritonModelException(Exception):
@@ -130,8 +134,14 @@ class InferenceRequest:
         """TRITONSERVER_REQUEST_RELEASE_ALL, or _RESCHEDULE: execute the request once more, in a later batch."""
     def get_response_sender(self) -> InferenceResponseSender:
         """What answers this request, now or later, from any thread; ``execute`` then returns nothing for it."""
-    def exec(self, decoupled: bool = False) -> object: ...
-    def async_exec(self, decoupled: bool = False) -> object: ...
+    def exec(self, decoupled: bool = False) -> Any:
+        """Call the model that the request names, and wait for its :class:`InferenceResponse`.
+
+        With ``decoupled``, an iterator over its responses. What the callee could not do is an error of the response.
+        Raises TritonModelException for a request of the server, and outside the server.
+        """
+    def async_exec(self, decoupled: bool = False) -> Any:
+        """As ``exec``, but returns a future: the call has begun, and other tasks of the event loop go on."""
 
 @final
 class InferenceResponse:
@@ -167,6 +177,17 @@ class InferenceResponseSender:
     def is_cancelled(self) -> bool:
         """True once nobody waits for responses any more."""
 
+def decoupled_fault(name: str, responses: object) -> str | None:
+    """The text of what is wrong with what ``execute`` of a decoupled model returned, None if nothing is."""
+
+def start_call(request: InferenceRequest, scope: CallScope, decoupled: bool, *, waits: bool) -> ModelCall:
+    """Begin the call that ``request`` describes; see :class:`pyinfer.backends.python.calls.CallScope`."""
+
+def response_of(
+    item: tuple[list[tuple[str, str, NDArray[Any]]], tuple[str, str] | None, dict[str, Any], bool],
+) -> InferenceResponse:
+    """What ``ModelCall.next`` returned, as an object of the model."""
+
 def requests_of(batch: Batch) -> list[InferenceRequest]:
     """One request object for each request of ``batch``."""
 
@@ -185,5 +206,5 @@ def answer_decoupled(batch: Batch, requests: list[InferenceRequest], name: str, 
     Returns the text of what is wrong with ``responses``; None if nothing is.
     """
 
-def fail_all(batch: Batch, requests: list[InferenceRequest], code: str, message: str) -> None:
+def fail_all(batch: Batch | None, requests: list[InferenceRequest], code: str, message: str) -> None:
     """Answer every request that is not ended with an error, also those that have a sender."""

@@ -14,7 +14,7 @@ import json
 cimport cython
 import numpy as np
 
-from pyinfer._core import DeviceArray, dlpack_to_host
+from pyinfer._core import DeviceArray, ModelCall, dlpack_to_host
 
 __all__ = [
     "InferenceRequest",
@@ -26,9 +26,12 @@ __all__ = [
     "TritonModelException",
     "answer",
     "answer_decoupled",
+    "decoupled_fault",
     "fail_all",
     "release",
     "requests_of",
+    "response_of",
+    "start_call",
 ]
 
 cdef object ndarray = np.ndarray
@@ -257,13 +260,17 @@ cdef class InferenceTrace:
     """The trace that a request belongs to, if it is traced."""
 
     cdef str _context
+    # the core's, for requests that are to belong to it
+    cdef object _core
 
     def get_context(self):
         return self._context
 
 
-cdef InferenceTrace _trace_of(headers):
+cdef InferenceTrace _trace_of(batch, Py_ssize_t index):
     cdef InferenceTrace trace = InferenceTrace()
+    trace._core = batch.trace(index)
+    headers = None if trace._core is None else batch.trace_context(index)
     if headers is not None:
         trace._context = json.dumps(headers, separators=(",", ":"))
     return trace
@@ -311,6 +318,8 @@ cdef class InferenceRequest:
         self._flags = flags
         self._timeout = timeout
         self._preferred_memory = preferred_memory
+        if trace is not None and not isinstance(trace, InferenceTrace):
+            raise TritonModelException(f"trace must be an InferenceTrace object, found type '{type(trace).__name__}'")
         self._trace = trace
         self._parameters = _parameter_text(parameters)
 
@@ -376,7 +385,7 @@ cdef class InferenceRequest:
 
     def trace(self):
         if self._trace is None:
-            self._trace = _trace_of(None if self._live() is None else self._batch.trace_context(self._index))
+            self._trace = InferenceTrace() if self._live() is None else _trace_of(self._batch, self._index)
         return self._trace
 
     def parameters(self):
@@ -417,9 +426,8 @@ cdef class InferenceRequest:
         self._requested_output_names = self.requested_output_names()
         self._flags = self.flags()
         self._timeout = self.timeout()
-        headers = self._batch.trace_context(self._index)
-        if headers is not None and self._trace is None:
-            self._trace = _trace_of(headers)
+        if self._trace is None and self._batch.trace(self._index) is not None:
+            self._trace = _trace_of(self._batch, self._index)
         self._parameters = self.parameters()
         self._responder = self._batch.detach(self._index)
         self._batch = None
@@ -427,10 +435,14 @@ cdef class InferenceRequest:
             self._tensors = {}
 
     def exec(self, decoupled=False):
-        raise TritonModelException("a model can not call another model (BLS): this is not supported")
+        """Call the model that the request names: an InferenceResponse, or an iterator over them; see ``calls``."""
+        from pyinfer.backends.python import calls
+        return calls.execute(self, bool(decoupled))
 
     def async_exec(self, decoupled=False):
-        raise TritonModelException("a model can not call another model (BLS): this is not supported")
+        """As ``exec``, but a future of it, for tasks of an event loop."""
+        from pyinfer.backends.python import calls
+        return calls.execute_async(self, bool(decoupled))
 
 
 @cython.freelist(64)
@@ -475,12 +487,48 @@ cdef str _parameter_text(parameters):
         raise TritonModelException(f"parameters must be a dict, found type '{type(parameters).__name__}'")
     for key, value in parameters.items():
         if not isinstance(key, str):
-            raise TritonModelException(f"Expect parameters keys to have type str, found type '{type(key).__name__}'")
+            raise TritonModelException(f"Expect parameters keys to have type str, found type {type(key)}")
         if not isinstance(value, (bool, int, float, str)):
             raise TritonModelException(
-                f"Expect parameters values to have type bool/int/float/str, found type '{type(value).__name__}'"
+                f"Expect parameters values to have type bool/int/str, found type {type(value)}"
             )
     return json.dumps(parameters)
+
+
+def start_call(InferenceRequest request not None, scope, bint decoupled, *, bint waits):
+    """The ModelCall of a request that was made by hand. ``scope`` tells on whose behalf it is made."""
+    if request._batch is not None or request._responder is not None or request._answered:
+        raise TritonModelException("a request of the server can not be executed: make an InferenceRequest of its inputs")
+    cdef InferenceTrace trace = request._trace
+    cdef Tensor tensor
+    cdef list inputs = []
+    for tensor in request._tensors.values():
+        inputs.append(_described(tensor))
+    parameters = None if request._parameters == "{}" else json.loads(request._parameters)
+    return ModelCall(
+        scope.engine, request._model_name, request._model_version, inputs, request_id=request._request_id,
+        correlation_id=request._correlation_id, flags=request._flags, timeout_us=request._timeout,
+        parameters=parameters, outputs=request._requested_output_names, batch=scope.batch,
+        trace=None if trace is None else trace._core, decoupled=decoupled, waits=waits,
+    )
+
+
+def response_of(tuple item not None):
+    """The InferenceResponse of what a ModelCall has returned."""
+    cdef InferenceResponse response = InferenceResponse.__new__(InferenceResponse)
+    cdef Tensor tensor
+    response._outputs = []
+    for name, datatype, array in <list>item[0]:
+        tensor = Tensor.__new__(Tensor)
+        tensor._name = name
+        tensor._datatype = datatype
+        tensor._array = array
+        response._outputs.append(tensor)
+    if item[1] is not None:
+        code, text = <tuple>item[1]
+        response._error = TritonError(text, CODE_NAMES.index(code) if code in CODE_NAMES else 0)
+    response._parameters = item[2]
+    return response
 
 
 cdef class InferenceResponseSender:
@@ -596,14 +644,20 @@ def answer_decoupled(batch, list requests not None, str name, responses):
     """Reschedule what ``execute`` asked to; the text of what is wrong with what it returned, None if nothing is."""
     cdef Py_ssize_t index
     cdef InferenceRequest request
-    if responses is not None:
-        return (
-            f"Python model '{name}' is using the decoupled mode and the execute function must return None."
-        )
+    fault = decoupled_fault(name, responses)
+    if fault is not None:
+        return fault
     for index, request in enumerate(requests):
         if request._reschedule:
             _reschedule_one(batch, index, request)
     return None
+
+
+def decoupled_fault(str name, responses):
+    """The text of what is wrong with what ``execute`` of a decoupled model returned, None if nothing is."""
+    if responses is None:
+        return None
+    return f"Python model '{name}' is using the decoupled mode and the execute function must return None."
 
 
 cdef _reschedule_one(batch, Py_ssize_t index, InferenceRequest request):
@@ -645,10 +699,14 @@ cdef _answer_one(batch, Py_ssize_t index, InferenceRequest request, InferenceRes
 
 
 cdef list _outputs(InferenceResponse response):
-    """(name, datatype, array) of each output."""
     cdef Tensor tensor
     cdef list outputs = []
     for tensor in response._outputs:
-        array = tensor._array if isinstance(tensor._array, ndarray) else tensor._array.to_host()
-        outputs.append((tensor._name, tensor._datatype, array))
+        outputs.append(_described(tensor))
     return outputs
+
+
+cdef tuple _described(Tensor tensor):
+    """(name, datatype, array), as the core takes tensors."""
+    array = tensor._array if isinstance(tensor._array, ndarray) else tensor._array.to_host()
+    return (tensor._name, tensor._datatype, array)

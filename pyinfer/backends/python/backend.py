@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loads ``model.py`` and runs its ``TritonPythonModel``, one object for each instance, on the server's threads.
 
-A batch costs one GIL region. Instances of one model share its module, hence its globals. Not here: calls between models
-and ``async def execute``, which are refused when the model is loaded.
+A batch costs one GIL region. Instances of one model share its module, hence its globals. Not here: what a model does
+to call another one (``calls``), and the event loops of ``async def execute`` (``coroutines``).
 """
 
 from __future__ import annotations
@@ -19,8 +19,17 @@ from typing import TYPE_CHECKING, Any
 
 from pyinfer.backends.base import Backend, Instance, InstanceContext, ModelContext
 from pyinfer.backends.paths import lowest_version, model_file, without_paths
-from pyinfer.backends.python._objects import answer, answer_decoupled, fail_all, release, requests_of
+from pyinfer.backends.python._objects import (
+    answer,
+    answer_decoupled,
+    decoupled_fault,
+    fail_all,
+    release,
+    requests_of,
+)
 from pyinfer.backends.python.autocomplete import COMPLETED_FIELDS, ModelConfig
+from pyinfer.backends.python.calls import CallScope, serve
+from pyinfer.backends.python.coroutines import LoopThread, OwnLoop
 from pyinfer.backends.python.imports import ModelImports
 from pyinfer.errors import ConfigError, ModelError
 
@@ -47,6 +56,10 @@ class PythonBackend(Backend):
                 f"model '{model.name}': parameter EXECUTION_ENV_PATH needs a process of its own, which this version "
                 "of pyinfer does not offer; install the packages beside pyinfer and remove the parameter"
             )
+        if model.engine is not None:
+            serve(model.engine)
+        #: of decoupled models with ``async def execute``: all their instances share one
+        self._loop = LoopThread(model.name)
         file = model_file(model.directory, model.version, model.config, _FILE)
         self._imports = ModelImports(model.version_directory, alone=_wants_to_be_alone(model.options))
         try:
@@ -98,18 +111,37 @@ class PythonBackend(Backend):
             _log.error("model instance '%s' failed to initialize", instance.name, exc_info=error)
             raise ModelError(f"model instance '{instance.name}': {_told(error, model.directory)}") from error
         decoupled = bool(model.config.get("model_transaction_policy", {}).get("decoupled"))
-        return _PythonInstance(made, instance.name, model, decoupled=decoupled)
+        if not inspect.iscoroutinefunction(made.execute):
+            return _PythonInstance(made, made.execute, instance.name, model, decoupled=decoupled)
+        if decoupled:
+            return _ConcurrentInstance(made, instance.name, model, self._loop)
+        loop = OwnLoop(made.execute)
+        return _PythonInstance(made, loop.run, instance.name, model, decoupled=False, close=loop.close)
 
     def close(self) -> None:
+        self._loop.close()
         self._imports.close()
 
 
 class _PythonInstance:
-    """Runs one ``TritonPythonModel`` object."""
+    """Runs one ``TritonPythonModel`` object, whose ``execute`` has done its work when it returns."""
 
-    def __init__(self, made: Any, name: str, model: ModelContext, *, decoupled: bool) -> None:
+    def __init__(
+        self,
+        made: Any,
+        execute: Callable[[list[Any]], object],
+        name: str,
+        model: ModelContext,
+        *,
+        decoupled: bool,
+        close: Callable[[], None] | None = None,
+    ) -> None:
         self._model = made
-        self._execute: Callable[[list[Any]], object] = made.execute
+        self._execute = execute
+        self._close = close
+        self._scope = None if model.engine is None else CallScope(model.engine)
+        if self._scope is not None:
+            self._scope.enter()
         self._name = name
         self._model_name = model.name
         self._directory = model.directory
@@ -119,6 +151,8 @@ class _PythonInstance:
 
     def execute(self, batch: Batch) -> None:
         requests = requests_of(batch)
+        if self._scope is not None:
+            self._scope.batch = batch
         try:
             # The model gets a list of its own: it may empty it, and the requests must still be cut off at the end.
             returned = self._execute(requests.copy())
@@ -133,14 +167,57 @@ class _PythonInstance:
             text = f"Failed to process the request(s) for model '{self._name}', message: {fault}"
             fail_all(batch, requests, "INTERNAL", text)
         release(requests)
+        if self._scope is not None:
+            self._scope.batch = None
 
     def close(self) -> None:
-        if hasattr(self._model, "finalize"):
-            try:
-                self._model.finalize()
-            except BaseException as error:  # as above; and there is nobody left to tell
-                _log.error("model instance '%s' failed to finalize", self._name, exc_info=error)
-        del self._model, self._execute
+        _finalize(self._model, self._name)
+        if self._close is not None:
+            self._close()
+        del self._model, self._execute, self._close
+
+
+class _ConcurrentInstance:
+    """Runs one object of a decoupled model with ``async def execute``: batches are begun, and end when they end."""
+
+    def __init__(self, made: Any, name: str, model: ModelContext, loop: LoopThread) -> None:
+        self._model = made
+        self._name = name
+        self._directory = model.directory
+        self._engine = model.engine
+        self._loop = loop
+        self.is_ready = partial(_is_ready, made) if hasattr(made, "is_ready") else None
+
+    def execute(self, batch: Batch) -> None:
+        requests = requests_of(batch)
+        for request in requests:
+            request.get_response_sender()  # the batch ends before they are answered
+        self._loop.start(self._run(requests))
+
+    async def _run(self, requests: list[Any]) -> None:
+        if self._engine is not None:
+            CallScope(self._engine).enter()
+        try:
+            fault = decoupled_fault(self._name, await self._model.execute(requests.copy()))
+        except BaseException as error:
+            _log.error("model instance '%s' failed to execute", self._name, exc_info=error)
+            fault = _told(error, self._directory)
+        if fault is not None:
+            text = f"Failed to process the request(s) for model '{self._name}', message: {fault}"
+            fail_all(None, requests, "INTERNAL", text)
+
+    def close(self) -> None:
+        self._loop.wait_idle()
+        _finalize(self._model, self._name)
+        del self._model
+
+
+def _finalize(made: Any, name: str) -> None:
+    if hasattr(made, "finalize"):
+        try:
+            made.finalize()
+        except BaseException as error:  # sys.exit() as well; and there is nobody left to tell
+            _log.error("model instance '%s' failed to finalize", name, exc_info=error)
 
 
 def _wants_to_be_alone(options: Mapping[str, str]) -> bool:
@@ -179,10 +256,6 @@ def _load_class(imports: ModelImports, file: Path, model: str, directory: Path) 
     execute = getattr(loaded, "execute", None)
     if not callable(execute):
         raise ModelError(f"{where}: class '{_CLASS}' has no method 'execute'")
-    if inspect.iscoroutinefunction(execute):
-        raise ModelError(
-            f"{where}: 'async def execute' is not supported by this version of pyinfer; make it a plain function"
-        )
     return loaded
 
 

@@ -26,6 +26,7 @@ from pyinfer.backends.python._objects import (
     TritonModelException,
 )
 from pyinfer.backends.python.autocomplete import ModelConfig
+from pyinfer.backends.python.calls import ResponseIterator
 
 __all__ = [
     "TRITONSERVER_MEMORY_CPU",
@@ -43,6 +44,7 @@ __all__ = [
     "Logger",
     "ModelConfig",
     "PreferredMemory",
+    "ResponseIterator",
     "Tensor",
     "TritonError",
     "TritonModelException",
@@ -70,7 +72,6 @@ _NOT_OFFERED = frozenset(
     (
         "Metric",
         "MetricFamily",
-        "ResponseIterator",
         "is_model_ready",
         "load_model",
         "unload_model",

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from differential.documented import Rule
-from differential.rules import counts, ensembles, grpc, http, json_bodies, repository, requests, texts
+from differential.rules import calls, counts, ensembles, grpc, http, json_bodies, repository, requests, texts
 
 __all__ = ["RULES"]
 
@@ -23,6 +23,7 @@ def _all(*tables: Mapping[str, Sequence[Rule]]) -> dict[str, Sequence[Rule]]:
 
 
 RULES = _all(
+    calls.RULES,
     counts.RULES,
     ensembles.RULES,
     grpc.RULES,

@@ -67,6 +67,9 @@ class FakeBatch:
     def parameters(self, index: int) -> dict[str, Any]:
         return dict(self._parameters)
 
+    def trace(self, index: int) -> None:
+        return None
+
     def trace_context(self, index: int) -> dict[str, str] | None:
         return None
 

@@ -121,9 +121,12 @@ def test_request_made_by_hand() -> None:
 
 def test_what_is_not_offered_says_so() -> None:
     request = pb_utils.InferenceRequest()
-    for refused in (request.exec, request.async_exec):
-        with pytest.raises(pb_utils.TritonModelException, match="not supported"):
-            refused()
+    with pytest.raises(pb_utils.TritonModelException, match="only inside the server"):
+        request.exec()
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        request.async_exec()
+    with pytest.raises(pb_utils.TritonModelException, match="trace must be an InferenceTrace"):
+        pb_utils.InferenceRequest(trace=1)
     with pytest.raises(pb_utils.TritonModelException, match="made itself"):
         request.get_response_sender()
     with pytest.raises(pb_utils.TritonModelException, match="made itself"):

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bindings/conversions.h"
+
+#include <pybind11/stl.h>
+
+#include <string>
+#include <utility>
+
+#include "bindings/arrays.h"
+#include "infer/dtype.h"
+
+namespace py = pybind11;
+
+namespace pyinfer {
+
+Parameters ToParameters(const py::object& given) {
+  Parameters parameters;
+  if (given.is_none()) return parameters;
+  for (const auto& [name, value] : given.cast<py::dict>()) {
+    ParameterValue converted;
+    if (py::isinstance<py::bool_>(value)) {
+      converted = value.cast<bool>();
+    } else if (py::isinstance<py::int_>(value)) {
+      converted = value.cast<int64_t>();
+    } else if (py::isinstance<py::float_>(value)) {
+      converted = value.cast<double>();
+    } else {
+      converted = value.cast<std::string>();
+    }
+    parameters.emplace_back(name.cast<std::string>(), std::move(converted));
+  }
+  return parameters;
+}
+
+StatusOr<std::vector<Tensor>> ToTensors(const py::sequence& given) {
+  std::vector<Tensor> tensors;
+  tensors.reserve(given.size());
+  for (const py::handle item : given) {
+    const auto output = py::reinterpret_borrow<py::sequence>(item);
+    const auto datatype = output[1].cast<std::string_view>();
+    StatusOr<Tensor> tensor =
+        FromArray(output[0].cast<std::string>(), ParseDType(datatype), output[2].cast<py::array>());
+    if (!tensor.ok()) return tensor.status();
+    tensors.push_back(std::move(tensor).value());
+  }
+  return tensors;
+}
+
+py::dict ToDict(const Parameters& parameters) {
+  py::dict made;
+  for (const auto& [name, value] : parameters) {
+    made[py::str(name)] = std::visit([](const auto& held) { return py::cast(held); }, value);
+  }
+  return made;
+}
+
+py::list ToList(const std::vector<Tensor>& tensors) {
+  py::list made;
+  for (const Tensor& tensor : tensors) {
+    const std::string_view datatype = DTypeName(tensor.dtype);
+    made.append(py::make_tuple(tensor.name, py::str(datatype.data(), datatype.size()), ToArray(tensor)));
+  }
+  return made;
+}
+
+void CopyUnsettled(std::vector<Tensor>& tensors) {
+  for (Tensor& tensor : tensors) {
+    if (!tensor.data.settled()) tensor.data = Slice::Copy(tensor.data.data(), tensor.data.size());
+  }
+}
+
+}  // namespace pyinfer

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models that call models ("business logic scripting"): what ``InferenceRequest.exec`` and ``async_exec`` do.
+
+A call is a push on the callee's queue, in this process: nothing is serialized. Arrays that a waiting caller hands over
+are read where they are; ``async_exec`` copies them, because the caller goes on. What the callee returns is read-only
+where it is memory of somebody else, and copied when it is asked for.
+
+Who calls is known from the thread or the task: an instance that executes a batch is the caller, the requests of the
+batch are those on whose behalf it calls. When all of them are cancelled the call is, and where the call has no timeout
+of its own it gets what is left of theirs. A thread that a model has started calls on nobody's behalf.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import weakref
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from pyinfer._core import CallMailbox, ModelCall
+from pyinfer.backends.python import _objects
+from pyinfer.backends.python._objects import InferenceRequest, InferenceResponse, TritonModelException
+
+if TYPE_CHECKING:
+    from pyinfer._core import Batch, Engine
+
+__all__ = ["CallScope", "ResponseIterator", "execute", "execute_async", "serve"]
+
+
+class CallScope:
+    """On whose behalf the code of this thread or task calls: the batch that it executes, if it does."""
+
+    __slots__ = ("batch", "engine")
+
+    def __init__(self, engine: Engine, batch: Batch | None = None) -> None:
+        self.engine = engine
+        self.batch = batch
+
+    def enter(self) -> None:
+        """For this thread, or this task and those that it starts."""
+        _scope.set(self)
+
+
+_scope: ContextVar[CallScope] = ContextVar("pyinfer_call_scope")
+#: of threads that models start: the engine whose model was loaded last
+_engine: weakref.ref[Engine] | None = None
+
+
+def serve(engine: Engine) -> None:
+    """Let threads of models find ``engine``, which they are part of."""
+    global _engine
+    _engine = weakref.ref(engine)
+
+
+def _current_scope() -> CallScope:
+    scope = _scope.get(None)
+    if scope is not None:
+        return scope
+    engine = None if _engine is None else _engine()
+    if engine is None:
+        raise TritonModelException("a model can call another one only inside the server")
+    return CallScope(engine)
+
+
+class ResponseIterator:
+    """The responses to a call of a decoupled model, in order, the last one included: it may have no tensors."""
+
+    def __init__(self, call: ModelCall) -> None:
+        self._call = call
+
+    def __iter__(self) -> Iterator[InferenceResponse]:
+        return self
+
+    def __next__(self) -> InferenceResponse:
+        item = self._call.next()
+        if item is None:
+            raise StopIteration
+        return _objects.response_of(item)
+
+    def cancel(self) -> None:
+        """Tell the callee that nobody waits any more."""
+        self._call.cancel()
+
+
+def execute(request: InferenceRequest, decoupled: bool) -> InferenceResponse | ResponseIterator:
+    """Call the model that ``request`` names and wait for its answer, or iterate over its answers.
+
+    What the callee could not do is an error of the response. Raises TritonModelException for what is no call at all.
+    """
+    call = _objects.start_call(request, _current_scope(), decoupled, waits=True)
+    if decoupled:
+        return ResponseIterator(call)
+    item = call.next()
+    assert item is not None
+    return _objects.response_of(item)
+
+
+def execute_async(
+    request: InferenceRequest, decoupled: bool
+) -> asyncio.Future[InferenceResponse] | asyncio.Future[ResponseIterator]:
+    """As :func:`execute`, for a task of an event loop: the call has begun when this returns."""
+    loop = asyncio.get_running_loop()
+    call = _objects.start_call(request, _current_scope(), decoupled, waits=False)
+    if decoupled:
+        iterator: asyncio.Future[ResponseIterator] = loop.create_future()
+        iterator.set_result(ResponseIterator(call))
+        return iterator
+    item = call.poll()
+    if item is not None:
+        answered: asyncio.Future[InferenceResponse] = loop.create_future()
+        answered.set_result(_objects.response_of(item))
+        return answered
+    return _waiting_of(loop).add(call)
+
+
+class _Waiting:
+    """The calls of one event loop that are not answered yet, with one descriptor. It does not hold the loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._mailbox = CallMailbox()
+        self._calls: dict[int, tuple[ModelCall, asyncio.Future[InferenceResponse]]] = {}
+        self._numbers = itertools.count()
+        loop.add_reader(self._mailbox.fileno(), self._collect)
+
+    def add(self, call: ModelCall) -> asyncio.Future[InferenceResponse]:
+        future: asyncio.Future[InferenceResponse] = asyncio.get_running_loop().create_future()
+        number = next(self._numbers)
+        self._calls[number] = (call, future)
+        future.add_done_callback(lambda done: self._on_done(number, done))
+        call.notify(self._mailbox, number)
+        return future
+
+    def _on_done(self, number: int, future: asyncio.Future[InferenceResponse]) -> None:
+        call, _ = self._calls.pop(number)
+        if future.cancelled():
+            call.cancel()
+
+    def _collect(self) -> None:
+        for number in self._mailbox.collect():
+            found = self._calls.get(number)
+            if found is None or found[1].done():
+                continue
+            item = found[0].poll()
+            assert item is not None
+            found[1].set_result(_objects.response_of(item))
+
+
+_waiting: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Waiting] = weakref.WeakKeyDictionary()
+
+
+def _waiting_of(loop: asyncio.AbstractEventLoop) -> _Waiting:
+    found = _waiting.get(loop)
+    if found is None:
+        found = _waiting[loop] = _Waiting(loop)
+    return found

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Python models that call models, as their authors write them for Triton."""
+
+from __future__ import annotations
+
+__all__ = ["CALLERS", "DECOUPLED", "INSTANCES", "SEQUENCES", "source"]
+
+_HEAD = """
+import asyncio
+import json
+import threading
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+
+def ask(model, array, **options):
+    return pb_utils.InferenceRequest(
+        model_name=model,
+        requested_output_names=["OUTPUT0"],
+        inputs=[pb_utils.Tensor("INPUT0", array)],
+        **options,
+    )
+
+
+def output(response):
+    if response.has_error():
+        raise pb_utils.TritonModelException(response.error().message())
+    return pb_utils.get_output_tensor_by_name(response, "OUTPUT0").as_numpy()
+
+
+def answer(array):
+    return pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", array)])
+
+
+def given(request):
+    return pb_utils.get_input_tensor_by_name(request, "INPUT0").as_numpy()
+"""
+
+#: by name: the body of TritonPythonModel; each has INPUT0 and OUTPUT0 of FP32 [-1]
+CALLERS = {
+    "double": """
+    def execute(self, requests):
+        return [answer(2 * given(r)) for r in requests]
+""",
+    "chain": """
+    def execute(self, requests):
+        return [answer(output(ask("double", output(ask("double", given(r)).exec())).exec())) for r in requests]
+""",
+    "gather": """
+    async def execute(self, requests):
+        responses = []
+        for request in requests:
+            calls = [ask("double", given(request) + offset).async_exec() for offset in range(5)]
+            found = await asyncio.gather(*calls)
+            responses.append(answer(sum(output(response) for response in found)))
+        return responses
+""",
+    "texts": """
+    def execute(self, requests):
+        # what the callee says is handed on with its code
+        responses = []
+        for request in requests:
+            which = json.loads(request.parameters())["which"]
+            response = ask(which, given(request)).exec()
+            responses.append(pb_utils.InferenceResponse(error=response.error()) if response.has_error() else response)
+        return responses
+""",
+    "itself": """
+    def execute(self, requests):
+        return [answer(output(ask("itself", given(r)).exec())) for r in requests]
+""",
+    "ping": """
+    def execute(self, requests):
+        return [answer(output(ask("pong", given(r)).exec())) for r in requests]
+""",
+    "pong": """
+    def execute(self, requests):
+        return [answer(output(ask("ping", given(r)).exec())) for r in requests]
+""",
+    "factorial": """
+    def execute(self, requests):
+        responses = []
+        for request in requests:
+            n = given(request)
+            rest = output(ask("factorial", n - 1).exec()) if n[0, 0] > 1 else np.ones_like(n)
+            responses.append(answer(n * rest))
+        return responses
+""",
+    "writer": """
+    def execute(self, requests):
+        # the callee's answer may be the caller's own array: neither may see what is written to the other
+        responses = []
+        for request in requests:
+            mine = np.full((1, 50_000), 3, np.float32)
+            theirs = output(ask("echo", mine).exec())
+            theirs += 1
+            responses.append(answer(np.array([[mine[0, 0], theirs[0, 0]]], np.float32)))
+        return responses
+""",
+    "collector": """
+    def execute(self, requests):
+        responses = []
+        for request in requests:
+            values = []
+            for response in ask("repeat", given(request)).exec(decoupled=True):
+                if response.has_error():
+                    raise pb_utils.TritonModelException(response.error().message())
+                if response.output_tensors():
+                    values.append(output(response)[0, 0])
+            responses.append(answer(np.array([values], np.float32)))
+        return responses
+""",
+    "threaded": """
+    def execute(self, requests):
+        # calls of a thread that the model has started
+        responses = []
+        for request in requests:
+            found = []
+            array = given(request)
+            thread = threading.Thread(target=lambda: found.append(output(ask("double", array).exec())))
+            thread.start()
+            thread.join()
+            responses.append(answer(found[0]))
+        return responses
+""",
+    "sequence": """
+    def execute(self, requests):
+        responses = []
+        for request in requests:
+            values = given(request)[0]
+            for index, value in enumerate(values):
+                flags = pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_START if index == 0 else 0
+                if index == len(values) - 1:
+                    flags |= pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_END
+                call = ask("adding", np.array([[value]], np.float32), correlation_id=77, flags=flags)
+                total = output(call.exec())
+            responses.append(answer(total))
+        return responses
+""",
+    "adding": """
+    def initialize(self, args):
+        self.total = {}
+
+    def execute(self, requests):
+        responses = []
+        for request in requests:
+            if request.flags() & pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_START:
+                self.total[request.correlation_id()] = 0
+            self.total[request.correlation_id()] += given(request)[0, 0]
+            responses.append(answer(np.array([[self.total[request.correlation_id()]]], np.float32)))
+        return responses
+""",
+    "repeat": """
+    def execute(self, requests):
+        for request in requests:
+            sender = request.get_response_sender()
+            for number in range(int(given(request)[0, 0])):
+                sender.send(answer(np.array([[number]], np.float32)))
+            sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+""",
+    "later": """
+    async def execute(self, requests):
+        # decoupled: a batch is begun while another waits
+        for request in requests:
+            sender = request.get_response_sender()
+            array = given(request)
+            await asyncio.sleep(array[0, 0] / 1000)
+            found = await ask("double", array).async_exec()
+            sender.send(answer(output(found)))
+            sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+""",
+    "failing": """
+    async def execute(self, requests):
+        raise ValueError("on purpose")
+""",
+    "fails_later": """
+    async def execute(self, requests):
+        await asyncio.sleep(0)
+        raise ValueError("on purpose")
+""",
+}
+#: those with a transaction policy of their own, instances, or another scheduler
+DECOUPLED = ("repeat", "later", "fails_later")
+SEQUENCES = ("adding",)
+INSTANCES = {"factorial": 5}
+
+
+def source(name: str) -> str:
+    """``model.py`` of a caller."""
+    return f"{_HEAD}\n\nclass TritonPythonModel:{CALLERS[name]}"

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "check.h"
+#include "engine/model_call.h"
+#include "ensembles.h"
+
+namespace pyinfer {
+namespace {
+
+using testing::CheckOutput;
+using testing::Ints;
+using testing::KeepingSink;
+using testing::Works;
+
+// A call to `name` with one row of `value`, begun.
+std::shared_ptr<ModelCall> Call(Works& works, const std::string& name, const CallOrigin& origin = {},
+                                bool decoupled = false) {
+  auto call = std::make_shared<ModelCall>(works.engine);
+  auto request = std::make_unique<Request>(call);
+  request->model_name = name;
+  request->inputs.push_back({name == "e" ? "X" : "IN", DType::kInt32, {1, 1}, Ints({7})});
+  call->Start(std::move(request), origin, decoupled);
+  return call;
+}
+
+void CheckRefused(const std::shared_ptr<ModelCall>& call, Code code, const std::string& text) {
+  const auto item = call->Next();
+  CHECK(item && item->final);
+  CHECK(item->response.status.code() == code);
+  CHECK(item->response.status.message().find(text) != std::string::npos);
+  CHECK(!call->Next());
+}
+
+TEST(ModelCall, IsAnsweredOnceAndThenEnded) {
+  Works works;
+  works.Part("m");
+  const auto call = Call(works, "m");
+  CHECK(!call->ended());
+  CHECK(!call->Poll());
+  works.Execute("m", 1);
+  CHECK(call->ended());
+  const auto item = call->Next();
+  CHECK(item && item->final);
+  CheckOutput(item->response, "OUT", 71);
+  CHECK(!call->Next());
+}
+
+TEST(ModelCall, AQuickModelAnswersBeforeStartReturns) {
+  Works works;
+  works.Identity("i");
+  const auto call = Call(works, "i");
+  auto item = call->Poll();
+  CHECK(item && item->response.status.ok());
+  // The callee has answered with the caller's own bytes: whoever wants to write to them has to copy them.
+  CHECK(item->response.outputs[0].shared);
+}
+
+TEST(ModelCall, WhatIsWrongIsAnErrorOfTheAnswer) {
+  Works works;
+  works.Part("m");
+  CheckRefused(Call(works, "none"), Code::kInternal, "Model none - Error when running inference: Failed for execute");
+  ModelSpec many = Works::Spec("many", {"IN"}, {"OUT"});
+  many.decoupled = true;
+  works.Publish(std::move(many));
+  CheckRefused(Call(works, "many"), Code::kInternal, "Please use 'decoupled=True'");
+}
+
+TEST(ModelCall, GoesOnWhileTheServerStops) {
+  Works works;
+  works.Part("m");
+  works.engine->StopAccepting();
+  const auto call = Call(works, "m");
+  works.Execute("m", 1);
+  CHECK(call->Next()->response.status.ok());
+}
+
+TEST(ModelCall, IsCancelledWithAllOfItsParents) {
+  Works works;
+  works.Part("m");
+  auto first = std::make_shared<KeepingSink>();
+  auto second = std::make_shared<KeepingSink>();
+  const RequestPtr one = works.Request(first, 1);
+  const RequestPtr two = works.Request(second, 1);
+  CallOrigin origin;
+  origin.parents = {one.get(), two.get()};
+  const auto call = Call(works, "m", origin);
+  first->cancel = true;
+  works.engine->NoteCancellation();
+  works.engine->Dispatch();
+  CHECK(!call->ended());
+  second->cancel = true;
+  works.engine->NoteCancellation();
+  works.engine->Dispatch();
+  CheckRefused(call, Code::kCancelled, "");
+  CHECK_EQ(works.pending("m"), size_t{0});
+}
+
+TEST(ModelCall, CanBeCancelledByTheCaller) {
+  Works works;
+  works.Part("m");
+  const auto call = Call(works, "m");
+  call->Cancel();
+  CheckRefused(call, Code::kCancelled, "");
+}
+
+TEST(ModelCall, InheritsWhatIsLeftOfTheTime) {
+  Works works;
+  ModelSpec spec = Works::Spec("m", {"IN"}, {"OUT"});
+  spec.queue.default_policy.default_timeout_ns = 1'000'000'000;
+  spec.queue.default_policy.allow_timeout_override = true;
+  works.Publish(std::move(spec));
+  const RequestPtr parent = works.Request(std::make_shared<KeepingSink>(), 1);
+  parent->timeout_us = 500;
+  parent->timeline.queued = works.clock->Now();
+  works.clock->Advance(200'000);
+  CallOrigin origin;
+  origin.parents = {parent.get()};
+  const auto call = Call(works, "m", origin);
+  works.clock->Advance(299'000);
+  works.engine->Dispatch();
+  CHECK(!call->ended());
+  works.clock->Advance(1'000);
+  works.engine->Dispatch();
+  CheckRefused(call, Code::kUnavailable, "Request timeout expired");
+}
+
+TEST(ModelCall, AChainOfCallsEnds) {
+  Works works;
+  works.Part("m");
+  const RequestPtr parent = works.Request(std::make_shared<KeepingSink>(), 1);
+  parent->call_depth = ModelCall::kMaxDepth;
+  CallOrigin origin;
+  origin.parents = {parent.get()};
+  CheckRefused(Call(works, "m", origin), Code::kInternal, "more than 64 times");
+}
+
+TEST(ModelCall, ACallThatWouldWaitForItselfIsRefused) {
+  Works works;
+  const auto model = works.Part("m");
+  CallOrigin origin;
+  origin.model = model;
+  origin.instance = model->AddInstance();
+  CheckRefused(Call(works, "m", origin), Code::kInternal, "would wait for ever for model 'm'");
+  CHECK_EQ(works.pending("m"), size_t{0});
+  // Through an ensemble as well.
+  works.Ensemble({"X"}, {"Y"}, {{"m", -1, {{"IN", "X"}}, {{"OUT", "Y"}}}});
+  CheckRefused(Call(works, "e", origin), Code::kInternal, "would wait for ever for model 'e'");
+}
+
+TEST(ModelCall, TellsTheMailboxOnce) {
+  Works works;
+  works.Part("m");
+  const auto mailbox = std::make_shared<CallMailbox>();
+  const auto call = Call(works, "m");
+  call->Notify(mailbox, 5);
+  CHECK(mailbox->Collect().empty());
+  works.Execute("m", 1);
+  const auto told = mailbox->Collect();
+  CHECK_EQ(told.size(), size_t{1});
+  CHECK_EQ(told[0], uint64_t{5});
+  call->Notify(mailbox, 6);  // it is there already
+  CHECK_EQ(mailbox->Collect().size(), size_t{1});
+}
+
+TEST(ModelCall, WaitsForAnotherThread) {
+  Works works;
+  works.Part("m");
+  const auto call = Call(works, "m");
+  std::thread other([&] { works.Execute("m", 1); });
+  const auto item = call->Next();
+  other.join();
+  CHECK(item && item->response.status.ok());
+}
+
+}  // namespace
+}  // namespace pyinfer
