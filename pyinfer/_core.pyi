@@ -31,6 +31,7 @@ __all__ = [
     "Model",
     "ModelCall",
     "ModelSpec",
+    "PaddingOptions",
     "ParseJob",
     "QueueOptions",
     "QueuePolicy",
@@ -169,6 +170,26 @@ class EnsembleOptions:
         """
 
 @final
+class PaddingOptions:
+    """What a model's requests are padded to. Immutable. GIL: held."""
+
+    def __init__(
+        self,
+        *,
+        axes: Sequence[tuple[str, Sequence[int], bool, str, str]],
+        inputs: Sequence[tuple[str, Sequence[tuple[int, int]], bytes]],
+        outputs: Sequence[tuple[str, Sequence[tuple[int, int]]]] = (),
+        window: int = 64,
+    ) -> None:
+        """``axes`` are lengths that differ between requests: a name, ascending buckets, whether a batch is padded to
+        its longest request instead of the bucket, an input for the executor that gets the lengths (INT32 or INT64
+        [rows]) and its data type, "" where there is none. ``inputs`` are padded, ``outputs`` cut back to the lengths of
+        their request, along pairs of a dimension (the batch dimension is 0) and the index of an axis; an input has the
+        element to pad with, as on the wire. A batch is made of the first ``window`` requests that wait. ValueError
+        where this is no padding.
+        """
+
+@final
 class ModelSpec:
     """What the core must know of a model version: its tensors and how its requests are queued. Immutable. GIL: held.
 
@@ -179,7 +200,8 @@ class ModelSpec:
     ``preserve_ordering``: answers leave in the order of the requests. ``batch_inputs`` are (kind, names for the
     executor, an input, INT32 or FP32) and ``batch_outputs`` (outputs, an input): what :meth:`Batch.packed` adds, and
     how :meth:`Batch.respond_packed` cuts.
-    ``cached``: answers are kept in the engine's response cache, if it has one.
+    ``cached``: answers are kept in the engine's response cache, if it has one. ``padding``: requests of different
+    lengths share a batch. ValueError where it does not fit the tensors.
     """
 
     def __init__(
@@ -203,6 +225,7 @@ class ModelSpec:
         batch_inputs: Sequence[tuple[str, Sequence[str], str, str]] = (),
         batch_outputs: Sequence[tuple[Sequence[str], str]] = (),
         cached: bool = False,
+        padding: PaddingOptions | None = None,
     ) -> None: ...
     @property
     def name(self) -> str: ...

@@ -15,6 +15,7 @@ import numpy as np
 from pyinfer._core import (
     EnsembleOptions,
     ModelSpec,
+    PaddingOptions,
     QueueOptions,
     QueuePolicy,
     SequenceOptions,
@@ -22,10 +23,15 @@ from pyinfer._core import (
     TensorSpec,
 )
 from pyinfer.config.metrics import MetricsConfig, first_response_bounds
+from pyinfer.config.padding import Padding, padding_of
 from pyinfer.errors import ConfigError
 from pyinfer.model_files import data_size, read_labels, read_tensor, wire_type
 
 __all__ = ["model_spec"]
+
+#: among how many of the requests that wait the companions of the first are looked for
+_WINDOW_REQUESTS = 64
+_WINDOW_BATCHES = 8
 
 
 def model_spec(
@@ -43,6 +49,7 @@ def model_spec(
     batcher = config.get("dynamic_batching")
     sequences = config.get("sequence_batching")
     ensemble = config.get("ensemble_scheduling")
+    padding = padding_of(config)
     # the batches of strategy oldest are formed as those of the dynamic batcher
     settings = batcher or (sequences or {}).get("oldest") or (sequences or {}).get("direct") or {}
     return ModelSpec(
@@ -63,7 +70,8 @@ def model_spec(
             first_response_bounds_ms=first_response_bounds(metrics, config),
             histograms=metrics.pyinfer_histograms,
         ),
-        device_inputs=device_inputs,
+        # padding copies inputs anyway, and on the host
+        device_inputs=device_inputs and padding is None,
         preserve_ordering=settings.get("preserve_ordering", False),
         batch_inputs=[
             (one["kind"], one["target_name"], one["source_input"][0], wire_type(one["data_type"]))
@@ -71,6 +79,16 @@ def model_spec(
         ],
         cached=config.get("response_cache", {}).get("enable", False),
         batch_outputs=[(one["target_name"], one["source_input"][0]) for one in config["batch_output"]],
+        padding=None if padding is None else _padding_options(padding, config["max_batch_size"]),
+    )
+
+
+def _padding_options(padding: Padding, max_batch_size: int) -> PaddingOptions:
+    return PaddingOptions(
+        axes=[(axis.name, axis.buckets, axis.to_longest, *axis.lengths) for axis in padding.axes],
+        inputs=[(name, tensor.places, tensor.fill) for name, tensor in padding.inputs.items()],
+        outputs=[(name, tensor.places) for name, tensor in padding.outputs.items()],
+        window=max(_WINDOW_REQUESTS, _WINDOW_BATCHES * max_batch_size),
     )
 
 

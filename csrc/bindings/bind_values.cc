@@ -72,7 +72,8 @@ ModelSpec MakeModelSpec(std::string name, int64_t version, std::vector<TensorSpe
                         std::optional<SequenceOptions> sequence, std::optional<EnsembleOptions> ensemble,
                         StatisticsOptions statistics, bool device_inputs, bool preserve_ordering,
                         const std::vector<BatchInputTuple>& batch_inputs,
-                        const std::vector<BatchOutputTuple>& batch_outputs, bool cached) {
+                        const std::vector<BatchOutputTuple>& batch_outputs, bool cached,
+                        std::optional<PaddingOptions> padding) {
   if (version < 0) throw py::value_error("version must not be negative, got " + std::to_string(version));
   if (max_batch_size < 0) {
     throw py::value_error("max_batch_size must not be negative, got " + std::to_string(max_batch_size));
@@ -101,6 +102,8 @@ ModelSpec MakeModelSpec(std::string name, int64_t version, std::vector<TensorSpe
   spec.cached = cached;
   for (const BatchInputTuple& input : batch_inputs) spec.batch_inputs.push_back(MakeBatchInput(input));
   for (const auto& [targets, source] : batch_outputs) spec.batch_outputs.push_back({targets, source});
+  spec.padding = std::move(padding);
+  CheckPadding(spec);
   return spec;
 }
 
@@ -290,6 +293,7 @@ void BindValues(py::module_& module) {
            py::arg("summary_quantiles") = std::vector<std::pair<double, double>>(),
            py::arg("first_response_bounds_ms") = std::vector<double>(), py::arg("histograms") = true);
 
+  BindPadding(module);
   py::class_<ModelSpec>(module, "ModelSpec", py::is_final())
       .def(py::init(&MakeModelSpec), py::kw_only(), py::arg("name"), py::arg("version"), py::arg("inputs"),
            py::arg("outputs"), py::arg("max_batch_size") = 0, py::arg("dynamic_batching") = false,
@@ -298,7 +302,8 @@ void BindValues(py::module_& module) {
            py::arg("ensemble") = std::nullopt, py::arg("statistics") = StatisticsOptions(),
            py::arg("device_inputs") = false, py::arg("preserve_ordering") = false,
            py::arg("batch_inputs") = std::vector<BatchInputTuple>(),
-           py::arg("batch_outputs") = std::vector<BatchOutputTuple>(), py::arg("cached") = false)
+           py::arg("batch_outputs") = std::vector<BatchOutputTuple>(), py::arg("cached") = false,
+           py::arg("padding") = std::nullopt)
       .def_readonly("name", &ModelSpec::name)
       .def_readonly("version", &ModelSpec::version);
 

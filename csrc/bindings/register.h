@@ -38,6 +38,10 @@ struct BatchHandle {
 
 void BindArrays(pybind11::module_& module);
 void BindDlpack(pybind11::module_& module);
+// Raises ValueError where the padding of `model` does not fit it.
+void CheckPadding(const ModelSpec& model);
+
+void BindPadding(pybind11::module_& module);
 void BindValues(pybind11::module_& module);
 void BindEngine(pybind11::module_& module);
 void BindBatch(pybind11::module_& module);

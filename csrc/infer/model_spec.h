@@ -61,6 +61,32 @@ struct BatchOutput {
   std::string source;
 };
 
+// Lengths that differ between requests and are padded, so that these share a batch; see infer/padding.h.
+struct PaddingOptions {
+  // What is as long in a request as it happens to be: its tokens, the height of its picture.
+  struct Axis {
+    std::string name;
+    std::vector<int64_t> buckets;  // ascending, not empty; requests of one bucket go together, longer ones are refused
+    bool to_longest = false;       // padded to the longest of the batch, and not to the bucket
+    std::string lengths;           // an input of the executor, [rows]: how long each row was; empty: there is none
+    DType lengths_dtype = DType::kInvalid;  // kInt32 or kInt64
+  };
+  struct Place {
+    size_t dim = 0;  // of the whole shape: the batch dimension is 0
+    size_t axis = 0;
+  };
+  struct Tensor {
+    std::string name;
+    std::vector<Place> places;  // ascending by dim, not empty
+    std::string fill;           // of an input: the element to pad with, as on the wire
+  };
+
+  std::vector<Axis> axes;
+  std::vector<Tensor> inputs;
+  std::vector<Tensor> outputs;  // to be cut back to the lengths of their request
+  size_t window = 1;            // a batch is made of the first so many requests that wait
+};
+
 // How long, and how many, requests of one priority may wait.
 struct QueuePolicy {
   enum class TimeoutAction { kReject, kDelay };
@@ -163,6 +189,7 @@ struct ModelSpec {
   std::optional<EnsembleOptions> ensemble;
   std::vector<BatchInput> batch_inputs;
   std::vector<BatchOutput> batch_outputs;
+  std::optional<PaddingOptions> padding;
   bool cached = false;  // answers are kept in the response cache, where there is one
   StatisticsOptions statistics;
 

@@ -67,6 +67,13 @@ struct CorrelationId {
 inline constexpr uint32_t kSequenceStart = 1;
 inline constexpr uint32_t kSequenceEnd = 2;
 
+// How long a request is along each axis of its model's padding, and how long it is made; -1 where it has no input along
+// one.
+struct PaddedLengths {
+  std::vector<int64_t> own;
+  std::vector<int64_t> padded;
+};
+
 struct RequestedOutput {
   std::string name;
   uint64_t classification = 0;        // not 0: the client wants the top classes, so many, instead of the tensor
@@ -109,6 +116,7 @@ class Request {
   std::shared_ptr<const ModelSpec> model;         // set before validation
   std::shared_ptr<RequestObserver> observer;      // set on acceptance
   int64_t batch_size = 1;                         // rows; 1 where the model has no batch dimension
+  std::unique_ptr<PaddedLengths> padding;         // null where the model has none
   FailureReason failure = FailureReason::kOther;  // what to count if the answer is an error
   Timeline timeline;
   TimeNs queue_deadline = 0;           // when its time in the queue is over; 0: never

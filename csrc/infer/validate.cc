@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/quoted.h"
+#include "infer/padding.h"
 
 namespace pyinfer {
 namespace {
@@ -237,6 +238,10 @@ Status ValidateRequest(Request& request) {
   }
   if (!in_order) OrderInputs(places.value(), request);
   request.batch_size = batch_size;
+  request.padding.reset();
+  if (model.padding) {
+    if (Status status = MeasurePadding(request); !status.ok()) return WithRequestId(request, std::move(status));
+  }
   return CheckOutputs(model, request);
 }
 
@@ -276,6 +281,8 @@ Response MakeResponse(const Request& request, std::vector<Tensor> outputs, Param
     if (Status status = ValidateOutput(model, request.batch_size, output); !status.ok()) {
       return Response::Error(std::move(status));
     }
+    if (!request.padding) continue;
+    if (Status status = CutBack(request, output); !status.ok()) return Response::Error(std::move(status));
   }
   Response response;
   response.parameters = std::move(parameters);

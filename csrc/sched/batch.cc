@@ -8,6 +8,7 @@
 #include "infer/shared_memory.h"
 #include "infer/validate.h"
 #include "sched/pack.h"
+#include "sched/pad.h"
 #include "sched/queued.h"
 
 namespace pyinfer {
@@ -25,6 +26,7 @@ Batch::Batch(std::vector<RequestPtr> requests, std::shared_ptr<const ModelSpec> 
       finished_(false) {
   times_.picked = times_.packed = picked;
   for (const RequestPtr& request : requests_) rows_ += std::max<int64_t>(1, request->batch_size);
+  if (model_->padding) PadInputs(requests_);
   if (!model_->sequence || !model_->sequence->iterative) return;
   for (const RequestPtr& request : requests_) sequels_.push_back({request->correlation_id, false});
 }

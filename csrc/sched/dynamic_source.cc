@@ -2,6 +2,7 @@
 #include "sched/dynamic_source.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <utility>
 
 #include "sched/queued.h"
@@ -81,22 +82,34 @@ bool DynamicSource::Wait(size_t instance) {
 QueueView DynamicSource::ViewLocked() const {
   QueueView view;
   const int64_t limit = std::max<int64_t>(1, model_->batching.max_batch_size);
+  const bool pads = model_->padding.has_value();
+  const size_t window = pads ? model_->padding->window : SIZE_MAX;
   const Request* first = nullptr;
   int64_t rows = 0;
+  int64_t passed = 0;  // rows of requests that were passed over
   queue_.ForEach([&](const Request& request) {
     const int64_t added = std::max<int64_t>(1, request.batch_size);
+    if (++view.looked_at > window) {
+      view.saturated = true;  // whoever comes would not be seen
+      return false;
+    }
     if (first == nullptr) {
       first = &request;
       view.oldest = request.timeline.queued;
+    } else if (pads && !SameShapes(*first, request)) {
+      passed += added;
+      view.saturated = passed >= limit;  // nobody is to wait where others fill a batch
+      return true;
     } else {
-      view.saturated = rows + added > limit || !SameShapes(*first, request);
+      view.saturated = rows + added > limit || (!pads && !SameShapes(*first, request));
       if (view.saturated) return false;
       view.oldest = std::min(view.oldest, request.timeline.queued);
     }
     view.rows.push_back(added);
+    if (pads) view.places.push_back(view.looked_at - 1);
     rows += added;
-    view.saturated = rows >= limit;
-    return model_->batching.dynamic && !view.saturated;
+    view.saturated = rows >= limit || passed >= limit;
+    return model_->batching.dynamic && rows < limit;
   });
   if (!model_->batching.dynamic) view.saturated = false;
   return view;
@@ -119,9 +132,10 @@ Batch DynamicSource::Take(size_t, TimeNs now) {
     queue_.Expire(now, expired);
     for (;;) {
       const QueueView view = ViewLocked();
-      // The one behind the view counts as well: it may be what makes the view saturated.
-      if (queue_.RemoveCancelled(view.rows.size() + 1, cancelled)) continue;
-      taken = queue_.TakeFirst(DecideLocked(view, now).requests);
+      // Those that can not be added count as well: they may be what makes the view saturated.
+      if (queue_.RemoveCancelled(view.looked_at, cancelled)) continue;
+      const size_t count = DecideLocked(view, now).requests;
+      taken = model_->padding ? queue_.TakeAt(view.places, count) : queue_.TakeFirst(count);
       break;
     }
     more = !queue_.empty() && waiting_ != 0;

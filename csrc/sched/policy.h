@@ -23,6 +23,9 @@ struct QueueView {
       rows;                // of each request, in queue order; together at most max_batch_size, except for a lone first
   bool saturated = false;  // no request that may come could be added: the next one does not fit, or nothing more fits
   TimeNs oldest = 0;       // when the first one was queued
+  size_t looked_at = 0;    // requests of the queue, those that can not be added among them
+  std::vector<size_t> places =
+      {};  // of each request in the queue, where others were passed over; else they are its first
 };
 
 struct Decision {

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <string_view>
 
+#include "infer/padding.h"
+
 namespace pyinfer {
 
 namespace {
@@ -25,9 +27,10 @@ bool SameShapes(const Request& a, const Request& b) {
     const Tensor& left = a.inputs[i];
     const Tensor& right = b.inputs[i];
     if (left.name != right.name) return false;
+    if (a.padding) continue;
     if (!SameRows(left.shape, right.shape) && !IsRagged(*a.model, left.name)) return false;
   }
-  return true;
+  return !a.padding || SamePadding(a, b);
 }
 
 TimeNs OwnDeadline(const Request& request) {

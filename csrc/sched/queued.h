@@ -10,7 +10,7 @@
 namespace pyinfer {
 
 // May these run in one batch? Same inputs, and the same shape but for the batch dimension, unless the
-// input may be ragged.
+// input may be ragged; where the model pads, the shape that they are padded to.
 // Requires: the model has a batch dimension.
 bool SameShapes(const Request& a, const Request& b);
 

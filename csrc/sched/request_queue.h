@@ -49,6 +49,8 @@ class RequestQueue {
 
   // The first `count`, in order. Requires: count <= size().
   std::vector<RequestPtr> TakeFirst(size_t count);
+  // Those at the first `count` of `places`, which ascend and are below size().
+  std::vector<RequestPtr> TakeAt(const std::vector<size_t>& places, size_t count);
   // Moves those of the first `count` that are cancelled to `removed`; false where there was none.
   bool RemoveCancelled(size_t count, std::vector<RequestPtr>& removed);
   // Moves those whose time is over at `now` to `refused`, or behind the others, as their policy says.

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from pyinfer.config.files import named_files, stays_within
+from pyinfer.config.padding import padding_faults
 from pyinfer.config.rules_ensemble import ensemble_faults
 from pyinfer.config.rules_io import Fault, tensor_faults
 from pyinfer.config.rules_scheduling import batching_faults, instance_group_faults, sequence_faults
@@ -78,6 +79,7 @@ def faults(
     yield from _paths(config)
     yield from state_faults(config)
     yield from warmup_faults(config)
+    yield from padding_faults(config)
 
 
 def _identity(config: Mapping[str, Any]) -> Iterator[Fault]:

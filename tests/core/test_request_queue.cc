@@ -69,6 +69,25 @@ TEST(RequestQueue, TakesByPriorityThenArrival) {
   CHECK(f.queue.empty());
 }
 
+TEST(RequestQueue, TakesFromTheMiddleOfEachLevel) {
+  QueuePolicy policy;
+  policy.timeout_action = Action::kDelay;
+  policy.default_timeout_ns = 100;
+  Fixture f({2, 2, policy, {}});
+  for (const char* id : {"a", "b", "c"}) f.Push(id, 1, 0);
+  CHECK_EQ(f.Expire(100), "");  // now behind the others of their level
+  for (const char* id : {"d", "e"}) f.Push(id, 1, 100);
+  for (const char* id : {"x", "y", "z"}) f.Push(id, 2, 100);
+  CHECK_EQ(f.Order(), "deabcxyz");
+  CHECK_EQ(Fixture::Ids(f.queue.TakeAt({1, 3, 6}, 3)), "eby");
+  CHECK_EQ(f.Order(), "dacxz");
+  CHECK_EQ(f.queue.size(), size_t{5});
+  CHECK_EQ(Fixture::Ids(f.queue.TakeAt({0, 2, 4}, 2)), "dc");
+  CHECK_EQ(f.Order(), "axz");
+  CHECK_EQ(Fixture::Ids(f.queue.TakeAt({0, 1, 2}, 3)), "axz");
+  CHECK(f.queue.empty());
+}
+
 TEST(RequestQueue, WithoutLevelsAllAreAlike) {
   Fixture f({});
   for (const uint64_t priority : {3u, 1u, 2u}) f.Push(std::to_string(priority), priority);

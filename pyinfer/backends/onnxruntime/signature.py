@@ -6,6 +6,7 @@ Pure.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +50,8 @@ class Signature:
 
 def model_inputs(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """What the model is fed by ``config``: the inputs of requests, and the tensors that the scheduler adds to them."""
-    return [*config.get("input", ()), *_control_inputs(config), *_states(config, "input_name"), *_batch_inputs(config)]
+    added = [*_control_inputs(config), *_states(config, "input_name"), *_batch_inputs(config), *_lengths(config)]
+    return [*config.get("input", ()), *added]
 
 
 def model_outputs(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -89,6 +91,13 @@ def _batch_inputs(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         for one in config.get("batch_input", ())
         for name in one["target_name"]
     ]
+
+
+def _lengths(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Inputs that are told how long requests were before they were padded."""
+    keys = [key for key in config.get("parameters", {}) if re.fullmatch(r"padding\.[^.]+\.lengths", key)]
+    told = [str(config["parameters"][key].get("string_value", "")).split() for key in keys]
+    return [{"name": words[0], "data_type": words[-1], "dims": None} for words in told if words]
 
 
 def complete(

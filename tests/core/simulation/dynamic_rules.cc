@@ -44,12 +44,12 @@ class DynamicRules final : public Rules {
 
   std::vector<int> Take(size_t, Time now) override {
     Expire(now);
-    const std::vector<Asked> line = Line();
+    const Candidates candidates = Choose();
     std::vector<int> rows;
-    const size_t count = RipeBatch(line, spec_.batching, closed_, now).count;
+    const size_t count = RipeBatch(candidates.line, spec_.batching, closed_ || candidates.hurry, now).count;
     for (size_t i = 0; i < count; ++i) {
-      rows.push_back(line[i].number);
-      Remove(line[i].number);
+      rows.push_back(candidates.line[i].number);
+      Remove(candidates.line[i].number);
     }
     return rows;
   }
@@ -58,7 +58,8 @@ class DynamicRules final : public Rules {
     for (const Waiting& one : waiting_) {
       if (one.cancelled || Over(one, now)) return std::nullopt;
     }
-    return RipeBatch(Line(), spec_.batching, closed_, now).at.value_or(-1);
+    const Candidates candidates = Choose();
+    return RipeBatch(candidates.line, spec_.batching, closed_ || candidates.hurry, now).at.value_or(-1);
   }
 
   void Expire(Time now) override {
@@ -126,6 +127,35 @@ class DynamicRules final : public Rules {
       if (!one.cancelled) asked.push_back(one.asked);
     }
     return asked;
+  }
+
+  // Those of which the next batch is made, in their order.
+  struct Candidates {
+    std::vector<Asked> line;
+    bool hurry = false;  // it is not to wait for more of them
+  };
+
+  // All, unless they are padded: then those that fall into the bucket of the first, of as many as the window shows. The
+  // others may fill a batch themselves.
+  Candidates Choose() const {
+    const std::vector<Asked> line = Line();
+    if (!spec_.padding || line.empty()) return {line, false};
+    const std::vector<int64_t>& buckets = spec_.padding->axes[0].buckets;
+    Candidates candidates;
+    for (Asked asked : line) {
+      asked.width = *std::find_if(buckets.begin(), buckets.end(), [&](int64_t one) { return asked.width <= one; });
+      candidates.line.push_back(asked);
+    }
+    candidates.hurry = line.size() > spec_.padding->window;
+    candidates.line.resize(std::min(line.size(), spec_.padding->window));
+    const Asked first = candidates.line.front();
+    int64_t others = 0;
+    const auto unlike = [&](const Asked& one) { return one.width != first.width || one.more != first.more; };
+    for (const Asked& one : candidates.line) others += unlike(one) ? one.rows : 0;
+    candidates.hurry = candidates.hurry || others >= spec_.batching.max_batch_size;
+    candidates.line.erase(std::remove_if(candidates.line.begin(), candidates.line.end(), unlike),
+                          candidates.line.end());
+    return candidates;
   }
 
   void Remove(int number) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "infer/validate.h"
 #include "specs.h"
 
 namespace pyinfer::simulation {
@@ -75,6 +76,7 @@ Asked Schedule::Draw() {
   asked.number = static_cast<int>(sent_.size());
   asked.at = clock_->Now();
   asked.width = random_.Chance(85) ? 1 : 2;
+  if (spec.padding) asked.width = 1 + static_cast<int64_t>(random_.Below(8));
   asked.more = random_.Chance(8);
   asked.timeout_us = random_.Of<uint64_t>({0, 0, 1, 2, 5, 20, 100});
   if (spec.sequence) {
@@ -101,6 +103,7 @@ RequestPtr Schedule::Make(const Asked& asked, const testing::SinkPtr& sink) cons
   request->correlation_id.number = asked.sequence;
   request->flags = (asked.start ? kSequenceStart : 0) | (asked.end ? kSequenceEnd : 0);
   request->timeline.received = asked.at;
+  if (model_->spec()->padding) CHECK(ValidateRequest(*request).ok());
   return request;
 }
 
@@ -111,7 +114,7 @@ void Schedule::Push() {
       asked.end ? " END" : "");
   auto sink = std::make_shared<testing::KeepingSink>(asked.number, &order_);
   RequestPtr request = Make(asked, sink);
-  sent_.push_back({asked, sink});
+  sent_.push_back({asked, sink, 0, asked.width});
   open_.push_back(asked.number);
   const End end = rules_->Push(asked);
   model_->Push(std::move(request));
@@ -196,11 +199,15 @@ void Schedule::Take(Instance& instance) {
   instance.rows = std::move(rows);
 }
 
-std::vector<Tensor> Schedule::Output(const Asked& asked) const {
+// What is computed of padding is of no use.
+std::vector<Tensor> Schedule::Output(const Sent& sent) const {
+  const Asked& asked = sent.asked;
   const bool batched = model_->spec()->has_batch_dimension();
-  const Shape shape = batched ? Shape{asked.rows, asked.width} : Shape{asked.width};
-  const auto count = static_cast<size_t>(asked.rows * asked.width);
-  const std::vector<int32_t> values(count, static_cast<int32_t>(asked.number * 2));
+  const Shape shape = batched ? Shape{asked.rows, sent.width} : Shape{sent.width};
+  std::vector<int32_t> values;
+  for (int64_t i = 0; i < asked.rows * sent.width; ++i) {
+    values.push_back(i % sent.width < asked.width ? asked.number * 2 : kPadding);
+  }
   return {{"OUT", DType::kInt32, shape, testing::Ints(values)}};
 }
 
@@ -225,7 +232,7 @@ void Schedule::Finish(Instance& instance) {
 void Schedule::Answer(Batch& batch, size_t row, int number) {
   const size_t how = random_.Below(100);
   if (how < 75) {
-    std::vector<Tensor> outputs = Output(At(number).asked);
+    std::vector<Tensor> outputs = Output(At(number));
     if (batch.has_states()) {
       outputs.push_back(NextState(number));
       states_[rules_->SequenceOf(number)] += number;
@@ -248,14 +255,14 @@ void Schedule::Respond(size_t which, bool last) {
   if (!last) {
     if (!apart.responder->decoupled()) return;
     Log("a response to ", apart.number);
-    CHECK(apart.responder->Send(Output(sent.asked), {}, false));
+    CHECK(apart.responder->Send(Output(sent), {}, false));
     ++sent.partial;
     return;
   }
   const size_t how = random_.Below(3);
   Log("the last response to ", apart.number);
   if (how == 0) {
-    CHECK(apart.responder->Send(Output(sent.asked), {}, true));
+    CHECK(apart.responder->Send(Output(sent), {}, true));
     said_[apart.number] = Said::kValue;
   } else if (how == 1) {
     CHECK(apart.responder->Fail(Status::Unavailable("refused"), true));
@@ -264,7 +271,7 @@ void Schedule::Respond(size_t which, bool last) {
     apart.responder.reset();
     said_[apart.number] = Said::kDropped;
   }
-  if (apart.responder) CHECK(!apart.responder->Send(Output(sent.asked), {}, true));
+  if (apart.responder) CHECK(!apart.responder->Send(Output(sent), {}, true));
   apart_.erase(apart_.begin() + static_cast<std::ptrdiff_t>(which));
 }
 

@@ -33,6 +33,7 @@ class Schedule {
     Asked asked;
     testing::SinkPtr sink;
     size_t partial = 0;  // responses before the last
+    int64_t width = 0;   // as it is executed, padded or not
     bool open = true;
   };
   struct Instance {
@@ -81,7 +82,9 @@ class Schedule {
   void Close(Sent& sent);
 
   Sent& At(int number) { return sent_[static_cast<size_t>(number)]; }
-  std::vector<Tensor> Output(const Asked& asked) const;
+  void CheckInputs(const Request& request, int number);
+  void CheckWidths(const std::vector<int>& rows);
+  std::vector<Tensor> Output(const Sent& sent) const;
   Tensor NextState(int number) const;
   Asked Draw();
   RequestPtr Make(const Asked& asked, const testing::SinkPtr& sink) const;

@@ -22,11 +22,45 @@ void Schedule::CheckBatch(const Batch& batch, const std::vector<int>& rows) {
       CHECK_EQ(request.inputs.back().name, "STATE");
       CHECK_EQ(testing::IntsOf(request.inputs.back().data).at(0), state);
     }
-    if (real) CHECK_EQ(testing::IntsOf(request.inputs.at(0).data).at(0), rows[i]);
+    if (real) CheckInputs(request, rows[i]);
     if (real) CHECK(!request.cancelled());
   }
+  if (model_->spec()->padding) CheckWidths(rows);
   CHECK_EQ(batch.rows(), count);
   if (!rows.empty()) CHECK(count <= std::max<int64_t>(1, model_->spec()->batching.max_batch_size));
+}
+
+// The values are the request's, and behind them, where it is padded, all that makes it as long as the others.
+void Schedule::CheckInputs(const Request& request, int number) {
+  Sent& sent = At(number);
+  const std::vector<int32_t> values = testing::IntsOf(request.inputs.at(0).data);
+  if (!model_->spec()->padding) return CHECK_EQ(values.at(0), number);
+  const PaddingOptions::Axis& axis = model_->spec()->padding->axes[0];
+  const Asked& asked = sent.asked;
+  sent.width = request.inputs[0].shape.at(1);
+  CHECK_EQ(values.size(), static_cast<size_t>(asked.rows * sent.width));
+  for (size_t i = 0; i < values.size(); ++i) {
+    CHECK_EQ(values[i], static_cast<int64_t>(i) % sent.width < asked.width ? number : kPadding);
+  }
+  if (asked.more) CHECK(testing::IntsOf(request.inputs.at(1).data) == values);
+  if (axis.lengths.empty()) return;
+  CHECK_EQ(request.inputs.back().name, axis.lengths);
+  const std::vector<int32_t> lengths(static_cast<size_t>(asked.rows), static_cast<int32_t>(asked.width));
+  CHECK(testing::IntsOf(request.inputs.back().data) == lengths);
+}
+
+// All rows of a batch are as wide as their bucket, which they share, or as the widest of them.
+void Schedule::CheckWidths(const std::vector<int>& rows) {
+  const PaddingOptions::Axis& axis = model_->spec()->padding->axes[0];
+  const auto bucket_of = [&](int64_t width) {
+    return *std::lower_bound(axis.buckets.begin(), axis.buckets.end(), width);
+  };
+  int64_t widest = 0;
+  for (const int number : rows) widest = std::max(widest, At(number).asked.width);
+  for (const int number : rows) {
+    CHECK_EQ(bucket_of(At(number).asked.width), bucket_of(widest));
+    CHECK_EQ(At(number).width, axis.to_longest ? widest : bucket_of(widest));
+  }
 }
 
 // `asked` is nullptr for a row without a request: it looks like another's, but for its controls.

@@ -52,6 +52,26 @@ SequenceOptions DrawSequence(Random& random, BatchOptions& batching) {
   return options;
 }
 
+// Widths up to 8, of the inputs and of what is computed of them.
+PaddingOptions DrawPadding(Random& random) {
+  PaddingOptions padding;
+  PaddingOptions::Axis width;
+  width.name = "width";
+  width.buckets = random.Chance(70) ? std::vector<int64_t>{2, 4, 8} : std::vector<int64_t>{8};
+  width.to_longest = random.Chance(40);
+  if (random.Chance(30)) {
+    width.lengths = "LENGTHS";
+    width.lengths_dtype = DType::kInt32;
+  }
+  padding.axes = {width};
+  const int32_t fill = kPadding;
+  const std::string element(reinterpret_cast<const char*>(&fill), sizeof(fill));
+  padding.inputs = {{"IN", {{1, 0}}, element}, {"MORE", {{1, 0}}, element}};
+  padding.outputs = {{"OUT", {{1, 0}}, {}}};
+  padding.window = random.Of<size_t>({1, 2, 3, 5, 64});
+  return padding;
+}
+
 void DescribePolicy(std::ostream& out, const QueuePolicy& policy) {
   out << (policy.timeout_action == QueuePolicy::TimeoutAction::kDelay ? "DELAY" : "REJECT") << " after "
       << policy.default_timeout_ns << (policy.allow_timeout_override ? " or less" : "") << ", at most "
@@ -79,6 +99,7 @@ ModelSpec DrawSpec(Random& random) {
   } else {
     DrawQueue(random, spec.queue);
     spec.batching.preserve_ordering = !spec.decoupled && random.Chance(25);
+    if (spec.has_batch_dimension() && random.Chance(40)) spec.padding = DrawPadding(random);
   }
   return spec;
 }
@@ -101,6 +122,12 @@ std::string Describe(const ModelSpec& spec) {
     out << "; sequences: " << (direct ? "direct" : "oldest") << ", slots " << spec.sequence->slots << ", idle "
         << spec.sequence->max_idle_ns << ", utilization " << spec.sequence->minimum_slot_utilization
         << (spec.sequence->states.empty() ? "" : ", implicit state");
+  }
+  if (spec.padding) {
+    const PaddingOptions::Axis& width = spec.padding->axes[0];
+    out << "; padded" << (width.to_longest ? " to the longest within" : " to");
+    for (const int64_t bucket : width.buckets) out << ' ' << bucket;
+    out << ", window " << spec.padding->window << (width.lengths.empty() ? "" : ", with lengths");
   }
   out << "\n";
   return out.str();

@@ -11,6 +11,7 @@ namespace pyinfer::simulation {
 
 inline constexpr int64_t kUs = 1000;  // ns
 inline constexpr int32_t kInitialState = 7;
+inline constexpr int32_t kPadding = -5;
 
 ModelSpec DrawSpec(Random& random);
 std::string Describe(const ModelSpec& spec);
