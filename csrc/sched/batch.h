@@ -40,8 +40,9 @@ class ExecutionObserver {
 class Batch {
  public:
   Batch() = default;
-  // Requires: `requests` is not empty and all are for `model`; where that pads inputs, it is done here. `states`: of each request the state of its sequence, to
-  // be replaced by what a successful execution returns; null for a row that has none, and empty where no row has one.
+  // Requires: `requests` is not empty and all are for `model`; where that pads inputs, it is done here. `states`: of
+  // each request the state of its sequence, to be replaced by what a successful execution returns; null for a row that
+  // has none, and empty where no row has one.
   Batch(std::vector<RequestPtr> requests, std::shared_ptr<const ModelSpec> model,
         std::shared_ptr<ExecutionObserver> observer, const Clock& clock, TimeNs picked,
         std::vector<SequenceStatePtr> states = {});

@@ -91,23 +91,17 @@ std::vector<RequestPtr> RequestQueue::TakeFirst(size_t count) {
 std::vector<RequestPtr> RequestQueue::TakeAt(const std::vector<size_t>& places, size_t count) {
   std::vector<RequestPtr> taken;
   taken.reserve(count);
-  size_t begin = 0;  // place of the first of a part
-  for (auto& [number, level] : levels_) {
-    for (auto* part : {&level.waiting, &level.delayed}) {
-      const auto at = [&](size_t place) { return part->begin() + static_cast<std::ptrdiff_t>(place - begin); };
-      const size_t end = begin + part->size();
-      const size_t first = taken.size();
-      while (taken.size() < count && places[taken.size()] < end) taken.push_back(std::move(*at(places[taken.size()])));
-      if (taken.size() != first) {
-        const auto behind = at(places[taken.size() - 1] + 1);
-        part->erase(std::remove(at(places[first]), behind, nullptr), behind);
+  size_t place = 0;
+  for (auto level = levels_.begin(); level != levels_.end() && taken.size() < count; level = Leave(level)) {
+    for (Entries* part : {&level->second.waiting, &level->second.delayed}) {
+      for (auto entry = part->begin(); entry != part->end() && taken.size() < count; ++place) {
+        ++steps_;
+        const auto looked_at = entry++;
+        if (place == places[taken.size()]) taken.push_back(Remove(*part, looked_at));
       }
-      begin = end;
     }
-    if (taken.size() == count) break;
   }
-  size_ -= taken.size();
-  DropEmptyLevels();
+  Compact();
   return taken;
 }
 

@@ -116,9 +116,7 @@ class _Reader:
     def _note(self, axes: dict[str, dict[str, str]], key: str, value: str) -> None:
         match = _KEY.fullmatch(key)
         if match is None:
-            self._fault(
-                f"parameter '{key}' must be padding.AXIS.{{{','.join(_FIELDS)}}}, with a name without dots as AXIS"
-            )
+            self._fault(f"parameter '{key}' must be padding.AXIS.{{{','.join(_FIELDS)}}}; AXIS is a name without dots")
         elif match[2] not in _FIELDS:
             close = difflib.get_close_matches(match[2], _FIELDS, 1)
             hint = f"; did you mean '{close[0]}'?" if close else f"; there are {', '.join(_FIELDS)}"
