@@ -890,15 +890,16 @@ class MetricModel:
 
 def metrics_page(
     models: Sequence[MetricModel],
-    families: Sequence[tuple[str, str, str, Sequence[tuple[Sequence[tuple[str, str]], float]]]] = (),
+    families: Sequence[tuple[str, str, str, Sequence[tuple[str, Sequence[tuple[str, str]], float]]]] = (),
     *,
     latency_counters: bool = True,
 ) -> bytes:
     """All metrics in Prometheus' text format, UTF-8: those of ``models``, and ``families`` that belong to no model.
 
-    A family is (``counter`` or ``gauge``, name, help text, samples), a sample is (labels, value). ``latency_counters``
-    False leaves the five cumulative durations out. Raises ValueError for another type of family. Any thread.
-    GIL: released while the page is written.
+    A family is (``counter``, ``gauge`` or ``histogram``, name, help text, samples), a sample is (suffix of the name,
+    labels, value): ``_bucket``, ``_sum`` and ``_count`` of a histogram. ``latency_counters`` False leaves the five
+    cumulative durations out. Raises ValueError for another type of family. Any thread. GIL: released while the page is
+    written.
     """
 
 def serialize_bytes(array: NDArray[Any]) -> bytes:

@@ -264,10 +264,14 @@ class _InstanceThread(threading.Thread):
     def wait_made(self) -> None:
         """Block until the instance is made; raise what making it raised."""
         self._made.wait()
-        if isinstance(self._error, Exception):
-            raise self._error
-        if self._error is not None:  # SystemExit of a model must not end the server
-            raise ModelError(f"instance '{self.name}' raised {type(self._error).__name__}") from self._error
+        error, self._error = self._error, None
+        try:
+            if isinstance(error, Exception):
+                raise error
+            if error is not None:  # SystemExit of a model must not end the server
+                raise ModelError(f"instance '{self.name}' raised {type(error).__name__}") from error
+        finally:
+            del error  # what it holds of the model goes with it
 
     def go(self, model: Model) -> None:
         """Let the instance take batches of ``model``. Idempotent."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pyinfer.backends.base import Backend, ModelContext
+from pyinfer.backends.base import Backend, ModelContext, ModelControl
 from pyinfer.backends.find import find_backend
 from pyinfer.config.complete import complete, version_files
 from pyinfer.config.metrics import MetricsConfig, foreign_families
@@ -75,16 +76,16 @@ class Loader:
     def __init__(self, engine: Engine, options: LoaderOptions | None = None) -> None:
         self._engine = engine
         self._options = options or LoaderOptions()
+        #: what models may ask for; set before the first one is loaded
+        self.control: ModelControl | None = None
 
     def configure(self, source: _Source) -> dict[str, Any]:
         """The complete, normalized and valid configuration of ``source`` in Triton's JSON form.
 
         Raises ConfigError (with file, line and field where they are known), Unsupported or ModelError.
         """
-        try:
+        with _presentable_errors(source, "configuring the model failed"):
             return self._configure(source)
-        except (Exception, SystemExit) as error:  # a model's SystemExit must not end the server
-            raise _presentable(error, source, "configuring the model failed") from error
 
     def load(
         self, source: _Source, config: Mapping[str, Any], version: int, steps: Sequence[_Step] = ()
@@ -94,10 +95,8 @@ class Loader:
         ``steps`` are the versions that the steps of an ensemble call. Raises a PyinferError after freeing everything
         where the backend or any instance fails.
         """
-        try:
+        with _presentable_errors(source, "loading the model failed"):
             return self._load(source, config, version, steps)
-        except (Exception, SystemExit) as error:  # a model's SystemExit must not end the server
-            raise _presentable(error, source, "loading the model failed") from error
 
     def _configure(self, source: _Source) -> dict[str, Any]:
         given, places = self._read(source)
@@ -144,7 +143,7 @@ class Loader:
             return LoadedModel(core, None, ComposedInstances(steps))
         name = config["backend"]
         context = ModelContext(
-            source.name, version, source.directory, config, self._backend_options(name), self._engine
+            source.name, version, source.directory, config, self._backend_options(name), self._engine, self.control
         )
         backend = find_backend(name)(context)
         try:
@@ -238,16 +237,26 @@ def _nice(config: Mapping[str, Any]) -> int:
     return _LEAST_PRIORITY if priority == "PRIORITY_MIN" else 0
 
 
-def _presentable(error: BaseException, source: _Source, what: str) -> PyinferError:
-    """``error`` as one of ours, with a text that holds no path outside the repository. The log keeps the original."""
-    text = _without_directories(str(error), source.directory)
-    if isinstance(error, PyinferError):
-        return error if text == str(error) else ModelError(text)
-    _log.error("%s: '%s'", what, source.name, exc_info=error)
+@contextmanager
+def _presentable_errors(source: _Source, what: str) -> Iterator[None]:
+    """Errors become ours, with a text that holds no path outside the repository. The log keeps the original."""
+    try:
+        yield
+    except PyinferError as error:
+        text = _without_directories(str(error), source.directory)
+        if text == str(error):
+            raise
+        raise ModelError(text) from error
+    except (Exception, SystemExit) as error:  # a model's SystemExit must not end the server
+        _log.error("%s: '%s'", what, source.name, exc_info=error)
+        raise ModelError(f"{what}: {_first_line(error, source.directory)}") from error
+
+
+def _first_line(error: BaseException, directory: Path) -> str:
     if isinstance(error, OSError):
-        return ModelError(f"{what}: {error.strerror or type(error).__name__}")
-    first_line = text.strip().partition("\n")[0]
-    return ModelError(f"{what}: {type(error).__name__}{': ' if first_line else ''}{first_line}")
+        return error.strerror or type(error).__name__
+    text = _without_directories(str(error), directory).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _without_directories(text: str, directory: Path) -> str:

@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -107,9 +108,10 @@ class Server:
             engine.set_local_cache(most_bytes)
         engine.shared_memory.set_allowed(self.options.allow_client_shm)
         tracing = _tracing(self.options, engine, sockets)
+        loader = _loader(self.options, engine)
         service = Service(
             engine,
-            _manager(self.options, engine, repositories),
+            _manager(self.options, engine, loader, repositories),
             server_id=self.options.id,
             strict_readiness=self.options.strict_readiness,
             metrics=self._metrics(),
@@ -118,6 +120,7 @@ class Server:
             trace=tracing.settings,
             extensions=_extensions(self.options, engine),
         )
+        loader.control = service
         stream = Stream(loop, engine, max_connections=self.options.max_connections)
         try:
             failures = await _off_loop(loop, service.start)
@@ -146,7 +149,7 @@ class Server:
         readers = machine_families(
             cpu=options.allow_cpu_metrics, gpu=options.allow_gpu_metrics, interval_ms=options.metrics_interval_ms
         )
-        return [*readers, self._log_settings.families] if self._log_settings else readers
+        return [*readers, _model_families, *([self._log_settings.families] if self._log_settings else [])]
 
     def _bind(self) -> dict[str, socket.socket]:
         options = self.options
@@ -329,11 +332,17 @@ def _grpc_settings(options: Options) -> GrpcSettings:
     )
 
 
-def _manager(options: Options, engine: Engine, repositories: tuple[Repository, ...]) -> ModelManager:
+def _model_families() -> list[Family]:
+    """Metrics that models have made. Where no Python model was loaded its backend is not imported for it."""
+    module = sys.modules.get("pyinfer.backends.python.metrics")
+    return [] if module is None else module.families()
+
+
+def _loader(options: Options, engine: Engine) -> Loader:
     settings: dict[str, dict[str, str]] = {}
     for scope, key, value in options.backend_config:
         settings.setdefault(scope, {})[key] = value
-    loader = Loader(
+    return Loader(
         engine,
         LoaderOptions(
             model_config_name=options.model_config_name,
@@ -342,6 +351,9 @@ def _manager(options: Options, engine: Engine, repositories: tuple[Repository, .
             backend_config=settings,
         ),
     )
+
+
+def _manager(options: Options, engine: Engine, loader: Loader, repositories: tuple[Repository, ...]) -> ModelManager:
     return ModelManager(
         ManagerOptions(
             repositories=repositories,

@@ -14,19 +14,23 @@ namespace py = pybind11;
 namespace pyinfer {
 namespace {
 
-using FamilyTuple = std::tuple<std::string, std::string, std::string,
-                               std::vector<std::pair<std::vector<std::pair<std::string, std::string>>, double>>>;
+using SampleTuple = std::tuple<std::string, std::vector<std::pair<std::string, std::string>>, double>;
+using FamilyTuple = std::tuple<std::string, std::string, std::string, std::vector<SampleTuple>>;
+
+MetricFamily::Type TypeOf(const std::string& type, const std::string& name) {
+  if (type == "counter") return MetricFamily::Type::kCounter;
+  if (type == "gauge") return MetricFamily::Type::kGauge;
+  if (type == "histogram") return MetricFamily::Type::kHistogram;
+  throw py::value_error("family '" + name + "': the type must be 'counter', 'gauge' or 'histogram', got '" + type + "'");
+}
 
 MetricFamily MakeFamily(const FamilyTuple& given) {
   const auto& [type, name, help, samples] = given;
-  if (type != "counter" && type != "gauge") {
-    throw py::value_error("family '" + name + "': the type must be 'counter' or 'gauge', got '" + type + "'");
-  }
   MetricFamily family;
-  family.type = type == "counter" ? MetricFamily::Type::kCounter : MetricFamily::Type::kGauge;
+  family.type = TypeOf(type, name);
   family.name = name;
   family.help = help;
-  for (const auto& [labels, value] : samples) family.samples.push_back({labels, value});
+  for (const auto& [suffix, labels, value] : samples) family.samples.push_back({suffix, labels, value});
   return family;
 }
 

@@ -97,14 +97,25 @@ void WriteGauges(Exposition& page, const Rows& rows) {
         [](const Row& row) { return row.source->load_seconds(); });
 }
 
+const char* NameOf(MetricFamily::Type type) {
+  switch (type) {
+    case MetricFamily::Type::kCounter:
+      return "counter";
+    case MetricFamily::Type::kHistogram:
+      return "histogram";
+    default:
+      return "gauge";
+  }
+}
+
 void WriteFamilies(Exposition& page, const std::vector<MetricFamily>& families, MetricFamily::Type type) {
   for (const MetricFamily& family : families) {
     if (family.type != type) continue;
-    page.Family(family.name, family.help, type == MetricFamily::Type::kCounter ? "counter" : "gauge");
+    page.Family(family.name, family.help, NameOf(type));
     for (const MetricFamily::Sample& sample : family.samples) {
       Labels labels;
       for (const auto& [name, value] : sample.labels) labels.Add(name, value);
-      page.Sample("", labels, sample.value);
+      page.Sample(sample.suffix, labels, sample.value);
     }
   }
 }
@@ -231,6 +242,7 @@ std::string MetricsPage(const std::vector<std::shared_ptr<MetricModel>>& models,
   WriteGauges(page, rows);
   WriteFamilies(page, families, MetricFamily::Type::kGauge);
   WriteFirstResponses(page, rows);
+  WriteFamilies(page, families, MetricFamily::Type::kHistogram);
   WriteSummaries(page, rows);
   WriteOwnHistograms(page, rows);
   return page.Take();

@@ -37,9 +37,10 @@ class MetricModel {
 
 // A family of samples that do not belong to a model, with the values that they have now.
 struct MetricFamily {
-  enum class Type { kCounter, kGauge };
+  enum class Type { kCounter, kGauge, kHistogram };
 
   struct Sample {
+    std::string suffix;  // of the family's name: those of a histogram have one each
     std::vector<std::pair<std::string, std::string>> labels;
     double value = 0;
   };

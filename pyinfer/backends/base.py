@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from pyinfer._core import Batch, Engine
 
-__all__ = ["Backend", "Instance", "InstanceContext", "ModelContext", "NativeExecutor"]
+__all__ = ["Backend", "Instance", "InstanceContext", "ModelContext", "ModelControl", "NativeExecutor"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class ModelContext:
     options: Mapping[str, str] = field(default_factory=dict)
     #: what serves the model, for backends whose models call other models; None outside the server
     engine: Engine | None = None
+    #: loads and unloads models, for backends whose models ask for it; None outside the server
+    control: ModelControl | None = None
 
     @property
     def version_directory(self) -> Path:
@@ -71,6 +73,19 @@ class NativeExecutor:
 
     kind: str
     parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+class ModelControl(Protocol):
+    """What a model may ask of the server beside inference. Any thread; calls may take as long as loading does."""
+
+    def load_model(self, name: str, parameters: Mapping[str, Any] | None = None) -> None:
+        """Load or reload a model, as a client does. Raises PyinferError."""
+
+    def unload_model(self, name: str, unload_dependents: bool = False) -> None:
+        """Unload a model, as a client does. Raises PyinferError."""
+
+    def model_ready(self, name: str, version: str = "") -> bool:
+        """Whether it answers requests. Raises PyinferError for a model that there is not."""
 
 
 class Instance(Protocol):

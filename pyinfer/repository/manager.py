@@ -361,7 +361,11 @@ class ModelManager:
         }
         for model, error in errors.items():
             if error is not None and model.name == name:
-                raise error
+                try:
+                    raise error
+                finally:
+                    # Else the error and this frame hold each other, and with them those who asked: models may.
+                    del error, errors
             if error is not None:
                 _log.error("%s", str(error).rstrip())
 

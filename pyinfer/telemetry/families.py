@@ -10,18 +10,20 @@ from typing import Literal, TypeAlias
 
 __all__ = ["Family", "Polled", "counter", "gauge"]
 
-#: type, name, help text, and samples: label pairs and a value
-Family: TypeAlias = tuple[Literal["counter", "gauge"], str, str, Sequence[tuple[Sequence[tuple[str, str]], float]]]
+#: type, name, help text, and samples: a suffix of the name, label pairs and a value
+Family: TypeAlias = tuple[
+    Literal["counter", "gauge", "histogram"], str, str, Sequence[tuple[str, Sequence[tuple[str, str]], float]]
+]
 
 
 def gauge(name: str, help_text: str, value: float) -> Family:
     """A gauge of one sample without labels."""
-    return "gauge", name, help_text, [((), value)]
+    return "gauge", name, help_text, [("", (), value)]
 
 
 def counter(name: str, help_text: str, value: float) -> Family:
     """A counter of one sample without labels."""
-    return "counter", name, help_text, [((), value)]
+    return "counter", name, help_text, [("", (), value)]
 
 
 class Polled:

@@ -67,14 +67,14 @@ class GpuGauges:
         readings = [(device, self._gauges(device)) for device in self._devices]
         families: list[Family] = []
         for name, help_text in _GAUGES:
-            samples = [([("gpu_uuid", device.uuid)], values[name]) for device, values in readings if name in values]
+            samples = [("", [("gpu_uuid", device.uuid)], values[name]) for device, values in readings if name in values]
             families.append(("gauge", name, help_text, samples))
         name, help_text = _ENERGY
         spent = [
             (device, self._number("nvmlDeviceGetTotalEnergyConsumption", device.handle)) for device in self._devices
         ]
         joules = [
-            ([("gpu_uuid", device.uuid)], max(0, millijoules - device.energy) / 1000)
+            ("", [("gpu_uuid", device.uuid)], max(0, millijoules - device.energy) / 1000)
             for device, millijoules in spent
             if millijoules is not None and device.energy is not None
         ]

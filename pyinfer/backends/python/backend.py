@@ -57,7 +57,7 @@ class PythonBackend(Backend):
                 "of pyinfer does not offer; install the packages beside pyinfer and remove the parameter"
             )
         if model.engine is not None:
-            serve(model.engine)
+            serve(model.engine, model.control)
         #: of decoupled models with ``async def execute``: all their instances share one
         self._loop = LoopThread(model.name)
         file = model_file(model.directory, model.version, model.config, _FILE)

@@ -25,8 +25,9 @@ from pyinfer.backends.python._objects import InferenceRequest, InferenceResponse
 
 if TYPE_CHECKING:
     from pyinfer._core import Batch, Engine
+    from pyinfer.backends.base import ModelControl
 
-__all__ = ["CallScope", "ResponseIterator", "execute", "execute_async", "serve"]
+__all__ = ["CallScope", "ResponseIterator", "current_control", "execute", "execute_async", "serve"]
 
 
 class CallScope:
@@ -44,14 +45,24 @@ class CallScope:
 
 
 _scope: ContextVar[CallScope] = ContextVar("pyinfer_call_scope")
-#: of threads that models start: the engine whose model was loaded last
+#: of the server whose model was loaded last: what threads of models and helper functions find it by
 _engine: weakref.ref[Engine] | None = None
+_control: weakref.ref[ModelControl] | None = None
 
 
-def serve(engine: Engine) -> None:
-    """Let threads of models find ``engine``, which they are part of."""
-    global _engine
+def serve(engine: Engine, control: ModelControl | None) -> None:
+    """Let the code of models find the server that it is part of."""
+    global _engine, _control
     _engine = weakref.ref(engine)
+    _control = None if control is None else weakref.ref(control)
+
+
+def current_control() -> ModelControl:
+    """What loads and unloads models here. Raises TritonModelException outside the server."""
+    control = None if _control is None else _control()
+    if control is None:
+        raise TritonModelException("models are loaded and unloaded only inside the server")
+    return control
 
 
 def _current_scope() -> CallScope:

@@ -2,8 +2,7 @@
 """What ``model.py`` imports as ``triton_python_backend_utils``, inside the server and outside of it.
 
 Names and behaviour are Triton's. The classes that exist once per request are compiled (``_objects``); this module adds
-the helpers around them. A name that Triton has and this server does not offer raises AttributeError with a text that
-says so.
+the helpers around them.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import logging
 import struct
 from collections.abc import Mapping
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -26,7 +25,9 @@ from pyinfer.backends.python._objects import (
     TritonModelException,
 )
 from pyinfer.backends.python.autocomplete import ModelConfig
-from pyinfer.backends.python.calls import ResponseIterator
+from pyinfer.backends.python.calls import ResponseIterator, current_control
+from pyinfer.backends.python.metrics import Metric, MetricFamily
+from pyinfer.errors import PyinferError
 
 __all__ = [
     "TRITONSERVER_MEMORY_CPU",
@@ -42,6 +43,8 @@ __all__ = [
     "InferenceResponseSender",
     "InferenceTrace",
     "Logger",
+    "Metric",
+    "MetricFamily",
     "ModelConfig",
     "PreferredMemory",
     "ResponseIterator",
@@ -53,10 +56,13 @@ __all__ = [
     "get_input_tensor_by_name",
     "get_output_config_by_name",
     "get_output_tensor_by_name",
+    "is_model_ready",
+    "load_model",
     "numpy_to_triton_type",
     "serialize_byte_tensor",
     "triton_string_to_numpy",
     "triton_to_numpy_type",
+    "unload_model",
     "using_decoupled_model_transaction_policy",
 ]
 
@@ -67,16 +73,6 @@ TRITONSERVER_REQUEST_RELEASE_ALL = 1
 TRITONSERVER_REQUEST_RELEASE_RESCHEDULE = 2
 TRITONSERVER_MEMORY_CPU = 0
 TRITONSERVER_MEMORY_GPU = 2
-
-_NOT_OFFERED = frozenset(
-    (
-        "Metric",
-        "MetricFamily",
-        "is_model_ready",
-        "load_model",
-        "unload_model",
-    )
-)
 
 #: configuration name -> numpy type; TYPE_BF16 has none
 TRITON_STRING_TO_NUMPY: dict[str, type[Any]] = {
@@ -99,12 +95,6 @@ _NUMPY_BY_NUMBER: dict[int, type[Any]] = dict(
     enumerate((np.bool_, *list(TRITON_STRING_TO_NUMPY.values())[1:]), start=1)
 )
 _NUMBER_BY_NUMPY = {np.dtype(kind): number for number, kind in _NUMPY_BY_NUMBER.items()}
-
-
-def __getattr__(name: str) -> NoReturn:
-    if name in _NOT_OFFERED:
-        raise AttributeError(f"triton_python_backend_utils.{name} is not offered by this version of pyinfer")
-    raise AttributeError(f"module 'triton_python_backend_utils' has no attribute '{name}'")
 
 
 def get_input_tensor_by_name(inference_request: InferenceRequest, name: str) -> Tensor | None:
@@ -146,6 +136,35 @@ def numpy_to_triton_type(data_type: DTypeLike) -> int | None:
 def triton_string_to_numpy(triton_type_string: str) -> type[Any]:
     """The numpy type of ``TYPE_FP32`` and its kind. Raises KeyError for one that numpy does not have."""
     return TRITON_STRING_TO_NUMPY[triton_type_string]
+
+
+def load_model(model_name: str, config: str = "", files: Mapping[str, bytes] | None = None) -> None:
+    """Load or reload a model, as a client does: needs ``--model-control-mode=explicit``.
+
+    ``config`` is the text of a configuration in JSON form, ``files`` has ``file:<version>/<path>`` -> contents. Raises
+    TritonModelException with the reason why the model could not be loaded; it is then served as before.
+    """
+    parameters: dict[str, Any] = {**({"config": config} if config else {}), **(files or {})}
+    try:
+        current_control().load_model(model_name, parameters)
+    except PyinferError as error:
+        raise TritonModelException(str(error)) from None
+
+
+def unload_model(model_name: str, unload_dependents: bool = False) -> None:
+    """Unload a model, as a client does. Raises TritonModelException with the reason why not."""
+    try:
+        current_control().unload_model(model_name, unload_dependents)
+    except PyinferError as error:
+        raise TritonModelException(str(error)) from None
+
+
+def is_model_ready(model_name: str, model_version: str = "") -> bool:
+    """Whether a model answers requests; False as well where there is none of that name."""
+    try:
+        return current_control().model_ready(model_name, model_version)
+    except PyinferError:
+        return False
 
 
 def serialize_byte_tensor(input_tensor: NDArray[Any]) -> bytes | None:

@@ -162,13 +162,15 @@ CALLERS = {
     "later": """
     async def execute(self, requests):
         # decoupled: a batch is begun while another waits
-        for request in requests:
-            sender = request.get_response_sender()
-            array = given(request)
-            await asyncio.sleep(array[0, 0] / 1000)
-            found = await ask("double", array).async_exec()
-            sender.send(answer(output(found)))
-            sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        await asyncio.gather(*[self.answer_later(request) for request in requests])
+
+    async def answer_later(self, request):
+        sender = request.get_response_sender()
+        array = given(request)
+        await asyncio.sleep(array[0, 0] / 1000)
+        found = await ask("double", array).async_exec()
+        sender.send(answer(output(found)))
+        sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 """,
     "failing": """
     async def execute(self, requests):

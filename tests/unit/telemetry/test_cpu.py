@@ -14,7 +14,7 @@ MEMORY = "MemTotal:       2000 kB\nMemFree:        10 kB\nMemAvailable:   500 kB
 
 
 def values(gauges: CpuGauges) -> dict[str, float]:
-    return {name: value for kind, name, _, [(_, value)] in gauges.read() if kind == "gauge"}
+    return {name: value for kind, name, _, [(_, _, value)] in gauges.read() if kind == "gauge"}
 
 
 def test_idle_and_all_ticks() -> None:

@@ -77,9 +77,9 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> str:
 def samples(families: list[Family]) -> dict[str, list[float]]:
     """Name -> values, the first device's first; the labels must be those of the devices."""
     for _, _, _, family in families:
-        uuids = [dict(labels)["gpu_uuid"] for labels, _ in family]
+        uuids = [dict(labels)["gpu_uuid"] for _, labels, _ in family]
         assert uuids == [f"GPU-{index}aaaa-0000" for index in range(len(uuids))]
-    return {name: [value for _, value in family] for _, name, _, family in families}
+    return {name: [value for _, _, value in family] for _, name, _, family in families}
 
 
 def test_what_devices_tell(library: str) -> None:

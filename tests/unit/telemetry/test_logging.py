@@ -204,7 +204,7 @@ def test_lost_lines_are_counted_and_reported(tmp_path: Path) -> None:
     file.parent.rmdir()
     for _ in range(3):
         LOG.info("lost")
-    [(_, name, _, [(_, dropped)])] = settings.families()
+    [(_, name, _, [(_, _, dropped)])] = settings.families()
     assert (name, dropped) == ("pyinfer_log_dropped_lines_total", 3)
     file.parent.mkdir()
     LOG.info("again")

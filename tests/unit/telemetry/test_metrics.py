@@ -131,7 +131,7 @@ def test_what_is_polled_is_read_once_in_an_interval(clock: Callable[..., float])
     values = []
     for seconds in (0, 1.9, 0.1, 0, 10):
         clock(seconds)
-        values.append(polled()[0][3][0][1])
+        values.append(polled()[0][3][0][2])
     assert values == [1, 1, 2, 2, 3]
     always = Polled(read, 0, clock)
-    assert [always()[0][3][0][1] for _ in range(2)] == [4, 5]
+    assert [always()[0][3][0][2] for _ in range(2)] == [4, 5]
