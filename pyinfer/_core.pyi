@@ -35,6 +35,7 @@ __all__ = [
     "ParseJob",
     "QueueOptions",
     "QueuePolicy",
+    "RemoteCache",
     "Responder",
     "SequenceOptions",
     "SharedMemoryRegistry",
@@ -249,11 +250,13 @@ class Engine:
 
     def __init__(self, clock: ManualClock | None = None) -> None:
         """GIL: held."""
-    def create(self, spec: ModelSpec, steps: Sequence[Model] = ()) -> Model:
+    def create(self, spec: ModelSpec, steps: Sequence[Model] = (), cache_origin: str = "") -> Model:
         """A new model version that no request can reach yet. GIL: held.
 
         ``steps``: the model of each step of an ensemble, as it is found now. Whatever is published by its name when a
         step is due is preferred to it. ValueError where their number is not that of the steps.
+        ``cache_origin`` is another one where the model changes, and the same in every process that serves it; without
+        it nothing is kept in a remote cache.
         """
     def publish(self, name: str, models: Sequence[Model], not_ready: Sequence[int] = (), refusal: str = "") -> None:
         """Atomically make ``models`` the served versions of ``name``; the highest version is the default.
@@ -269,12 +272,41 @@ class Engine:
         """The regions that requests may name."""
     def set_local_cache(self, most_bytes: int) -> None:
         """Keep answers of models that are created from now on and are ``cached``, up to so many bytes. GIL: held."""
+    def set_remote_cache(self, cache: RemoteCache) -> None:
+        """As :meth:`set_local_cache`, outside of this process. GIL: held."""
+    @property
+    def has_remote_cache(self) -> bool: ...
     def stop_accepting(self) -> None:
         """From now on every new request is answered UNAVAILABLE (server is stopping). GIL: held."""
     def in_flight(self) -> int:
         """Requests accepted and not yet answered, over all models. GIL: held."""
     @property
     def tracer(self) -> Tracer: ...
+
+@final
+class RemoteCache:
+    """Answers of models that are kept outside of this process, by a client that asks :meth:`take` what to do.
+
+    A lookup is a miss after ``patience_s``, which also makes the cache unreachable; while it is, nobody is asked.
+    Answers of more than ``most_entry_bytes`` are not kept. ValueError for a patience that is none. Any thread.
+    """
+
+    def __init__(self, *, patience_s: float, most_entry_bytes: int = ...) -> None: ...
+    def take(self, timeout_s: float, most: int) -> list[tuple[int, bytes, bytes | None]]:
+        """At most ``most`` jobs (id, key, value): keep the value under the key, or look the key up where it is None.
+
+        Waits for the first one, up to ``timeout_s``; empty then, or once closed. GIL: released.
+        """
+    def answer(self, id: int, data: bytes | bytearray | memoryview | None) -> None:
+        """What was found for a lookup, or that nothing was. Bytes that are no response are a miss. GIL: released."""
+    def set_reachable(self, reachable: bool) -> None:
+        """Tell whether the cache can be asked; what waits is a miss where not. GIL: released."""
+    @property
+    def reachable(self) -> bool: ...
+    @property
+    def closed(self) -> bool: ...
+    def close(self) -> None:
+        """What waits is a miss, and nobody is asked any more. Idempotent. GIL: released."""
 
 @final
 class Tracer:

@@ -25,6 +25,7 @@ from pyinfer.config.source import Source, read_source
 from pyinfer.config.validate import require_supported, validate
 from pyinfer.errors import ConfigError, ModelError, PyinferError, Unavailable
 from pyinfer.instances import ComposedInstances, InstanceChange, Instances, NativeInstances, Probed, PythonInstances
+from pyinfer.model_files import model_digest
 from pyinfer.readiness import ReadinessProbe
 from pyinfer.spec import model_spec
 from pyinfer.warmup import Warmup
@@ -117,6 +118,12 @@ class Loader:
             _log.warning("'%s': metric family '%s' is not one whose buckets can be chosen", source.name, family)
         return config
 
+    def _cache_origin(self, source: _Source, config: Mapping[str, Any], version: int) -> str:
+        """What a remote cache tells the answers of this model by; to know it, all files of the model are read."""
+        if not (self._engine.has_remote_cache and config.get("response_cache", {}).get("enable")):
+            return ""
+        return model_digest(source.directory, version, config)
+
     def _read(self, source: _Source) -> tuple[dict[str, Any], Source | None]:
         """What the user gave, and where each field stands; ({}, None) for a model without configuration."""
         if source.config_override is not None:
@@ -147,9 +154,8 @@ class Loader:
         )
         backend = find_backend(name)(context)
         try:
-            model = self._engine.create(
-                model_spec(config, version, source.directory, self._options.metrics, backend.device_inputs())
-            )
+            spec = model_spec(config, version, source.directory, self._options.metrics, backend.device_inputs())
+            model = self._engine.create(spec, cache_origin=self._cache_origin(source, config, version))
         except BaseException:
             backend.close()
             raise

@@ -7,17 +7,20 @@ the server read anything else. It does NOT keep anything.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pyinfer.errors import ConfigError
 
-__all__ = ["NUMPY_TYPES", "data_size", "read_labels", "read_model_file", "read_tensor", "wire_type"]
+__all__ = ["NUMPY_TYPES", "data_size", "model_digest", "read_labels", "read_model_file", "read_tensor", "wire_type"]
 
 #: far more than the million classes that an output may have need
 _MOST_LABEL_BYTES = 64 << 20
@@ -98,3 +101,37 @@ def data_size(data_type: str, dims: Sequence[int]) -> int:
     """Bytes of a tensor in the form of the wire; where it is of texts, of empty ones. ``dims`` are not negative."""
     # an empty text is its length alone
     return prod(dims) * (4 if data_type == "TYPE_STRING" else np.dtype(NUMPY_TYPES[data_type]).itemsize)
+
+
+def model_digest(directory: Path, version: int, config: Mapping[str, Any]) -> str:
+    """A text that is another one where the configuration or a file of the model changes, and the same on any machine.
+
+    Counts all files below ``directory`` but those of other versions, and what Python leaves beside them. Raises
+    ConfigError where one can not be read.
+    """
+    digest = hashlib.blake2b(digest_size=32)
+    digest.update(json.dumps(config, sort_keys=True, default=repr).encode())
+    seen: set[tuple[int, int]] = set()
+    try:
+        for folder, folders, names in os.walk(directory, followlinks=True):
+            status = Path(folder).stat()
+            if (status.st_dev, status.st_ino) in seen:
+                folders.clear()
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            top = folder == str(directory)
+            folders[:] = sorted(
+                name
+                for name in folders
+                if name != "__pycache__" and not (top and name.isdigit() and name != str(version))
+            )
+            for path in (Path(folder, name) for name in sorted(names)):
+                if not path.is_file():
+                    continue
+                digest.update(json.dumps([str(path.relative_to(directory)), path.stat().st_size]).encode())
+                with path.open("rb") as file:
+                    while chunk := file.read(1 << 20):
+                        digest.update(chunk)
+    except OSError as error:
+        raise ConfigError(f"a file of the model can not be read: {error.strerror}") from error
+    return digest.hexdigest()

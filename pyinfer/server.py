@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, TypeVar
 import uvloop
 
 from pyinfer._core import Engine
-from pyinfer.config.cache import cache_bytes
 from pyinfer.config.foreign import IGNORED
 from pyinfer.config.metrics import metrics_config
 from pyinfer.config.options import Options
@@ -37,6 +36,7 @@ from pyinfer.loader import Loader, LoaderOptions
 from pyinfer.repository.manager import ControlMode, ManagerOptions, ModelManager
 from pyinfer.repository.open import open_repositories
 from pyinfer.repository.scan import Repository
+from pyinfer.response_cache import open_cache
 from pyinfer.service import EXTENSIONS, Service
 from pyinfer.shared_memory import SharedMemory
 from pyinfer.telemetry.families import Family
@@ -103,9 +103,7 @@ class Server:
         tls = self._tls()
         sockets = self._bind()
         engine = Engine()
-        most_bytes = cache_bytes(self.options.cache_config, self.options.response_cache_byte_size)
-        if most_bytes is not None:
-            engine.set_local_cache(most_bytes)
+        cache = open_cache(engine, self.options.cache_config, self.options.response_cache_byte_size, os.environ)
         engine.shared_memory.set_allowed(self.options.allow_client_shm)
         tracing = _tracing(self.options, engine, sockets)
         loader = _loader(self.options, engine)
@@ -137,6 +135,8 @@ class Server:
             return await self._shut_down(loop, servers, stream, service)
         finally:
             stream.close()
+            if cache is not None:
+                await _off_loop(loop, cache.close)
             # what it still has to send may take long, or for ever
             await asyncio.wait((_off_loop(loop, tracing.close),), timeout=_LAST_TRACES_S)
             for listener in sockets.values():

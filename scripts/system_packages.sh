@@ -6,9 +6,10 @@ set -eu
 python=$1
 build="g++ pkg-config libnghttp2-dev libsimdjson-dev libprotozero-dev zlib1g-dev libre2-dev libdragonbox-dev"
 load="wrk nghttp2-client libb64-0d"
+servers="redis-server"
 
 missing=""
-for package in $build $load; do
+for package in $build $load $servers; do
   dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing="$missing $package"
 done
 # The distribution's Python comes without venv and headers; a Python of one's own brings both.

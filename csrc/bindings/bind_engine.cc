@@ -8,6 +8,7 @@
 
 #include "bindings/gil.h"
 #include "bindings/register.h"
+#include "engine/remote_cache.h"
 #include "protocol/error_map.h"
 #include "sched/rehearsal.h"
 
@@ -218,15 +219,16 @@ void BindEngine(py::module_& module) {
            py::arg("clock") = nullptr)
       .def(
           "create",
-          [](Engine& engine, const ModelSpec& spec, const std::vector<std::shared_ptr<ModelHandle>>& handles) {
+          [](Engine& engine, const ModelSpec& spec, const std::vector<std::shared_ptr<ModelHandle>>& handles,
+             const std::string& cache_origin) {
             std::vector<std::shared_ptr<Model>> steps;
             for (const auto& handle : handles) steps.push_back(handle->model());
             if (!steps.empty() && (!spec.ensemble || steps.size() != spec.ensemble->steps.size())) {
               throw py::value_error("steps must name a model for each step of an ensemble");
             }
-            return std::make_shared<ModelHandle>(engine.CreateModel(spec, steps));
+            return std::make_shared<ModelHandle>(engine.CreateModel(spec, steps, cache_origin));
           },
-          py::arg("spec"), py::arg("steps") = std::vector<std::shared_ptr<ModelHandle>>())
+          py::arg("spec"), py::arg("steps") = std::vector<std::shared_ptr<ModelHandle>>(), py::arg("cache_origin") = "")
       .def(
           "publish",
           [](Engine& engine, const std::string& name, const std::vector<std::shared_ptr<ModelHandle>>& handles,
@@ -251,6 +253,11 @@ void BindEngine(py::module_& module) {
           "set_local_cache",
           [](Engine& engine, size_t most_bytes) { engine.SetResponseCache(std::make_shared<LocalCache>(most_bytes)); },
           py::arg("most_bytes"))
+      .def(
+          "set_remote_cache",
+          [](Engine& engine, std::shared_ptr<RemoteCache> cache) { engine.SetResponseCache(std::move(cache)); },
+          py::arg("cache"))
+      .def_property_readonly("has_remote_cache", &Engine::has_remote_cache)
       .def("stop_accepting", &Engine::StopAccepting)
       .def_property_readonly("tracer", &Engine::tracer)
       .def("in_flight", &Engine::in_flight);

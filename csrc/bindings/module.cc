@@ -12,6 +12,7 @@ PYBIND11_MODULE(_core, module) {
   pyinfer::BindBatch(module);
   pyinfer::BindSharedMemory(module);
   pyinfer::BindTracing(module);
+  pyinfer::BindCache(module);
   pyinfer::BindEngine(module);
   pyinfer::BindCalls(module);
   pyinfer::BindConnections(module);

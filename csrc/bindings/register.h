@@ -49,6 +49,7 @@ void BindCalls(pybind11::module_& module);
 void BindSharedMemory(pybind11::module_& module);
 void BindConnections(pybind11::module_& module);
 void BindMetrics(pybind11::module_& module);
+void BindCache(pybind11::module_& module);
 void BindTracing(pybind11::module_& module);
 void BindGrpc(pybind11::module_& module);
 

@@ -11,9 +11,10 @@
 
 namespace pyinfer {
 
-std::shared_ptr<Model> Engine::CreateModel(ModelSpec spec, const std::vector<std::shared_ptr<Model>>& steps) {
-  if (!spec.ensemble) return Model::Create(std::move(spec), clock_, cache_);
-  return Model::Create(std::move(spec), clock_, cache_, [&](const std::shared_ptr<Model>& model) {
+std::shared_ptr<Model> Engine::CreateModel(ModelSpec spec, const std::vector<std::shared_ptr<Model>>& steps,
+                                           std::string cache_origin) {
+  if (!spec.ensemble) return Model::Create(std::move(spec), clock_, cache_, std::move(cache_origin));
+  return Model::Create(std::move(spec), clock_, cache_, "", [&](const std::shared_ptr<Model>& model) {
     return std::make_shared<Ensemble>(model->spec(), steps, weak_from_this(), clock_, model);
   });
 }

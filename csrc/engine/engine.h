@@ -31,9 +31,14 @@ class Engine final : public RequestAcceptor, public Deferred, public std::enable
 
   // A model that no request can reach until it is published. For an ensemble, `steps` has the model of each step as it
   // is found now, or is empty; requires then that the engine is owned by a shared_ptr.
-  std::shared_ptr<Model> CreateModel(ModelSpec spec, const std::vector<std::shared_ptr<Model>>& steps = {});
+  // `cache_origin`: see Model::Create; an ensemble's is not looked at, as its steps change without it.
+  std::shared_ptr<Model> CreateModel(ModelSpec spec, const std::vector<std::shared_ptr<Model>>& steps = {},
+                                     std::string cache_origin = "");
   // Where models that are created from now on keep answers, if their configuration says so.
   void SetResponseCache(std::shared_ptr<ResponseCache> cache) { cache_ = std::move(cache); }
+
+  // Whether that cache is outside of this process.
+  bool has_remote_cache() const { return cache_ && cache_->remote(); }
 
   // Makes `models` the versions of `name` that are served; the highest is the default. `not_ready` are known, but
   // refuse requests. When this returns, no request is pushed to a model that was served before and is not named now.

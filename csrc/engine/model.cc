@@ -5,40 +5,46 @@
 #include <utility>
 
 #include "base/burst.h"
+#include "engine/kept_response.h"
 #include "sched/queued.h"
 #include "sched/request_queue.h"
 
 namespace pyinfer {
 namespace {
 
-uint64_t NextLoad() {
+// A model's own among all that this process loads.
+std::string NextLoad() {
   static std::atomic<uint64_t> loads{0};
-  return loads.fetch_add(1);
+  return std::to_string(loads.fetch_add(1));
 }
 
 }  // namespace
 
 std::shared_ptr<Model> Model::Create(ModelSpec spec, std::shared_ptr<const Clock> clock,
-                                     std::shared_ptr<ResponseCache> cache) {
-  return Create(std::move(spec), std::move(clock), std::move(cache), [](const std::shared_ptr<Model>& model) {
-    return MakeBatchSource(model->spec_, *model->clock_, model);
-  });
+                                     std::shared_ptr<ResponseCache> cache, std::string origin) {
+  return Create(
+      std::move(spec), std::move(clock), std::move(cache), std::move(origin),
+      [](const std::shared_ptr<Model>& model) { return MakeBatchSource(model->spec_, *model->clock_, model); });
 }
 
 std::shared_ptr<Model> Model::Create(ModelSpec spec, std::shared_ptr<const Clock> clock,
-                                     std::shared_ptr<ResponseCache> cache, const SourceMaker& make) {
-  if (!spec.cached) cache.reset();
-  std::shared_ptr<Model> model(new Model(std::move(spec), std::move(clock), std::move(cache)));
+                                     std::shared_ptr<ResponseCache> cache, std::string origin,
+                                     const SourceMaker& make) {
+  if (!spec.cached || (cache && cache->remote() && origin.empty())) cache.reset();
+  // A local one forgets what a model was before it was loaded again.
+  if (cache && !cache->remote()) origin = NextLoad();
+  std::shared_ptr<Model> model(new Model(std::move(spec), std::move(clock), std::move(cache), std::move(origin)));
   model->source_ = make(model);
   return model;
 }
 
-Model::Model(ModelSpec spec, std::shared_ptr<const Clock> clock, std::shared_ptr<ResponseCache> cache)
+Model::Model(ModelSpec spec, std::shared_ptr<const Clock> clock, std::shared_ptr<ResponseCache> cache,
+             std::string origin)
     : spec_(std::make_shared<const ModelSpec>(std::move(spec))),
       clock_(std::move(clock)),
       statistics_(spec_->statistics, clock_->Now()),
       cache_(std::move(cache)),
-      load_(NextLoad()) {}
+      origin_(std::move(origin)) {}
 
 Model::~Model() { Stop(); }
 
@@ -50,28 +56,99 @@ TimeNs Model::Push(RequestPtr request) {
   if (cache_ && AnswerFromCache(request)) return 0;
   const TimeNs deadline = spec_->sequence ? OwnDeadline(*request) : QueueDeadline(spec_->queue, *request);
   request->queue_deadline = deadline;
+  if (cache_ && cache_->remote() && AskCache(request)) return deadline;
   source_->Push(std::move(request));
   return deadline;
 }
 
 bool Model::AnswerFromCache(RequestPtr& request) {
-  std::optional<std::string> key = CacheKey(*request, load_);
+  if (cache_->remote()) return false;
+  std::optional<std::string> key = CacheKey(*request, origin_);
   if (!key) return false;
   std::optional<Response> kept = cache_->Find(*key);
-  Timeline& timeline = request->timeline;
-  request->cache_ns = clock_->Now() - timeline.queued;
   if (!kept) {
-    // Kept apart from the request: its executor may write to the inputs.
-    request->cache_use = CacheUse::kMiss;
-    std::lock_guard<std::mutex> lock(awaited_mutex_);
-    awaited_.emplace(request.get(), std::move(*key));
+    NoteMiss(*request, std::move(*key));
     return false;
   }
-  request->cache_use = CacheUse::kHit;
-  timeline.picked = timeline.packed = timeline.executed = timeline.split = timeline.queued;
-  request->Answer(std::move(*kept));
+  AnswerHit(*request, std::move(*kept));
   request.reset();
   return true;
+}
+
+void Model::AnswerHit(Request& request, Response response) {
+  Timeline& timeline = request.timeline;
+  request.cache_ns = clock_->Now() - timeline.queued;
+  request.cache_use = CacheUse::kHit;
+  timeline.picked = timeline.packed = timeline.executed = timeline.split = timeline.queued;
+  request.Answer(std::move(response));
+}
+
+void Model::NoteMiss(Request& request, std::string key) {
+  request.cache_ns = clock_->Now() - request.timeline.queued;
+  request.cache_use = CacheUse::kMiss;
+  // Kept apart from the request: its executor may write to the inputs.
+  std::lock_guard<std::mutex> lock(awaited_mutex_);
+  awaited_.emplace(&request, std::move(key));
+}
+
+bool Model::AskCache(RequestPtr& request) {
+  std::optional<std::string> key = CacheKey(*request, origin_);
+  if (!key) return false;
+  const TimeNs deadline = request->queue_deadline;
+  {
+    std::lock_guard<std::mutex> lock(awaited_mutex_);
+    asked_.insert(deadline);
+  }
+  const auto waiting = std::make_shared<RequestPtr>(std::move(request));
+  const auto found = [self = shared_from_this(), waiting, key = *key](std::optional<Response> kept) {
+    self->OnFound(std::move(*waiting), key, std::move(kept));
+  };
+  if (cache_->Ask(*key, found)) return true;
+  request = std::move(*waiting);
+  {
+    std::lock_guard<std::mutex> lock(awaited_mutex_);
+    asked_.erase(asked_.find(deadline));
+  }
+  NoteMiss(*request, std::move(*key));
+  return false;
+}
+
+void Model::OnFound(RequestPtr request, std::string key, std::optional<Response> kept) {
+  const TimeNs deadline = request->queue_deadline;
+  if (kept && AnswersRequest(*request, *kept)) {
+    AnswerHit(*request, std::move(*kept));
+    request.reset();
+  } else {
+    NoteMiss(*request, std::move(key));
+    // Nobody looked whether it was cancelled, or at its deadline, while it was on the way.
+    if (request->cancelled()) {
+      request->Fail(FailureReason::kCancelled, Status::Cancelled());
+    } else {
+      source_->Push(std::move(request));
+    }
+    if (const TimeNs now = clock_->Now(); deadline != 0 && now >= deadline) source_->Expire(now);
+    Dispatch();
+  }
+  {
+    std::lock_guard<std::mutex> lock(awaited_mutex_);
+    asked_.erase(asked_.find(deadline));
+  }
+  if (!draining_.load()) return;
+  std::lock_guard<std::mutex> lock(drained_mutex_);
+  drained_.notify_all();
+}
+
+TimeNs Model::Expire(TimeNs now) {
+  if (!cache_ || !cache_->remote()) return source_->Expire(now);
+  TimeNs asked = 0;
+  {
+    // Looked at first: what is not here any more is in the queue.
+    std::lock_guard<std::mutex> lock(awaited_mutex_);
+    const auto later = asked_.upper_bound(now);
+    if (later != asked_.end()) asked = *later;
+  }
+  const TimeNs next = source_->Expire(now);
+  return asked != 0 && (next == 0 || asked < next) ? asked : next;
 }
 
 TimeNs Model::KeepAnswer(const Request& request, const Response& response) {
@@ -164,10 +241,18 @@ void Model::JoinEnded() {
 }
 
 bool Model::Drain(std::chrono::nanoseconds timeout) {
-  source_->Close();
+  const auto until = std::chrono::steady_clock::now() + timeout;
   draining_.store(true);
   std::unique_lock<std::mutex> lock(drained_mutex_);
-  return drained_.wait_for(lock, timeout, [this] { return in_flight() == 0; });
+  // What is on its way from the cache to the queue was accepted.
+  drained_.wait_until(lock, until, [this] {
+    std::lock_guard<std::mutex> asked(awaited_mutex_);
+    return asked_.empty();
+  });
+  lock.unlock();
+  source_->Close();
+  lock.lock();
+  return drained_.wait_until(lock, until, [this] { return in_flight() == 0; });
 }
 
 void Model::Stop() {

@@ -11,6 +11,8 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <unordered_map>
@@ -30,11 +32,12 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   using SourceMaker = std::function<std::shared_ptr<BatchSource>(const std::shared_ptr<Model>&)>;
 
   // With the source that `spec` is configured for. Answers of a model whose `spec` says so are kept in `cache`, if
-  // there is one.
+  // there is one; in a remote one only with `origin`, which is another one where the model is, in every process.
   static std::shared_ptr<Model> Create(ModelSpec spec, std::shared_ptr<const Clock> clock,
-                                       std::shared_ptr<ResponseCache> cache = nullptr);
+                                       std::shared_ptr<ResponseCache> cache = nullptr, std::string origin = "");
   static std::shared_ptr<Model> Create(ModelSpec spec, std::shared_ptr<const Clock> clock,
-                                       std::shared_ptr<ResponseCache> cache, const SourceMaker& make);
+                                       std::shared_ptr<ResponseCache> cache, std::string origin,
+                                       const SourceMaker& make);
   ~Model() override;
 
   const std::shared_ptr<const ModelSpec>& spec() const { return spec_; }
@@ -47,7 +50,7 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   // Gets what was pushed going: runs it here where the executor is quick and free, or wakes an instance.
   void Dispatch();
   void Reap() { source_->Reap(); }
-  TimeNs Expire(TimeNs now) { return source_->Expire(now); }
+  TimeNs Expire(TimeNs now);
 
   // One more instance that will call NextBatch; its number.
   size_t AddInstance() {
@@ -101,9 +104,15 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
     std::thread thread;
   };
 
-  Model(ModelSpec spec, std::shared_ptr<const Clock> clock, std::shared_ptr<ResponseCache> cache);
+  Model(ModelSpec spec, std::shared_ptr<const Clock> clock, std::shared_ptr<ResponseCache> cache, std::string origin);
   // False where the cache has no answer; then `request` is still there.
   bool AnswerFromCache(RequestPtr& request);
+  // Takes `request` until a remote cache has been asked, no longer than its patience. False, and the request is still
+  // there, where nobody is asked.
+  bool AskCache(RequestPtr& request);
+  void OnFound(RequestPtr request, std::string key, std::optional<Response> kept);
+  void AnswerHit(Request& request, Response response);
+  void NoteMiss(Request& request, std::string key);
   // Keeps the answer of a request that was not in the cache; how long that took.
   TimeNs KeepAnswer(const Request& request, const Response& response);
   void Start(NativeInstance& instance);
@@ -115,8 +124,9 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   std::shared_ptr<BatchSource> source_;  // set once, by Create
   StatisticsCollector statistics_;
   const std::shared_ptr<ResponseCache> cache_;  // null where answers are not kept
-  const uint64_t load_;                         // a number of its own among all models that this process has loaded
+  const std::string origin_;                    // what keys tell this model from others by
   std::mutex awaited_mutex_;
+  std::multiset<TimeNs> asked_;  // deadlines (0: none) of requests for which a remote cache is being asked
   std::unordered_map<const Request*, std::string> awaited_;  // keys of requests that were not in the cache
   ResponseStatisticsCollector responses_;
 

@@ -65,12 +65,12 @@ size_t BytesOf(const std::string& key, const Response& response) {
 
 }  // namespace
 
-std::optional<std::string> CacheKey(const Request& request, uint64_t load) {
+std::optional<std::string> CacheKey(const Request& request, std::string_view origin) {
   if (request.uses_shared_memory) return std::nullopt;
   std::string key;
   AppendText(key, request.model->name);
   AppendNumber(key, static_cast<uint64_t>(request.model->version));
-  AppendNumber(key, load);
+  AppendText(key, origin);
   AppendNumber(key, request.inputs.size());
   for (const Tensor& input : request.inputs) {  // in the order of the model's, whatever the client's was
     AppendText(key, input.name);

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -19,17 +20,24 @@
 
 namespace pyinfer {
 
-// `load` tells a model that is loaded again from what it was before. Beside it: model and version, inputs with data
+// `origin` tells a model that is loaded again from what it was before. Beside it: model and version, inputs with data
 // type, shape and bytes, the outputs that were asked for, sequence and custom parameters. Nothing for a request whose
 // answer is not to be kept: one that uses a client's shared memory, which may change meanwhile.
-std::optional<std::string> CacheKey(const Request& request, uint64_t load);
+std::optional<std::string> CacheKey(const Request& request, std::string_view origin);
 
-// What a cache of any kind does. Any thread.
+// What a cache of any kind does. Any thread; nothing here waits for anything.
 class ResponseCache {
  public:
+  using Found = std::function<void(std::optional<Response>)>;
+
   virtual ~ResponseCache() = default;
+  // Whether it is outside of this process, and so shared with others: then it is asked by Ask.
+  virtual bool remote() const { return false; }
   // The answer that was kept for `key`; its outputs share the memory of the cache.
   virtual std::optional<Response> Find(const std::string& key) = 0;
+  // Tells `found` later, once, from some thread and without locks held, what was kept for `key`. What it tells comes
+  // from outside: it may be no answer to what was asked. False, and nothing is told, where nobody can be asked.
+  virtual bool Ask(const std::string& /*key*/, Found /*found*/) { return false; }
   // Keeps a copy of `response`, if there is room for it. Requires: it is no error.
   virtual void Insert(std::string key, const Response& response) = 0;
 };

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from pyinfer.config.cache import cache_bytes, cache_setting
+from pyinfer.config.cache import cache_setting, cache_settings
 from pyinfer.config.flags import (
     UsageError,
     boolean,
@@ -242,7 +242,7 @@ class Options:
         "Response cache",
         cache_setting,
         (),
-        "Setting of the cache for the answers of models that have response_cache; local,size=BYTES is how large it is",
+        "Setting of the response cache: local,size=BYTES, or redis,host=HOST and redis,port=PORT (docs/scheduling.md)",
         repeatable=True,
     )
     response_cache_byte_size: int = flag("Response cache", integer(), 0, "Deprecated: use --cache-config local,size=N")
@@ -322,7 +322,7 @@ def check(options: Options) -> None:
     _check_restrictions("grpc-restricted-protocol", options.grpc_restricted_protocol, "protocol")
     _check_ports(options)
     try:
-        cache_bytes(options.cache_config, options.response_cache_byte_size)
+        cache_settings(options.cache_config, options.response_cache_byte_size, None)
     except ValueError as error:
         raise UsageError(str(error)) from None
     try:

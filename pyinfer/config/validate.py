@@ -143,9 +143,15 @@ def unsupported(config: Mapping[str, Any]) -> list[str]:
     # the name that Triton itself gives to a backend's library says nothing new
     if config["runtime"] not in ("", f"libtriton_{config['backend']}.so"):
         found.append("runtime")
+    if "TRITON_BATCH_STRATEGY_PATH" in config["parameters"]:
+        found.append("parameters: TRITON_BATCH_STRATEGY_PATH")
     ordered = config.get("dynamic_batching", {}).get("preserve_ordering")
-    if ordered and _enabled(config, "model_transaction_policy", "decoupled"):
-        found.append("dynamic_batching.preserve_ordering of a decoupled model")
+    oldest = (config.get("sequence_batching") or {}).get("oldest") or {}
+    if _enabled(config, "model_transaction_policy", "decoupled"):
+        if ordered:
+            found.append("dynamic_batching.preserve_ordering of a decoupled model")
+        if oldest.get("preserve_ordering"):
+            found.append("sequence_batching.oldest.preserve_ordering of a decoupled model")
     if ordered and _enabled(config, "response_cache", "enable"):
         found.append("response_cache.enable of a model with dynamic_batching.preserve_ordering")
     for kind in ("input", "output"):

@@ -115,17 +115,17 @@ TEST(CacheKey, IsOfAllThatAnAnswerDependsOn) {
   add([](Request& request) { request.correlation_id.text = "1"; });
   add([](Request& request) { request.flags = 1; });
   std::set<std::string> keys;
-  for (const RequestPtr& request : requests) keys.insert(CacheKey(*request, 1).value());
+  for (const RequestPtr& request : requests) keys.insert(CacheKey(*request, "1").value());
   CHECK_EQ(keys.size(), requests.size());
-  CHECK(CacheKey(*requests[0], 1) != CacheKey(*requests[0], 2));
+  CHECK(CacheKey(*requests[0], "1") != CacheKey(*requests[0], "2"));
   add([](Request& request) {
     request.id = "7";
     request.priority = 2;
     request.timeout_us = 5;
   });
-  CHECK(CacheKey(*requests.back(), 1) == CacheKey(*requests.front(), 1));
+  CHECK(CacheKey(*requests.back(), "1") == CacheKey(*requests.front(), "1"));
   requests.back()->uses_shared_memory = true;
-  CHECK(!CacheKey(*requests.back(), 1));
+  CHECK(!CacheKey(*requests.back(), "1"));
 }
 
 // A cached model of one instance.

@@ -264,7 +264,14 @@ ERRORS = [
             "'<cache name>,<setting>=<value>'. Got local,size"
         ),
     ),
-    (["m", "--cache-config=other,size=1"], "there is no cache 'other' in this version; use local,size=BYTES"),
+    (
+        ["m", "--cache-config=other,size=1"],
+        "there is no cache 'other'; use local,size=BYTES or redis,host=HOST and redis,port=PORT",
+    ),
+    (
+        ["m", "--cache-config=local,size=1", "--cache-config=redis,db=1"],
+        "there can be one cache only: local or redis",
+    ),
     (["m", "--cache-config=local,shape=1"], "the local cache has no setting 'shape'; use local,size=BYTES"),
     (["m", "--cache-config=local,size=0"], "the size of the local cache must be a number of bytes above 0, got '0'"),
     (

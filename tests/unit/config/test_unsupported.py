@@ -38,6 +38,14 @@ UNSUPPORTED = [
         "dynamic_batching { preserve_ordering: true } model_transaction_policy { decoupled: true }",
         ["dynamic_batching.preserve_ordering of a decoupled model"],
     ),
+    (
+        "sequence_batching { oldest { preserve_ordering: true } } model_transaction_policy { decoupled: true }",
+        ["sequence_batching.oldest.preserve_ordering of a decoupled model"],
+    ),
+    (
+        "parameters { key: 'TRITON_BATCH_STRATEGY_PATH' value { string_value: '/x.so' } } dynamic_batching {}",
+        ["parameters: TRITON_BATCH_STRATEGY_PATH"],
+    ),
 ]
 
 
