@@ -6,6 +6,7 @@
 #include <iterator>
 #include <utility>
 
+#include "infer/answer_order.h"
 #include "sched/queued.h"
 
 namespace pyinfer {
@@ -35,6 +36,8 @@ size_t SequenceSource::AddInstance() {
   std::lock_guard<std::mutex> lock(mutex_);
   instances_.push_back(std::make_unique<Instance>());
   instances_.back()->slots.resize(std::max<size_t>(1, options_.slots));
+  const bool ordered = options_.strategy == SequenceOptions::Strategy::kOldest && model_->batching.preserve_ordering;
+  if (ordered) instances_.back()->order = std::make_shared<AnswerOrder>();
   FillFreeSlotsLocked();
   return instances_.size() - 1;
 }

@@ -8,7 +8,9 @@
 //
 // Strategy direct: row i of a batch is slot i. A slot without a request, below the last one that has one, gets a row
 // whose READY is false, a copy of another request that nobody is answered for.
-// Strategy oldest: the slots' next requests are batched like those of a DynamicSource, oldest first.
+// Strategy oldest: the slots' next requests are batched like those of a DynamicSource, oldest first. With
+// preserve_ordering the answers of an instance leave in the order of its batches and of the rows in them, also those
+// that are given after their batch.
 //
 // Of an iterative model, each request is a sequence: it keeps its slot while it comes back to be executed again.
 //
@@ -68,6 +70,7 @@ class SequenceSource final : public BatchSource {
     std::vector<SequencePtr> slots;                         // nullptr: free
     std::vector<std::weak_ptr<SequenceState>> last_states;  // of the batch before: parts of the same buffers
     std::condition_variable ripe;
+    std::shared_ptr<AnswerOrder> order;  // null where answers need not leave in order
     bool waiting = false;
     bool removed = false;
   };
@@ -109,7 +112,7 @@ class SequenceSource final : public BatchSource {
   void RemoveCancelledLocked(std::vector<RequestPtr>& removed);
   // May the first requests of these run in one batch?
   bool FitLocked(const Sequence& a, const Sequence& b) const;
-  void TakeRowLocked(SequencePtr& slot, Rows& rows) const;
+  void TakeRowLocked(const Instance& instance, SequencePtr& slot, Rows& rows) const;
   Rows TakeRowsLocked(Instance& instance, const View& view);
   // Fills the rows that are nobody's, and adds controls and states.
   void CompleteRows(Rows& rows) const;

@@ -4,6 +4,7 @@
 #include <iterator>
 #include <utility>
 
+#include "infer/answer_order.h"
 #include "sched/queued.h"
 #include "sched/sequence_controls.h"
 #include "sched/sequence_source.h"
@@ -104,10 +105,15 @@ void SequenceSource::RemoveCancelledLocked(std::vector<RequestPtr>& removed) {
   NotifyAllLocked();  // an instance that is removed may have lost what it waited for
 }
 
-void SequenceSource::TakeRowLocked(SequencePtr& slot, Rows& rows) const {
+void SequenceSource::TakeRowLocked(const Instance& instance, SequencePtr& slot, Rows& rows) const {
   Sequence& sequence = *slot;
   rows.requests.push_back(std::move(sequence.requests.front()));
   sequence.requests.pop_front();
+  Request& taken = *rows.requests.back();
+  if (instance.order && !taken.order) {  // one that comes back has its turn
+    taken.order = instance.order;
+    taken.turn = taken.order->Take();
+  }
   if (initial_) {
     const bool start = (rows.requests.back()->flags & kSequenceStart) != 0;
     if (start) sequence.state = std::make_shared<SequenceState>(*model_);
@@ -120,11 +126,11 @@ void SequenceSource::TakeRowLocked(SequencePtr& slot, Rows& rows) const {
 SequenceSource::Rows SequenceSource::TakeRowsLocked(Instance& instance, const View& view) {
   Rows rows;
   if (options_.strategy == SequenceOptions::Strategy::kOldest) {
-    for (size_t i = 0; i < view.decision.requests; ++i) TakeRowLocked(instance.slots[view.slots[i]], rows);
+    for (size_t i = 0; i < view.decision.requests; ++i) TakeRowLocked(instance, instance.slots[view.slots[i]], rows);
   } else {
     for (size_t i = 0, slot = 0; i < view.slots.size(); ++slot) {
       if (slot == view.slots[i]) {
-        TakeRowLocked(instance.slots[slot], rows);
+        TakeRowLocked(instance, instance.slots[slot], rows);
         ++i;
         continue;
       }

@@ -285,6 +285,31 @@ TEST(SequenceSource, OldestTakesOneRequestOfEachSequence) {
   CHECK_EQ(queue.Take(), "4:SR");
 }
 
+// A model may answer some requests after their batch: their instance's later answers wait for them, others' do not.
+TEST(SequenceSource, OldestKeepsTheOrderOfItsAnswersBeyondABatch) {
+  for (const bool ordered : {true, false}) {
+    BatchOptions batching = {2, true, {}, 0};
+    batching.preserve_ordering = ordered;
+    Queue queue(Options(SequenceOptions::Strategy::kOldest, 2), 2, batching);
+    const SinkPtr first = queue.Push(1, kSequenceStart);  // at instance 0
+    const SinkPtr other = queue.Push(2, kSequenceStart);  // at instance 1
+    Batch batch = queue.source->Take(0, queue.clock.Now());
+    const std::shared_ptr<Responder> late = batch.Detach(0);
+    batch.Finish();
+    const SinkPtr second = queue.Push(1);
+    const std::vector<Tensor> out = {{"OUT", DType::kInt32, {1, 1}, testing::Ints({1})}};
+    for (const size_t instance : {0u, 1u}) {
+      Batch next = queue.source->Take(instance, queue.clock.Now());
+      CHECK_EQ(next.size(), size_t{1});
+      next.Respond(0, out, {});
+    }
+    CHECK_EQ(other->answers.load(), 1);
+    CHECK_EQ(second->answers.load(), ordered ? 0 : 1);
+    late->Send(out, {}, /*final=*/true);
+    CHECK(first->answers.load() == 1 && second->answers.load() == 1);
+  }
+}
+
 TEST(SequenceSource, ClosedItFinishesWhatItHasAndRefusesMore) {
   Queue queue = Direct(1);
   queue.Push(1, kSequenceStart);
