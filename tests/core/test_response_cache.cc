@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <memory>
 #include <set>
 #include <string>
@@ -71,6 +72,19 @@ TEST(LocalCache, HoldsNoOtherMemory) {
   const std::optional<Response> kept = cache.Find("a");
   LocalCache(1 << 20).Insert("b", *kept);
   CHECK_EQ(kept->outputs.at(0).data.size(), size_t{4});
+}
+
+TEST(LocalCache, AMillionKeysTakeNoMoreThanItsLimit) {
+  constexpr size_t kLimit = 1 << 20;
+  LocalCache cache(kLimit);
+  size_t most = 0;
+  for (int32_t key = 0; key < 1'000'000; ++key) {
+    cache.Insert(std::to_string(key), Answer({key}));
+    most = std::max(most, cache.bytes());
+  }
+  CHECK(most <= kLimit && cache.bytes() > kLimit - 1024);
+  CHECK(Found(cache, "0").empty());
+  CHECK(Found(cache, "999999") == (std::vector<int32_t>{999'999}));
 }
 
 TEST(LocalCache, ManyThreads) {

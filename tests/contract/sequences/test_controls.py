@@ -107,7 +107,7 @@ def ask(client: Any, way: str, model: str, sequence: int | str, **flags: bool) -
 def test_controls(client: Any, way: str, pair: str, id_type: str) -> None:
     model, shape = name_of(way, pair, id_type), [1] if way == "alone" else [1, 1]
     kind, no, yes = PAIRS[pair]
-    texts, numbers = ["a text", "\u00fc" * 64], [5, 2**31 + 1, 2**32 + 9, 2**63 - 1]
+    texts, numbers = ["a text", "\u00fc" * 64, "x" * 10_240], [5, 2**31 + 1, 2**32 + 9, 2**63 - 1]
     # a number is cut to the size of the type
     ids: list[int | str] = [*(texts if id_type == "TYPE_STRING" else numbers)]
     for sequence in ids:

@@ -124,6 +124,9 @@ def test_what_is_refused(client: Any) -> None:
     for sequence, text in ((0, "non-zero or non-empty correlation ID"), ("name", "correlation ID")):
         with pytest.raises(InferenceServerException, match=text):
             infer(client, "direct", 1, sequence, start=True)
+    assert infer(client, "direct", 1, 31, start=True, end=True) == 1
+    with pytest.raises(InferenceServerException, match="must specify the START flag"):
+        infer(client, "direct", 1, 31, end=True)  # it has ended
     tensor = client.tensor("INPUT", [2, 1], "INT32")
     tensor.set_data_from_numpy(np.array([[1], [2]], np.int32))
     with pytest.raises(InferenceServerException, match="batch-size 1 due to requirements of sequence batcher"):

@@ -19,7 +19,7 @@ class DynamicRules final : public Rules {
   End Push(const Asked& asked) override {
     if (closed_) return End::kClosed;
     Waiting one;
-    one.asked = asked;
+    one.asked = ForBatching(asked, spec_);
     one.level = asked.priority >= 1 && asked.priority <= spec_.queue.priority_levels
                     ? asked.priority
                     : spec_.queue.default_priority_level;
@@ -173,6 +173,12 @@ class DynamicRules final : public Rules {
 }  // namespace
 
 std::unique_ptr<Rules> MakeDynamicRules(const ModelSpec& spec) { return std::make_unique<DynamicRules>(spec); }
+
+Asked ForBatching(Asked asked, const ModelSpec& spec) {
+  // The optional input is never ragged.
+  if (spec.inputs.front().ragged && !asked.more) asked.width = 1;
+  return asked;
+}
 
 Ripe RipeBatch(const std::vector<Asked>& line, const BatchOptions& options, bool closed, Time now) {
   if (line.empty()) return {};

@@ -23,6 +23,7 @@ struct Asked {
   int64_t rows = 1;
   int64_t width = 1;
   bool more = false;  // has the optional input
+  int32_t value = 0;  // of each element
   uint64_t timeout_us = 0;
   uint64_t sequence = 0;
   bool start = false;
@@ -56,6 +57,9 @@ class Rules {
   virtual std::vector<int> Take(size_t instance, Time now) = 0;
   // As RipeAt of a BatchSource; nothing where it is not promised, as there are requests that a look would remove.
   virtual std::optional<Time> RipeAt(size_t instance, Time now) const = 0;
+  // Of an iterative model: what was executed comes back to be executed once more, or its executor is done with it.
+  virtual void Return(int, Time) {}
+  virtual void Release(int, Time) {}
   virtual void Expire(Time now) = 0;
   virtual void Reap(Time now) = 0;
   virtual void Close() = 0;
@@ -82,6 +86,9 @@ class Rules {
 
 std::unique_ptr<Rules> MakeDynamicRules(const ModelSpec& spec);
 std::unique_ptr<Rules> MakeSequenceRules(const ModelSpec& spec);
+
+// The request as far as it matters to whom it may share a batch with: of a ragged input the width does not.
+Asked ForBatching(Asked asked, const ModelSpec& spec);
 
 // What a batch is made of and when, of requests in the order in which they are to run: how many go now (0: none), or
 // when they do (nothing: never, as there are none).

@@ -20,7 +20,7 @@ Schedule::Schedule(uint64_t seed, std::ostream* log)
     : random_(seed), log_(log), clock_(std::make_shared<ManualClock>(1000 * kUs)) {
   ModelSpec spec = DrawSpec(random_);
   if (log_ != nullptr) *log_ << Describe(spec);
-  model_ = Model::Create(std::move(spec), clock_);
+  model_ = Model::Create(std::move(spec), clock_, std::make_shared<LocalCache>(size_t{1} << 30));
   rules_ = MakeRules(*model_->spec());
   sent_.reserve(256);
   instances_.reserve(64);
@@ -78,7 +78,14 @@ Asked Schedule::Draw() {
   asked.width = random_.Chance(85) ? 1 : 2;
   if (spec.padding) asked.width = 1 + static_cast<int64_t>(random_.Below(8));
   asked.more = random_.Chance(8);
+  // One that is cached is asked the same again and again.
+  asked.value = spec.cached ? static_cast<int32_t>(random_.Below(5)) : asked.number;
   asked.timeout_us = random_.Of<uint64_t>({0, 0, 1, 2, 5, 20, 100});
+  if (iterative()) {
+    asked.sequence = (uint64_t{1} << 63) + iterations_++;
+    asked.start = true;
+    return asked;
+  }
   if (spec.sequence) {
     asked.sequence = 1 + random_.Below(5);
     asked.start = random_.Chance(35);
@@ -92,7 +99,7 @@ Asked Schedule::Draw() {
 }
 
 RequestPtr Schedule::Make(const Asked& asked, const testing::SinkPtr& sink) const {
-  RequestPtr request = testing::IntRequest(model_->spec(), sink, asked.rows, asked.width, asked.number);
+  RequestPtr request = testing::IntRequest(model_->spec(), sink, asked.rows, asked.width, asked.value);
   if (asked.more) {
     request->inputs.push_back(request->inputs.front());
     request->inputs.back().name = "MORE";
@@ -100,24 +107,28 @@ RequestPtr Schedule::Make(const Asked& asked, const testing::SinkPtr& sink) cons
   request->id = std::to_string(asked.number);
   request->priority = asked.priority;
   request->timeout_us = asked.timeout_us;
+  request->timeline.received = asked.at;
+  if (iterative()) return request;
   request->correlation_id.number = asked.sequence;
   request->flags = (asked.start ? kSequenceStart : 0) | (asked.end ? kSequenceEnd : 0);
-  request->timeline.received = asked.at;
   if (model_->spec()->padding) CHECK(ValidateRequest(*request).ok());
   return request;
 }
 
 void Schedule::Push() {
   const Asked asked = Draw();
-  Log("push ", asked.number, ": ", asked.rows, " x ", asked.width, asked.more ? " +" : "", ", priority ",
-      asked.priority, ", timeout ", asked.timeout_us * kUs, ", sequence ", asked.sequence, asked.start ? " START" : "",
-      asked.end ? " END" : "");
+  Log("push ", asked.number, ": ", asked.value, " x ", asked.rows, " x ", asked.width, asked.more ? " +" : "",
+      ", priority ", asked.priority, ", timeout ", asked.timeout_us * kUs, ", sequence ", asked.sequence,
+      asked.start ? " START" : "", asked.end ? " END" : "");
   auto sink = std::make_shared<testing::KeepingSink>(asked.number, &order_);
   RequestPtr request = Make(asked, sink);
   sent_.push_back({asked, sink, 0, asked.width});
   open_.push_back(asked.number);
-  const End end = rules_->Push(asked);
+  // A hit never gets to the queue: what is full, closed or late does not matter to it.
+  const bool hit = kept_.count(KeyOf(asked)) != 0;
+  const End end = hit ? End::kNone : rules_->Push(asked);
   model_->Push(std::move(request));
+  if (hit) return ExpectHit(asked.number);
   if (random_.Chance(50)) model_->Dispatch();
   const std::string id = "[request id: " + std::to_string(asked.number) + "] ";
   if (end == End::kFull) {
@@ -206,7 +217,7 @@ std::vector<Tensor> Schedule::Output(const Sent& sent) const {
   const Shape shape = batched ? Shape{asked.rows, sent.width} : Shape{sent.width};
   std::vector<int32_t> values;
   for (int64_t i = 0; i < asked.rows * sent.width; ++i) {
-    values.push_back(i % sent.width < asked.width ? asked.number * 2 : kPadding);
+    values.push_back(i % sent.width < asked.width ? asked.value * 2 : kPadding);
   }
   return {{"OUT", DType::kInt32, shape, testing::Ints(values)}};
 }
@@ -226,10 +237,25 @@ void Schedule::Finish(Instance& instance) {
   for (size_t i = rows.size(); i-- > 0;) {
     if (rows[i] != kEmptyRow) Answer(batch, i, rows[i]);
   }
+  for (const int number : rows) {
+    if (!iterative() || number == kEmptyRow) continue;
+    if (again_.erase(number) != 0) {
+      At(number).asked.start = false;
+      rules_->Return(number, clock_->Now());
+    } else {
+      rules_->Release(number, clock_->Now());
+    }
+  }
   if (random_.Chance(80)) batch.Finish();
 }
 
 void Schedule::Answer(Batch& batch, size_t row, int number) {
+  if (iterative() && random_.Chance(45)) {
+    Log("  ", number, " is to run again");
+    CHECK(batch.may_reschedule(row) && batch.Reschedule(row, nullptr));
+    again_.insert(number);
+    return;
+  }
   const size_t how = random_.Below(100);
   if (how < 75) {
     std::vector<Tensor> outputs = Output(At(number));
@@ -239,7 +265,7 @@ void Schedule::Answer(Batch& batch, size_t row, int number) {
     }
     batch.Respond(row, std::move(outputs), {});
     said_[number] = Said::kValue;
-  } else if (how < 85 && !batch.has_states()) {
+  } else if (how < 85 && !batch.has_states() && !iterative()) {
     apart_.push_back({batch.Detach(row), number});
   } else if (how < 93) {
     batch.Fail(row, Status::Unavailable("refused"));
@@ -281,7 +307,10 @@ void Schedule::Settle() {
   if (all_gone) AddInstance();
   if (random_.Chance(70)) Drain();
   // Every round makes room for the next sequence, or runs what is left; many more than can be needed.
-  for (size_t round = 0; rules_->waiting() != 0; ++round) {
+  const auto runs = [&] {
+    return std::any_of(instances_.begin(), instances_.end(), [](const Instance& i) { return i.batch.has_value(); });
+  };
+  for (size_t round = 0; rules_->waiting() != 0 || runs(); ++round) {
     CHECK(round < 2000);
     for (size_t i = 0; i < instances_.size(); ++i) {
       if (instances_[i].batch) Finish(instances_[i]);
@@ -290,9 +319,6 @@ void Schedule::Settle() {
       CheckStep();
     }
     Advance();
-  }
-  for (Instance& instance : instances_) {
-    if (instance.batch) Finish(instance);
   }
   while (!apart_.empty()) Respond(0, true);
   CheckStep();

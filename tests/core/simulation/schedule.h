@@ -11,7 +11,9 @@
 #include <memory>
 #include <optional>
 #include <ostream>
+#include <set>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "../scheduling.h"
@@ -50,7 +52,7 @@ class Schedule {
   // What an executor said of a request; its client may have to wait for it.
   enum class Said { kValue, kRefused, kNothing, kDropped };
   struct Counts {
-    uint64_t ok = 0, rows = 0, executions = 0;
+    uint64_t ok = 0, rows = 0, executions = 0, hits = 0;
     std::array<uint64_t, kFailureReasons> failures{};
   };
 
@@ -79,9 +81,16 @@ class Schedule {
   void CheckSaid();
   void ExpectFailure(int number, Code code, const std::string& message, FailureReason reason);
   void ExpectValue(int number);
+  // It is answered from the cache.
+  void ExpectHit(int number);
   void Close(Sent& sent);
 
+  // Of requests with one key, the answer to one is that to all.
+  using Key = std::tuple<int32_t, int64_t, int64_t, bool>;
+  static Key KeyOf(const Asked& asked) { return {asked.value, asked.rows, asked.width, asked.more}; }
+
   Sent& At(int number) { return sent_[static_cast<size_t>(number)]; }
+  bool iterative() const { return model_->spec()->sequence && model_->spec()->sequence->iterative; }
   void CheckInputs(const Request& request, int number);
   void CheckWidths(const std::vector<int>& rows);
   std::vector<Tensor> Output(const Sent& sent) const;
@@ -107,6 +116,9 @@ class Schedule {
   std::vector<Apart> apart_;
   std::map<int, Said> said_;       // by the number of a request that is open
   std::map<int, int32_t> states_;  // by sequence
+  std::set<int> again_;            // of the batch that is finished: those that are to be executed once more
+  uint64_t iterations_ = 0;        // requests to an iterative model: each is a sequence of its own
+  std::set<Key> kept_;             // by the cache
   size_t in_order_ = 0;            // where in it the last one is whose place is promised
   Counts counts_;
 };

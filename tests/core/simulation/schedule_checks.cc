@@ -34,13 +34,13 @@ void Schedule::CheckBatch(const Batch& batch, const std::vector<int>& rows) {
 void Schedule::CheckInputs(const Request& request, int number) {
   Sent& sent = At(number);
   const std::vector<int32_t> values = testing::IntsOf(request.inputs.at(0).data);
-  if (!model_->spec()->padding) return CHECK_EQ(values.at(0), number);
+  if (!model_->spec()->padding) return CHECK_EQ(values.at(0), sent.asked.value);
   const PaddingOptions::Axis& axis = model_->spec()->padding->axes[0];
   const Asked& asked = sent.asked;
   sent.width = request.inputs[0].shape.at(1);
   CHECK_EQ(values.size(), static_cast<size_t>(asked.rows * sent.width));
   for (size_t i = 0; i < values.size(); ++i) {
-    CHECK_EQ(values[i], static_cast<int64_t>(i) % sent.width < asked.width ? number : kPadding);
+    CHECK_EQ(values[i], static_cast<int64_t>(i) % sent.width < asked.width ? asked.value : kPadding);
   }
   if (asked.more) CHECK(testing::IntsOf(request.inputs.at(1).data) == values);
   if (axis.lengths.empty()) return;
@@ -89,6 +89,11 @@ void Schedule::CheckEnded() {
         break;
       case End::kSequenceTimeout:
         ExpectFailure(ended.number, Code::kUnavailable, "timeout of the corresponding sequence has been expired",
+                      FailureReason::kRejected);
+        break;
+      case End::kClosed:
+        ExpectFailure(ended.number, Code::kUnavailable,
+                      "Server is stopping, scheduler for model has stopped accepting new inference requests",
                       FailureReason::kRejected);
         break;
       case End::kUnloaded:
@@ -175,9 +180,20 @@ void Schedule::ExpectValue(int number) {
   CHECK_EQ(outputs.size(), size_t{1});
   const std::vector<int32_t> values = testing::IntsOf(outputs[0].data);
   CHECK_EQ(values.size(), static_cast<size_t>(sent.asked.rows * sent.asked.width));
-  for (const int32_t value : values) CHECK_EQ(value, number * 2);
+  for (const int32_t value : values) CHECK_EQ(value, sent.asked.value * 2);
+  const Asked& asked = sent.asked;
+  const bool batched = model_->spec()->has_batch_dimension();
+  CHECK(outputs[0].shape == (batched ? Shape{asked.rows, asked.width} : Shape{asked.width}));
   ++counts_.ok;
   counts_.rows += static_cast<uint64_t>(sent.asked.rows);
+  if (model_->spec()->cached) kept_.insert(KeyOf(sent.asked));
+}
+
+void Schedule::ExpectHit(int number) {
+  Log("  ", number, " is answered from the cache");
+  ExpectValue(number);
+  counts_.rows -= static_cast<uint64_t>(At(number).asked.rows);  // nothing was executed
+  ++counts_.hits;
 }
 
 void Schedule::CheckCounts() {
@@ -190,6 +206,7 @@ void Schedule::CheckCounts() {
   CHECK_EQ(statistics.success.count, counts_.ok);
   CHECK_EQ(statistics.inference_count, counts_.rows);
   CHECK_EQ(statistics.execution_count, counts_.executions);
+  CHECK_EQ(statistics.cache_hit.count, counts_.hits);
   CHECK(statistics.failures == counts_.failures);
 }
 

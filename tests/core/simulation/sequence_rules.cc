@@ -31,7 +31,7 @@ class SequenceRules final : public Rules {
       begun.number = begun_++;
       place = sequences_.insert(sequences_.end(), begun);
     }
-    place->requests.push_back(asked);
+    place->requests.push_back(ForBatching(asked, spec_));
     sequence_of_[asked.number] = place->number;
     place->last = asked.at;
     place->ended = asked.end;
@@ -52,8 +52,10 @@ class SequenceRules final : public Rules {
     for (size_t i = 0; i < count; ++i) {
       // Direct: a slot is a row, whether it has a request or not.
       while (Direct() && rows.size() < ready[i]->slot) rows.push_back(kEmptyRow);
-      rows.push_back(ready[i]->requests.front().number);
+      const Asked taken = ready[i]->requests.front();
+      rows.push_back(taken.number);
       ready[i]->requests.pop_front();
+      if (options_.iterative) ready[i]->runs = taken;
     }
     Drop([](const Sequence& one) { return one.ended && one.requests.empty(); });
     Seat(now);
@@ -66,7 +68,7 @@ class SequenceRules final : public Rules {
       for (const Asked& asked : one.requests) {
         if (IsCancelled(asked.number)) return std::nullopt;
       }
-      if (!one.seated || !one.requests.empty()) continue;
+      if (!one.seated || !one.requests.empty() || one.runs) continue;
       const Time due = one.last + options_.max_idle_ns;
       if (due <= now) return std::nullopt;
       if (!idle || due < *idle) idle = due;
@@ -75,6 +77,23 @@ class SequenceRules final : public Rules {
     if (ripe.at) return *ripe.at;
     const bool backlog = std::any_of(sequences_.begin(), sequences_.end(), [](const Sequence& s) { return !s.seated; });
     return backlog && idle ? *idle : -1;
+  }
+
+  void Return(int number, Time now) override {
+    for (Sequence& one : sequences_) {
+      if (!one.runs || one.runs->number != number) continue;
+      Asked again = *one.runs;
+      again.at = one.last = now;
+      one.requests.push_front(again);
+      one.runs.reset();
+      return;
+    }
+    Note(number, End::kClosed);  // all was given up meanwhile
+  }
+
+  void Release(int number, Time now) override {
+    Drop([&](const Sequence& one) { return one.runs && one.runs->number == number; });
+    Seat(now);
   }
 
   void Expire(Time now) override {
@@ -121,6 +140,7 @@ class SequenceRules final : public Rules {
     uint64_t id = 0;
     int number = 0;
     std::deque<Asked> requests;  // that wait
+    std::optional<Asked> runs;   // of an iterative model: is being executed
     Time last = 0;               // when a request came, or the sequence got its slot
     bool ended = false;          // its END has come
     bool seated = false;         // has a slot
@@ -164,7 +184,7 @@ class SequenceRules final : public Rules {
 
   void ForgetIdle(Time now) {
     Drop([&](const Sequence& one) {
-      return one.seated && one.requests.empty() && one.last + options_.max_idle_ns <= now;
+      return one.seated && one.requests.empty() && !one.runs && one.last + options_.max_idle_ns <= now;
     });
     Seat(now);
   }

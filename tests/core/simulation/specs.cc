@@ -46,7 +46,8 @@ SequenceOptions DrawSequence(Random& random, BatchOptions& batching) {
     options.strategy = SequenceOptions::Strategy::kOldest;
     options.slots = random.Of<size_t>({1, 2, 3, 6});
   }
-  if (random.Chance(40)) {
+  options.iterative = random.Chance(25);
+  if (!options.iterative && random.Chance(40)) {
     options.states = {{"STATE", "NEXT", DType::kInt32, {1}, {1}, element(kInitialState)}};
   }
   return options;
@@ -100,7 +101,9 @@ ModelSpec DrawSpec(Random& random) {
     DrawQueue(random, spec.queue);
     spec.batching.preserve_ordering = !spec.decoupled && random.Chance(25);
     if (spec.has_batch_dimension() && random.Chance(40)) spec.padding = DrawPadding(random);
+    spec.cached = !spec.decoupled && !spec.batching.preserve_ordering && !spec.padding && random.Chance(40);
   }
+  spec.inputs.front().ragged = spec.has_batch_dimension() && !spec.padding && random.Chance(25);
   return spec;
 }
 
@@ -110,7 +113,8 @@ std::string Describe(const ModelSpec& spec) {
   out << "max_batch_size " << batching.max_batch_size << (batching.dynamic ? ", dynamic, preferred" : ", one by one");
   for (const int64_t size : batching.preferred_batch_sizes) out << ' ' << size;
   out << ", delay " << batching.max_queue_delay_ns << (spec.decoupled ? ", decoupled" : "")
-      << (batching.preserve_ordering ? ", answers in order" : "") << "\n";
+      << (batching.preserve_ordering ? ", answers in order" : "") << (spec.cached ? ", cached" : "")
+      << (spec.inputs.front().ragged ? ", ragged" : "") << "\n";
   out << "priorities " << spec.queue.priority_levels << ", default " << spec.queue.default_priority_level << ": ";
   DescribePolicy(out, spec.queue.default_policy);
   for (const auto& [level, policy] : spec.queue.policies) {
@@ -121,7 +125,7 @@ std::string Describe(const ModelSpec& spec) {
     const bool direct = spec.sequence->strategy == SequenceOptions::Strategy::kDirect;
     out << "; sequences: " << (direct ? "direct" : "oldest") << ", slots " << spec.sequence->slots << ", idle "
         << spec.sequence->max_idle_ns << ", utilization " << spec.sequence->minimum_slot_utilization
-        << (spec.sequence->states.empty() ? "" : ", implicit state");
+        << (spec.sequence->states.empty() ? "" : ", implicit state") << (spec.sequence->iterative ? ", iterative" : "");
   }
   if (spec.padding) {
     const PaddingOptions::Axis& width = spec.padding->axes[0];
