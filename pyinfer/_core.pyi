@@ -25,6 +25,7 @@ __all__ = [
     "HttpConnection",
     "InferHead",
     "Instance",
+    "LimitedInstance",
     "Mailbox",
     "ManualClock",
     "MetricModel",
@@ -276,6 +277,12 @@ class Engine:
         """As :meth:`set_local_cache`, outside of this process. GIL: held."""
     @property
     def has_remote_cache(self) -> bool: ...
+    def set_rate_limiter(self, totals: Sequence[tuple[str, int, int | None]]) -> None:
+        """Have instances of models that are created from now on hold what they need while they execute. GIL: held.
+
+        ``totals`` are (resource, count, device, None for each device): what there is of it, and nothing of any other.
+        Without them there is as much of each resource as the instance needs that needs most.
+        """
     def stop_accepting(self) -> None:
         """From now on every new request is answered UNAVAILABLE (server is stopping). GIL: held."""
     def in_flight(self) -> int:
@@ -407,10 +414,28 @@ class Model:
     def name(self) -> str: ...
     @property
     def version(self) -> int: ...
-    def add_instance(self, name: str) -> Instance:
-        """An instance to be run by a Python thread. GIL: held."""
-    def start_native(self, kind: str, parameters: Mapping[str, str], instances: Sequence[str]) -> None:
+    def limit(
+        self, *, priority: int, resources: Sequence[tuple[str, bool, int]], device: int
+    ) -> LimitedInstance | None:
+        """What one more instance on ``device`` has to hold while it executes. GIL: held.
+
+        ``resources`` are (name, is it global, count); an instance executes the less often the higher its ``priority``.
+        It counts among those that share the resources until the last reference to the result is gone. None where
+        ``resources`` is empty or the engine has no rate limiter. Raises ValueError, with Triton's text, where there is
+        less of a resource, or a name is that of a global resource and of one of a device.
+        """
+    def add_instance(self, name: str, limited: LimitedInstance | None = None) -> Instance:
+        """An instance to be run by a Python thread; ``limited`` as of :meth:`limit`. GIL: held."""
+    def start_native(
+        self,
+        kind: str,
+        parameters: Mapping[str, str],
+        instances: Sequence[str],
+        limited: Sequence[LimitedInstance | None] = (),
+    ) -> None:
         """Have core threads run the native executor ``kind``, one for each name. GIL: released.
+
+        ``limited``: of each instance, as of :meth:`limit`; empty where none has limits.
 
         Called again, with the same kind and parameters, it starts further threads or ends those too many, after their
         batch. Raises ValueError for an unknown kind or a bad parameter, with a text for the operator, and where the
@@ -439,6 +464,10 @@ class Model:
         """Requests queued and not yet executing. GIL: held."""
     def statistics(self) -> dict[str, Any]:
         """Triton's ModelStatistics as in the JSON of the statistics extension, all numbers int. GIL: held."""
+
+@final
+class LimitedInstance:
+    """What an instance has to hold while it executes; see :meth:`Model.limit`. GIL: held."""
 
 @final
 class Instance:

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pyinfer.backends.base import Backend, InstanceContext, NativeExecutor
 from pyinfer.backends.base import Instance as BackendInstance
-from pyinfer.errors import ModelError
+from pyinfer.errors import InvalidArgument, ModelError
 from pyinfer.readiness import ReadinessProbe
 from pyinfer.warmup import Warmup
 
 if TYPE_CHECKING:
-    from pyinfer._core import Batch, Instance, Model
+    from pyinfer._core import Batch, Instance, LimitedInstance, Model
 
 __all__ = [
     "ComposedInstances",
@@ -39,8 +39,24 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
-#: an instance that is asked for: name, kind (``CPU``, ``GPU`` or ``MODEL``), device id
-Wanted = tuple[str, str, int]
+
+class Wanted(NamedTuple):
+    """An instance that is asked for."""
+
+    name: str
+    #: ``CPU``, ``GPU`` or ``MODEL``
+    kind: str
+    device: int
+    #: priority for the rate limiter, and (name, is it global, count) of each resource that an execution needs
+    limits: tuple[int, tuple[tuple[str, bool, int], ...]] = (0, ())
+
+    def enter(self, core: Model) -> LimitedInstance | None:
+        """What the instance has to hold while it executes; None for nothing. Raises InvalidArgument."""
+        priority, resources = self.limits
+        try:
+            return core.limit(priority=priority, resources=resources, device=self.device)
+        except ValueError as error:
+            raise InvalidArgument(f"Invalid argument: {error}") from None
 
 
 class InstancePlan(NamedTuple):
@@ -54,8 +70,8 @@ class InstancePlan(NamedTuple):
 def plan_instances(running: Sequence[Wanted], wanted: Sequence[Wanted]) -> InstancePlan:
     """How to get from ``running`` to ``wanted`` with the fewest changes. Pure.
 
-    An instance serves for any that is wanted of the same kind and device, for one of its name first: as in Triton, it
-    keeps its name where only that changed.
+    An instance serves for any that is wanted of the same kind and device and with the same limits, for one of its name
+    first: as in Triton, it keeps its name where only that changed.
     """
     free = list(range(len(running)))
     left = list(wanted)
@@ -134,7 +150,8 @@ class NativeInstances:
         self._started = False
 
     def prepare(self, wanted: Sequence[Wanted]) -> InstanceChange:
-        change = _NativeChange(self._core, self._executor, [name for name, _, _ in wanted])
+        limited = [want.enter(self._core) for want in wanted]
+        change = _NativeChange(self._core, self._executor, [want.name for want in wanted], limited)
         if not self._started:
             # there is nothing to warm up, but a sample that fits no request is a fault all the same
             if self._warmup is not None:
@@ -155,16 +172,18 @@ class _NativeChange:
     core: Model
     executor: NativeExecutor
     names: list[str]
+    limited: list[LimitedInstance | None]
 
     def start(self) -> None:
-        self.core.start_native(self.executor.kind, self.executor.parameters, self.names)
+        self.core.start_native(self.executor.kind, self.executor.parameters, self.names, self.limited)
 
     def commit(self) -> None:
         with contextlib.suppress(ValueError):  # the model was stopped meanwhile
             self.start()
+        self.limited.clear()
 
     def discard(self) -> None:
-        return
+        self.limited.clear()  # they share resources as long as they are known
 
 
 class PythonInstances:
@@ -185,7 +204,7 @@ class PythonInstances:
             running = list(self._running)
         plan = plan_instances([thread.wanted for thread in running], wanted)
         warm_up = None if self._warmup is None else partial(self._warmup.run, self._core)
-        made = [_InstanceThread(self._backend, want, warm_up, self._nice) for want in plan.make]
+        made = [_InstanceThread(self._backend, want, want.enter(self._core), warm_up, self._nice) for want in plan.make]
         with self._lock:
             self._threads = {thread for thread in self._threads if thread.is_alive()} | set(made)
         change = _PythonChange(self, [running[index] for index in plan.keep], made)
@@ -246,11 +265,14 @@ class _InstanceThread(threading.Thread):
         self,
         backend: Backend,
         wanted: Wanted,
+        limited: LimitedInstance | None,
         warm_up: Callable[[str, Callable[[Batch], object]], None] | None,
         nice: int,
     ) -> None:
-        super().__init__(name=wanted[0], daemon=True)
+        super().__init__(name=wanted.name, daemon=True)
         self.wanted = wanted
+        #: until :meth:`go`; from then on the core keeps it
+        self._limited = limited
         self._warm_up = warm_up
         self._nice = nice
         self.probe: ReadinessProbe | None = None
@@ -276,11 +298,13 @@ class _InstanceThread(threading.Thread):
     def go(self, model: Model) -> None:
         """Let the instance take batches of ``model``. Idempotent."""
         if self._core is None:
-            self._core = model.add_instance(self.name)
+            self._core = model.add_instance(self.name, self._limited)
+            self._limited = None
             self._decided.set()
 
     def abandon(self) -> None:
         """Let the thread end without having run. Requires: :meth:`go` was not called."""
+        self._limited = None
         self._decided.set()
 
     def retire(self) -> None:
@@ -292,7 +316,9 @@ class _InstanceThread(threading.Thread):
         try:
             if self._nice:
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._nice)
-            instance = self._backend.make_instance(InstanceContext(*self.wanted))
+            instance = self._backend.make_instance(
+                InstanceContext(self.wanted.name, self.wanted.kind, self.wanted.device)
+            )
             self._warm(instance)
             hook = getattr(instance, "is_ready", None)
             self.probe = None if hook is None else ReadinessProbe(hook, self.name)

@@ -24,7 +24,15 @@ from pyinfer.config.pbtxt import from_json, parse, to_json
 from pyinfer.config.source import Source, read_source
 from pyinfer.config.validate import require_supported, validate
 from pyinfer.errors import ConfigError, ModelError, PyinferError, Unavailable
-from pyinfer.instances import ComposedInstances, InstanceChange, Instances, NativeInstances, Probed, PythonInstances
+from pyinfer.instances import (
+    ComposedInstances,
+    InstanceChange,
+    Instances,
+    NativeInstances,
+    Probed,
+    PythonInstances,
+    Wanted,
+)
 from pyinfer.model_files import model_digest
 from pyinfer.readiness import ReadinessProbe
 from pyinfer.spec import model_spec
@@ -209,7 +217,7 @@ class LoadedModel:
         with self._lock:
             if self._closed:
                 raise Unavailable(f"the model '{self._core.name}' is being unloaded")
-            return self._instances.prepare(instances(config))
+            return self._instances.prepare([Wanted(*one) for one in instances(config)])
 
     def probes(self) -> list[ReadinessProbe]:
         """How to ask the model's own code whether it is ready; empty where it has no such code."""

@@ -104,6 +104,10 @@ class Server:
         sockets = self._bind()
         engine = Engine()
         cache = open_cache(engine, self.options.cache_config, self.options.response_cache_byte_size, os.environ)
+        if self.options.rate_limit == "execution_count":
+            engine.set_rate_limiter(self.options.rate_limit_resource)
+        elif self.options.rate_limit_resource:
+            _log.warning("--rate-limit-resource has no effect without --rate-limit=execution_count")
         engine.shared_memory.set_allowed(self.options.allow_client_shm)
         tracing = _tracing(self.options, engine, sockets)
         loader = _loader(self.options, engine)

@@ -10,6 +10,7 @@
 #include "bindings/register.h"
 #include "engine/remote_cache.h"
 #include "protocol/error_map.h"
+#include "sched/rate_limiter.h"
 #include "sched/rehearsal.h"
 
 namespace py = pybind11;
@@ -153,27 +154,45 @@ py::dict StatisticsDict(const ModelHandle& handle) {
   return statistics;
 }
 
+using ResourceTuple = std::tuple<std::string, bool, uint64_t>;
+
+std::shared_ptr<LimitedInstance> Limit(const ModelHandle& handle, uint32_t priority,
+                                       const std::vector<ResourceTuple>& resources, int64_t device) {
+  const std::shared_ptr<RateLimiter>& limiter = handle.model()->rate_limiter();
+  if (!limiter || resources.empty()) return nullptr;
+  InstanceLimits limits;
+  for (const auto& [name, global, count] : resources) limits.resources.push_back({name, global, count});
+  limits.priority = priority;
+  limits.device = device;
+  StatusOr<std::shared_ptr<LimitedInstance>> limited = limiter->Enter(limits);
+  if (!limited.ok()) throw py::value_error(limited.status().message());
+  return std::move(limited).value();
+}
+
 void BindModel(py::module_& module) {
+  py::class_<LimitedInstance, std::shared_ptr<LimitedInstance>>(module, "LimitedInstance", py::is_final());
   py::class_<ModelHandle, std::shared_ptr<ModelHandle>>(module, "Model", py::is_final())
       .def_property_readonly("name", [](const ModelHandle& handle) { return handle.model()->spec()->name; })
       .def_property_readonly("version", [](const ModelHandle& handle) { return handle.model()->spec()->version; })
       .def(
           "add_instance",
-          [](const ModelHandle& handle, std::string name) {
-            return InstanceHandle{handle.model(), std::move(name), handle.model()->AddInstance()};
+          [](const ModelHandle& handle, std::string name, std::shared_ptr<LimitedInstance> limited) {
+            return InstanceHandle{handle.model(), std::move(name), handle.model()->AddInstance(std::move(limited))};
           },
-          py::arg("name"))
+          py::arg("name"), py::arg("limited") = nullptr)
+      .def("limit", &Limit, py::kw_only(), py::arg("priority"), py::arg("resources"), py::arg("device"))
       .def(
           "start_native",
           [](const ModelHandle& handle, const std::string& kind, const ExecutorParameters& parameters,
-             const std::vector<std::string>& instances) {
+             const std::vector<std::string>& instances, const std::vector<std::shared_ptr<LimitedInstance>>& limited) {
             const Status status = [&] {
               ReleaseGil release;
-              return handle.model()->StartNative(kind, parameters, instances);
+              return handle.model()->StartNative(kind, parameters, instances, limited);
             }();
             if (!status.ok()) throw py::value_error(status.message());
           },
-          py::arg("kind"), py::arg("parameters"), py::arg("instances"))
+          py::arg("kind"), py::arg("parameters"), py::arg("instances"),
+          py::arg("limited") = std::vector<std::shared_ptr<LimitedInstance>>())
       .def(
           "drain",
           [](const ModelHandle& handle, double timeout_s) {
@@ -258,6 +277,16 @@ void BindEngine(py::module_& module) {
           [](Engine& engine, std::shared_ptr<RemoteCache> cache) { engine.SetResponseCache(std::move(cache)); },
           py::arg("cache"))
       .def_property_readonly("has_remote_cache", &Engine::has_remote_cache)
+      .def(
+          "set_rate_limiter",
+          [](Engine& engine, const std::vector<std::tuple<std::string, uint64_t, std::optional<int64_t>>>& given) {
+            std::vector<ResourceTotal> totals;
+            for (const auto& [name, count, device] : given) {
+              totals.push_back({name, count, device.value_or(ResourceTotal::kEveryDevice)});
+            }
+            engine.SetRateLimiter(std::make_shared<RateLimiter>(totals));
+          },
+          py::arg("totals"))
       .def("stop_accepting", &Engine::StopAccepting)
       .def_property_readonly("tracer", &Engine::tracer)
       .def("in_flight", &Engine::in_flight);

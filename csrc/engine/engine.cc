@@ -13,7 +13,11 @@ namespace pyinfer {
 
 std::shared_ptr<Model> Engine::CreateModel(ModelSpec spec, const std::vector<std::shared_ptr<Model>>& steps,
                                            std::string cache_origin) {
-  if (!spec.ensemble) return Model::Create(std::move(spec), clock_, cache_, std::move(cache_origin));
+  if (!spec.ensemble) {
+    std::shared_ptr<Model> model = Model::Create(std::move(spec), clock_, cache_, std::move(cache_origin));
+    model->SetRateLimiter(limiter_);
+    return model;
+  }
   return Model::Create(std::move(spec), clock_, cache_, "", [&](const std::shared_ptr<Model>& model) {
     return std::make_shared<Ensemble>(model->spec(), steps, weak_from_this(), clock_, model);
   });

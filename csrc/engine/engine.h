@@ -36,6 +36,8 @@ class Engine final : public RequestAcceptor, public Deferred, public std::enable
                                      std::string cache_origin = "");
   // Where models that are created from now on keep answers, if their configuration says so.
   void SetResponseCache(std::shared_ptr<ResponseCache> cache) { cache_ = std::move(cache); }
+  // What the instances of models that are created from now on have to hold while they execute.
+  void SetRateLimiter(std::shared_ptr<RateLimiter> limiter) { limiter_ = std::move(limiter); }
 
   // Whether that cache is outside of this process.
   bool has_remote_cache() const { return cache_ && cache_->remote(); }
@@ -105,6 +107,7 @@ class Engine final : public RequestAcceptor, public Deferred, public std::enable
   const std::shared_ptr<const Clock> clock_;
   SharedMemoryRegistry shared_memory_;
   std::shared_ptr<ResponseCache> cache_;  // null where there is none
+  std::shared_ptr<RateLimiter> limiter_;  // null where executions are not limited
   const std::shared_ptr<Tracer> tracer_;
   CallGraph calls_;
   std::atomic<bool> accepting_{true};

@@ -7,6 +7,7 @@
 #include "base/burst.h"
 #include "engine/kept_response.h"
 #include "sched/queued.h"
+#include "sched/rate_limiter.h"
 #include "sched/request_queue.h"
 
 namespace pyinfer {
@@ -168,30 +169,59 @@ TimeNs Model::KeepAnswer(const Request& request, const Response& response) {
 
 void Model::Dispatch() {
   const Burst burst;  // what the answers bring with them comes when no lock of an instance is held
-  if (quick_ != nullptr) RunQuick();
+  if (NativeInstance* quick = quick_.load(std::memory_order_acquire)) RunQuick(*quick);
   source_->Wake();
 }
 
-void Model::RunQuick() {
-  std::unique_lock<std::mutex> running(quick_->running, std::try_to_lock);
+void Model::RunQuick(NativeInstance& quick) {
+  std::unique_lock<std::mutex> running(quick.running, std::try_to_lock);
   if (!running.owns_lock()) return;
   for (;;) {
-    Batch batch = source_->Take(quick_->number, clock_->Now());
+    Batch batch = source_->Take(quick.number, clock_->Now());
     if (batch.empty()) return;
-    quick_->executor->Execute(batch);
+    quick.executor->Execute(batch);
   }
 }
 
 Batch Model::NextBatch(size_t instance) {
   while (source_->Wait(instance)) {
-    Batch batch = source_->Take(instance, clock_->Now());
+    Batch batch = limiter_ ? TakeLimited(instance, /*wait=*/true) : source_->Take(instance, clock_->Now());
     if (!batch.empty()) return batch;
   }
+  if (limiter_) SetLimits(instance, nullptr);
   return Batch();
 }
 
-void Model::Start(NativeInstance& instance) {
-  instance.number = AddInstance();
+Batch Model::TakeNow(size_t instance) {
+  return limiter_ ? TakeLimited(instance, /*wait=*/false) : source_->Take(instance, clock_->Now());
+}
+
+size_t Model::AddInstance(std::shared_ptr<LimitedInstance> limited) {
+  instances_.fetch_add(1, std::memory_order_relaxed);
+  const size_t instance = source_->AddInstance();
+  if (limited) SetLimits(instance, std::move(limited));
+  return instance;
+}
+
+void Model::RemoveInstance(size_t instance) {
+  instances_.fetch_sub(1, std::memory_order_relaxed);
+  source_->RemoveInstance(instance);
+  if (limiter_) limiter_->Reconsider();
+}
+
+void Model::Reap() {
+  source_->Reap();
+  if (limiter_) limiter_->Reconsider();
+}
+
+TimeNs Model::Expire(TimeNs now) {
+  const TimeNs next = source_->Expire(now);
+  if (limiter_) limiter_->Reconsider();
+  return next;
+}
+
+void Model::Start(NativeInstance& instance, std::shared_ptr<LimitedInstance> limited) {
+  instance.number = AddInstance(std::move(limited));
   instance.thread = std::thread([this, &instance] {
     for (;;) {
       Batch batch = NextBatch(instance.number);
@@ -204,7 +234,9 @@ void Model::Start(NativeInstance& instance) {
 }
 
 Status Model::StartNative(const std::string& kind, const ExecutorParameters& parameters,
-                          const std::vector<std::string>& names) {
+                          const std::vector<std::string>& names,
+                          const std::vector<std::shared_ptr<LimitedInstance>>& limited) {
+  const auto limits = [&](size_t index) { return index < limited.size() ? limited[index] : nullptr; };
   std::lock_guard<std::mutex> lock(stop_mutex_);
   if (stopped_) return Status::Unavailable("the model '" + spec_->name + "' is stopped");
   JoinEnded();
@@ -216,11 +248,15 @@ Status Model::StartNative(const std::string& kind, const ExecutorParameters& par
     more.back()->executor = std::move(executor).value();
   }
   // A sequence has its place at one instance, which only the instance's own thread looks after.
-  if (native_.empty() && !more.empty() && more.front()->executor->quick() && !spec_->sequence) {
-    quick_ = more.front().get();
+  NativeInstance* first = native_.empty() ? (more.empty() ? nullptr : more.front().get()) : native_.front().get();
+  // The thread that received requests does not wait for what others hold.
+  const bool quick = first != nullptr && first->executor->quick() && !spec_->sequence && !limits(0);
+  quick_.store(quick ? first : nullptr, std::memory_order_release);
+  if (limiter_) {
+    for (size_t i = 0; i < std::min(native_.size(), names.size()); ++i) SetLimits(native_[i]->number, limits(i));
   }
   for (auto& instance : more) {
-    Start(*instance);
+    Start(*instance, limits(native_.size()));
     native_.push_back(std::move(instance));
   }
   while (native_.size() > std::max<size_t>(1, names.size())) {
@@ -259,6 +295,7 @@ void Model::Stop() {
   std::lock_guard<std::mutex> lock(stop_mutex_);
   stopped_ = true;
   source_->FailAll(Status::Unavailable("the model '" + spec_->name + "' is being unloaded"));
+  if (limiter_) limiter_->Reconsider();
   for (const auto* instances : {&native_, &leaving_}) {
     for (const auto& instance : *instances) {
       if (instance->thread.joinable()) instance->thread.join();

@@ -26,6 +26,9 @@
 
 namespace pyinfer {
 
+class LimitedInstance;
+class RateLimiter;
+
 class Model final : public RequestObserver, public ExecutionObserver, public std::enable_shared_from_this<Model> {
  public:
   // Makes the source of a model that is its observer.
@@ -38,6 +41,10 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   static std::shared_ptr<Model> Create(ModelSpec spec, std::shared_ptr<const Clock> clock,
                                        std::shared_ptr<ResponseCache> cache, std::string origin,
                                        const SourceMaker& make);
+  // Has instances hold what they need while they execute. Requires: there is no instance yet.
+  void SetRateLimiter(std::shared_ptr<RateLimiter> limiter) { limiter_ = std::move(limiter); }
+  // Null where nothing is limited.
+  const std::shared_ptr<RateLimiter>& rate_limiter() const { return limiter_; }
   ~Model() override;
 
   const std::shared_ptr<const ModelSpec>& spec() const { return spec_; }
@@ -49,32 +56,30 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
 
   // Gets what was pushed going: runs it here where the executor is quick and free, or wakes an instance.
   void Dispatch();
-  void Reap() { source_->Reap(); }
+  void Reap();
   TimeNs Expire(TimeNs now);
 
-  // One more instance that will call NextBatch; its number.
-  size_t AddInstance() {
-    instances_.fetch_add(1, std::memory_order_relaxed);
-    return source_->AddInstance();
-  }
+  // One more instance that will call NextBatch; its number. `limited`: what it needs to hold while it executes, entered
+  // into the limiter of this model; null where it needs nothing.
+  size_t AddInstance(std::shared_ptr<LimitedInstance> limited = nullptr);
   // Lets its NextBatch return an empty batch once what it has begun is done; others take what is queued.
-  void RemoveInstance(size_t instance) {
-    instances_.fetch_sub(1, std::memory_order_relaxed);
-    source_->RemoveInstance(instance);
-  }
+  void RemoveInstance(size_t instance);
   // Those that take batches.
   size_t instances() const { return instances_.load(std::memory_order_relaxed); }
   // Blocks until there is a batch; an empty one once the model is stopped, or the instance removed. For the thread of
   // an instance.
   Batch NextBatch(size_t instance);
   // The batch that is ripe now, possibly none.
-  Batch TakeNow(size_t instance) { return source_->Take(instance, clock_->Now()); }
+  // An instance that has to wait for what others hold is in line from then on.
+  Batch TakeNow(size_t instance);
   TimeNs RipeAt(size_t instance, TimeNs now) const { return source_->RipeAt(instance, now); }
 
   // Has one thread for each name pull batches into an executor of its own. Called again (with the same kind and
-  // parameters), starts further threads or lets those too many end; the first one always stays.
+  // parameters), starts further threads or lets those too many end; the first one always stays. `limited`: of each, as
+  // of AddInstance; empty where none needs anything.
   Status StartNative(const std::string& kind, const ExecutorParameters& parameters,
-                     const std::vector<std::string>& names);
+                     const std::vector<std::string>& names,
+                     const std::vector<std::shared_ptr<LimitedInstance>>& limited = {});
 
   // Accepts nothing more; waits until everything accepted is answered. False when the time is up.
   bool Drain(std::chrono::nanoseconds timeout);
@@ -115,9 +120,13 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   void NoteMiss(Request& request, std::string key);
   // Keeps the answer of a request that was not in the cache; how long that took.
   TimeNs KeepAnswer(const Request& request, const Response& response);
-  void Start(NativeInstance& instance);
+  void Start(NativeInstance& instance, std::shared_ptr<LimitedInstance> limited);
   void JoinEnded();
-  void RunQuick();
+  void RunQuick(NativeInstance& instance);
+  // What instances need; see model_limits.cc. Requires: limiter_ is not null.
+  std::shared_ptr<LimitedInstance> LimitsOf(size_t instance) const;
+  void SetLimits(size_t instance, std::shared_ptr<LimitedInstance> limited);
+  Batch TakeLimited(size_t instance, bool wait);
 
   const std::shared_ptr<const ModelSpec> spec_;
   const std::shared_ptr<const Clock> clock_;
@@ -133,8 +142,12 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   // Guarded by stop_mutex_: those that run, and those that are to end.
   std::vector<std::unique_ptr<NativeInstance>> native_;
   std::vector<std::unique_ptr<NativeInstance>> leaving_;
-  // The first of them where the thread that received requests may run it; written before the model is published.
-  NativeInstance* quick_ = nullptr;
+  // The first of them where the thread that received requests may run it.
+  std::atomic<NativeInstance*> quick_{nullptr};
+
+  std::shared_ptr<RateLimiter> limiter_;  // null where executions are not limited
+  mutable std::mutex limits_mutex_;
+  std::vector<std::shared_ptr<LimitedInstance>> limits_;  // by instance, null where it needs nothing
 
   std::atomic<size_t> in_flight_{0};
   std::atomic<size_t> instances_{0};

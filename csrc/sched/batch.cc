@@ -42,6 +42,7 @@ Batch& Batch::operator=(Batch&& other) noexcept {
   sequels_ = std::move(other.sequels_);
   model_ = std::move(other.model_);
   observer_ = std::move(other.observer_);
+  held_ = std::move(other.held_);
   clock_ = other.clock_;
   times_ = other.times_;
   rows_ = other.rows_;
@@ -159,6 +160,7 @@ void Batch::Finish() noexcept {
   if (observer_) observer_->OnExecuted(rows_, times_);
   ReplaceStates();  // before the answers: whoever has one may send the next request of its sequence
   ReturnRequests();
+  held_.reset();
   for (size_t i = 0; i < size(); ++i) {
     if (detached(i)) continue;
     Timeline& timeline = requests_[i]->timeline;

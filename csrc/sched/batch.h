@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -87,6 +88,9 @@ class Batch {
   // returned and has let go of what it does not keep.
   void SettleOutputs();
 
+  // Keeps `held` until the execution is over: what it needed is others' then, before the answers are sent.
+  void Hold(std::shared_ptr<void> held) { held_ = std::move(held); }
+
   // Notes the times and sends the answers. Idempotent.
   void Finish() noexcept;
 
@@ -109,6 +113,7 @@ class Batch {
   std::vector<Sequel> sequels_;                   // of an iterative model, for each request
   std::shared_ptr<const ModelSpec> model_;
   std::shared_ptr<ExecutionObserver> observer_;
+  std::shared_ptr<void> held_;
   const Clock* clock_ = nullptr;
   ExecutionTimes times_;
   int64_t rows_ = 0;

@@ -41,7 +41,8 @@ class BatchSource {
   // Cancelled requests found on the way are answered, not returned.
   virtual Batch Take(size_t instance, TimeNs now) = 0;
 
-  // When Take will return a batch if nothing more is pushed: `now` if it would do so at once, -1 if never.
+  // When Take will return a batch if nothing more is pushed: `now` if it would do so at once, -1 if never, or if the
+  // instance has nothing to begin any more.
   virtual TimeNs RipeAt(size_t instance, TimeNs now) const = 0;
 
   // Of an iterative model: a request that was taken comes back to be executed once more, or its sequence is done.

@@ -147,8 +147,9 @@ Batch DynamicSource::Take(size_t, TimeNs now) {
   return Batch(std::move(taken), model_, observer_.lock(), clock_, now);
 }
 
-TimeNs DynamicSource::RipeAt(size_t, TimeNs now) const {
+TimeNs DynamicSource::RipeAt(size_t instance, TimeNs now) const {
   std::lock_guard<std::mutex> lock(mutex_);
+  if (instance < removed_.size() && removed_[instance]) return -1;
   const Decision decision = DecideLocked(ViewLocked(), now);
   switch (decision.kind) {
     case Decision::Kind::kTake:

@@ -25,7 +25,7 @@ class DynamicSource final : public BatchSource {
   bool Wake() override;
   bool Wait(size_t instance) override;
   Batch Take(size_t, TimeNs now) override;
-  TimeNs RipeAt(size_t, TimeNs now) const override;
+  TimeNs RipeAt(size_t instance, TimeNs now) const override;
   void Reap() override;
   TimeNs Expire(TimeNs now) override;
   void Close() override;

@@ -55,6 +55,4 @@ IGNORED: Mapping[str, str] = {
 REFUSED: Mapping[str, Refusal] = {
     "allow-sagemaker": Refusal("false", _NO_SAGEMAKER),
     "allow-vertex-ai": Refusal("false", _NO_VERTEX),
-    "rate-limit": Refusal("off", "there is no rate limiter in this version"),
-    "rate-limit-resource": Refusal("", "there is no rate limiter in this version"),
 }

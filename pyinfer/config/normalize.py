@@ -35,17 +35,29 @@ def normalize(config: Mapping[str, Any], *, cpu_instances: int = 1, gpus: Sequen
     return normal
 
 
-def instances(config: Mapping[str, Any]) -> list[tuple[str, str, int]]:
-    """(name, kind, device id) of each instance of a normalized configuration; kind is ``CPU``, ``GPU`` or ``MODEL``.
+#: of an instance: its priority, and (name, is it global, count) of each resource that it needs
+_Limits = tuple[int, tuple[tuple[str, bool, int], ...]]
 
-    A KIND_GPU group has ``count`` instances on each of its GPUs; the names do not tell the device.
+
+def instances(config: Mapping[str, Any]) -> list[tuple[str, str, int, _Limits]]:
+    """(name, kind, device id, limits) of each instance of a normalized configuration.
+
+    ``kind`` is ``CPU``, ``GPU`` or ``MODEL``. ``limits`` are its priority for the rate limiter, and (name, is it
+    global, count) of each resource that it needs. A KIND_GPU group has ``count`` instances on each of its GPUs; the
+    names do not tell the device.
     """
     return [
-        (f"{group['name']}_{index}", group["kind"].removeprefix("KIND_"), device)
+        (f"{group['name']}_{index}", group["kind"].removeprefix("KIND_"), device, _limits(group))
         for group in config["instance_group"]
         for device in (group["gpus"] if group["kind"] == "KIND_GPU" else [0])
         for index in range(group["count"])
     ]
+
+
+def _limits(group: Mapping[str, Any]) -> _Limits:
+    limiter = group.get("rate_limiter", {})
+    resources = tuple((one["name"], one["global"], one["count"]) for one in limiter.get("resources", ()))
+    return limiter.get("priority", 0), resources
 
 
 def _fill_batching(config: dict[str, Any]) -> None:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The options of ``pyinfer serve``: each flag is declared once; parser, ``--help`` and docs are made from that.
 
+Longer than 400 lines: the flags are one table.
+
 Names, defaults and value syntax are those of tritonserver; every bind defaults to 127.0.0.1 instead. Pure: no file,
 socket or environment is looked at. Imports nothing of pyinfer but what reads values, and no third-party package.
 """
@@ -26,6 +28,7 @@ from pyinfer.config.flags import (
 )
 from pyinfer.config.foreign import IGNORED, REFUSED
 from pyinfer.config.metrics import metrics_setting
+from pyinfer.config.rate_limit import rate_limit_mode, rate_limit_resource
 from pyinfer.config.restrictions import CATEGORIES, parse_restrictions
 from pyinfer.config.tracing import TraceOptions, read_trace_options
 
@@ -246,6 +249,22 @@ class Options:
         repeatable=True,
     )
     response_cache_byte_size: int = flag("Response cache", integer(), 0, "Deprecated: use --cache-config local,size=N")
+
+    rate_limit: str = flag(
+        "Rate limiter",
+        rate_limit_mode,
+        "off",
+        "off ignores what instance groups say in rate_limiter; execution_count has instances wait for the resources "
+        "that they need, those first that have executed least, times their priority",
+    )
+    rate_limit_resource: tuple[tuple[str, int, int | None], ...] = flag(
+        "Rate limiter",
+        rate_limit_resource,
+        (),
+        "How much there is of a resource, on one device or on each, with nothing of those that are not named; as much "
+        "of each as one instance needs if not given. The case of names does not matter",
+        repeatable=True,
+    )
 
     trace_config: tuple[str, ...] = flag(
         "Tracing",

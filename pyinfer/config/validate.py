@@ -161,9 +161,6 @@ def unsupported(config: Mapping[str, Any]) -> list[str]:
     for index, group in enumerate(config["instance_group"]):
         if group["kind"] == "KIND_GPU":
             found.append(f"instance_group[{index}].kind: KIND_GPU")
-        limiter = group.get("rate_limiter", {})
-        if limiter.get("resources") or limiter.get("priority"):
-            found.append(f"instance_group[{index}].rate_limiter")
         for name in ("passive", "secondary_devices", "profile"):
             if group[name]:
                 found.append(f"instance_group[{index}].{name}")

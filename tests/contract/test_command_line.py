@@ -29,8 +29,8 @@ def test_flags_without_effect_are_told_once_with_the_reason(tmp_path: Path) -> N
         (["--log=1"], "option '--log' is ambiguous: --log-verbose, --log-info"),
         (["--http-port=x"], "option '--http-port' got 'x': expected an integer from 0 to 65535"),
         (
-            ["--rate-limit=execution_count"],
-            "option '--rate-limit' of tritonserver can not be used: there is no rate limiter",
+            ["--allow-sagemaker=true"],
+            "option '--allow-sagemaker' of tritonserver can not be used: there is no SageMaker front end",
         ),
         ([], "nothing to serve"),
     ],

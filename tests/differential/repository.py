@@ -13,6 +13,8 @@ __all__ = [
     "ENSEMBLES",
     "GRAPHS",
     "GUARDED",
+    "LIMITED",
+    "LIMITS",
     "OPEN",
     "SCHEDULING",
     "VERSIONLESS",
@@ -21,6 +23,7 @@ __all__ = [
 ]
 
 PROGRAMS = Path(__file__).with_name("models")
+_ONE_CPU = "instance_group [ { count: 1 kind: KIND_CPU } ]"
 
 #: data types that a Python model can hold in numpy
 DATATYPES = (
@@ -65,7 +68,7 @@ def _tensors(kind: str, *tensors: str) -> str:
 
 def _config(inputs: list[str], outputs: list[str], *, batch: int = 0, backend: str = "python", more: str = "") -> str:
     lines = [f'backend: "{backend}"', f"max_batch_size: {batch}", _tensors("input", *inputs)]
-    lines += [_tensors("output", *outputs), "instance_group [ { count: 1 kind: KIND_CPU } ]", more]
+    lines += [_tensors("output", *outputs), _ONE_CPU, more]
     return "\n".join(line for line in lines if line) + "\n"
 
 
@@ -311,6 +314,54 @@ GRAPHS: tuple[Model, ...] = (
         ("repeat", "IN=IN", "INDEX=INDEX"),
     ),
 )  # fmt: skip
+
+
+def _limits(*groups: str) -> str:
+    """Of each group ``"NAME count [global], ...; priority"``."""
+    entries = []
+    for group in groups:
+        resources, _, priority = group.partition(";")
+        named = []
+        for resource in filter(None, resources.split(", ")):
+            name, count, *scope = resource.split()
+            named.append(f'{{ name: "{name}" count: {count} global: {str(bool(scope)).lower()} }}')
+        limiter = f"resources [ {', '.join(named)} ] priority: {priority.strip() or 0}"
+        entries.append(f"{{ count: 1 kind: KIND_CPU rate_limiter {{ {limiter} }} }}")
+    return f"instance_group [ {', '.join(entries)} ]"
+
+
+def _limited(name: str, *groups: str) -> Model:
+    model = _identity(name)
+    return replace(model, config=model.config.replace(_ONE_CPU, _limits(*groups)))
+
+
+def _turns(name: str, group: str) -> Model:
+    config = _config(["MS INT32 1"], ["PLACE INT32 1"], batch=1).replace(_ONE_CPU, _limits(group))
+    return Model(name, "turns", config)
+
+
+#: they share resources, of which there is what one of them needs
+LIMITS: tuple[Model, ...] = (
+    _turns("holder", "TURN 1"),
+    _turns("often", "TURN 1; 2"),
+    _turns("seldom", "TURN 1; 3"),
+    _turns("free", ""),
+    _limited("device", "R 4"),
+    _limited("global", "R 1 global"),
+    _limited("both", "E 1, E 2 global"),
+    _limited("last", "D 3, D 1"),
+)
+#: of which there is what the flags say
+LIMITED: tuple[Model, ...] = (
+    _limited("fits", "R 2, G 2 global"),
+    _limited("none", "; 3", "R 0, S 0"),
+    _limited("r3", "R 3"),
+    _limited("g3", "G 3 global"),
+    _limited("g4", "G 4 global"),
+    _limited("unnamed", "S 1"),
+    _limited("groups", "R 1", "R 7"),
+    _limited("small_case", "r 1"),
+)
 
 
 def write_repository(folder: Path, models: tuple[Model, ...]) -> Path:

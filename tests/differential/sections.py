@@ -23,6 +23,7 @@ from differential.corpus import (
     http_sequence,
     http_wire,
     iterations,
+    limits,
     own_metrics,
     repository_control,
     scheduling,
@@ -113,6 +114,9 @@ _SECTIONS = (
     Section("ensemble-statistics", ensembles.ensemble_statistics, "scheduling", (normalise.statistics,)),
     Section("ensemble-graphs", ensemble_graphs.graphs, "ensemble-graphs", (normalise.output_order,)),
     Section("ensemble-loads", ensemble_graphs.loads, "ensemble-graphs", (normalise.index,)),
+    Section("limit-turns", limits.turns, "limits"),
+    Section("limit-clashes", limits.clashes, "limits"),
+    Section("limit-loads", limits.too_much, "limited"),
 )
 
 SECTIONS: dict[str, Section] = {section.name: section for section in _SECTIONS}

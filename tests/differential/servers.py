@@ -51,6 +51,8 @@ _AS_WRITTEN = ("--disable-auto-complete-config",)
 
 _EXPLICIT = ("--model-control-mode=explicit",)
 
+_LIMITER = "--rate-limit=execution_count"
+
 PAIRS = {
     "open": PairSpec(
         repository.OPEN, (*_EXPLICIT, "--load-model=*", *_AS_WRITTEN), pyinfer_flags=("--allow-client-shm=true",)
@@ -61,6 +63,19 @@ PAIRS = {
     "ensemble-graphs": PairSpec(
         repository.GRAPHS,
         (*_EXPLICIT, *(f"--load-model={name}" for name in ("nested", "fork", "optionals")), *_AS_WRITTEN),
+    ),
+    "limits": PairSpec(
+        repository.LIMITS,
+        (
+            *_EXPLICIT,
+            *(f"--load-model={name}" for name in ("holder", "often", "seldom", "free")),
+            *_AS_WRITTEN,
+            _LIMITER,
+        ),
+    ),
+    "limited": PairSpec(
+        repository.LIMITED,
+        (*_EXPLICIT, *_AS_WRITTEN, _LIMITER, *(f"--rate-limit-resource={what}" for what in ("R:5", "R:2:0", "G:3"))),
     ),
     "guarded": PairSpec(repository.GUARDED, guarded.FLAGS),
 }

@@ -14,11 +14,13 @@
 #include <sstream>
 
 #include "graph_schedule.h"
+#include "limit_schedule.h"
 #include "schedule.h"
 
 namespace {
 
 using pyinfer::simulation::GraphSchedule;
+using pyinfer::simulation::LimitSchedule;
 using pyinfer::simulation::Schedule;
 
 // A scheduler that waits where it must not would hang the run: no seed takes so long.
@@ -35,9 +37,11 @@ void Hung(int) {
 bool Passes(uint64_t seed, std::ostream* log) {
   hung_seed = static_cast<sig_atomic_t>(seed);
   try {
-    // One in five is that of an ensemble.
+    // One in five is that of an ensemble, one in ten that of models that share resources.
     if (seed % 5 == 4) {
       GraphSchedule(seed, log).Run();
+    } else if (seed % 10 == 3) {
+      LimitSchedule(seed, log).Run();
     } else {
       Schedule(seed, log).Run();
     }

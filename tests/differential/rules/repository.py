@@ -154,6 +154,10 @@ REPOSITORY: dict[str, Sequence[Rule]] = {
         same_fault("unexpected error on creating Triton parameter", "unrecognized load parameter '.*'."),
         same_fault(_WRONG_JSON, "unrecognized load parameter '.*'."),
     ),
+    "resource-case": (
+        served("load failed for model 'small_case': .*Resource count for \"r\" is limited to 0 .*"),
+        served("Request for unknown model: 'small_case' .*"),
+    ),
     "load-config": (refused(f"{_OVERRIDE}|{_BACKEND}", triton=_POLL),),
     "load-files": (
         refused("load parameter 'file:.*' is not valid base64: .*"),

@@ -26,6 +26,8 @@ DEFAULTS = {
     "model_repository": (),
     "cache_config": (),
     "response_cache_byte_size": 0,
+    "rate_limit": "off",
+    "rate_limit_resource": (),
     "repository_cache_directory": "",
     "repository_cache_byte_size": 10737418240,
     "exit_on_error": True,
@@ -286,11 +288,32 @@ ERRORS = [
         ),
     ),
     (
-        ["m", "--rate-limit=execution_count"],
+        ["m", "--allow-sagemaker=true"],
         (
-            "option '--rate-limit' of tritonserver can not be used: there is no rate limiter in this version; leave it "
-            "out, or give tritonserver's default, off"
+            "option '--allow-sagemaker' of tritonserver can not be used: there is no SageMaker front end; leave it "
+            "out, or give tritonserver's default, false"
         ),
+    ),
+    (["m", "--rate-limit=on"], "option '--rate-limit' got 'on': expected off or execution_count"),
+    *(
+        (
+            ["m", f"--rate-limit-resource={value}"],
+            (
+                f"option '--rate-limit-resource' got '{value}': --rate-limit-resource option format is "
+                f"'<resource_name>:<count>:<device>' or '<resource_name>:<count>'. Got {value}"
+            ),
+        )
+        for value in ("", "R1", "R1:5:0:1")
+    ),
+    *(
+        (["m", f"--rate-limit-resource={value}"], f"option '--rate-limit-resource' got '{value}': {expected}")
+        for value, expected in (
+            ("R1:", "expected an integer from 0 to 2147483647"),
+            ("R1:-1", "expected an integer from 0 to 2147483647"),
+            ("R1:99999999999", "expected an integer from 0 to 2147483647"),
+            ("R1:5:", "expected an integer from -1 to 2147483647"),
+            ("R1:5:x", "expected an integer from -1 to 2147483647"),
+        )
     ),
 ]
 
@@ -300,6 +323,14 @@ def test_errors(argv, error):
     with pytest.raises(UsageError) as caught:
         parse(argv)
     assert str(caught.value) == error
+
+
+def test_the_rate_limiter() -> None:
+    assert parse(["m"]).rate_limit == "off"
+    given = ["--rate-limit=Execution_Count", "--rate-limit-resource=R1:5", "--rate-limit-resource=r2:0:1"]
+    options = parse(["m", *given, "--rate-limit-resource=R3:2:-1"])
+    assert options.rate_limit == "execution_count"
+    assert options.rate_limit_resource == (("R1", 5, None), ("r2", 0, 1), ("R3", 2, None))
 
 
 @pytest.mark.parametrize("name", IGNORED)
@@ -347,7 +378,7 @@ def test_nothing_but_the_standard_library_is_imported():
     answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60).stdout
     third_party, ours = answer.splitlines()
     assert third_party == "pyinfer"
-    config = ["cache", "flags", "foreign", "metrics", "options", "restrictions", "tracing"]
+    config = ["cache", "flags", "foreign", "metrics", "options", "rate_limit", "restrictions", "tracing"]
     assert ours.split() == ["pyinfer.config", *(f"pyinfer.config.{name}" for name in config)]
 
 

@@ -30,7 +30,6 @@ UNSUPPORTED = [
     ("output { is_shape_tensor: true }", ["output[0].is_shape_tensor"]),
     ("output { is_non_linear_format_io: true }", ["output[0].is_non_linear_format_io"]),
     ("instance_group { kind: KIND_GPU }", ["instance_group[0].kind: KIND_GPU"]),
-    ("instance_group { rate_limiter { priority: 1 } }", ["instance_group[0].rate_limiter"]),
     ("instance_group { passive: true }", ["instance_group[0].passive"]),
     ("instance_group { secondary_devices {} }", ["instance_group[0].secondary_devices"]),
     ("instance_group { profile: '1' }", ["instance_group[0].profile"]),

@@ -13,10 +13,14 @@ from hypothesis import strategies as st
 
 from pyinfer._core import Engine, Model, ModelSpec, TensorSpec
 from pyinfer.backends.base import Backend, InstanceContext, NativeExecutor
-from pyinfer.errors import ModelError
+from pyinfer.errors import InvalidArgument, ModelError
 from pyinfer.instances import NativeInstances, PythonInstances, Wanted, plan_instances
+from waiting import eventually
 
-WANTED = st.lists(st.tuples(st.sampled_from(["m_0", "m_1", "x_0"]), st.sampled_from(["CPU", "MODEL"]), st.just(0)))
+LIMITS = st.sampled_from([(0, ()), (2, ()), (0, (("R", False, 1),))])
+WANTED = st.lists(
+    st.builds(Wanted, st.sampled_from(["m_0", "m_1", "x_0"]), st.sampled_from(["CPU", "MODEL"]), st.just(0), LIMITS)
+)
 
 
 @given(WANTED, WANTED)
@@ -30,9 +34,9 @@ def test_as_few_as_possible_are_made_and_retired(running: list[Wanted], wanted: 
 
 
 def test_equal_names_stay_first() -> None:
-    running: list[Wanted] = [("a", "CPU", 0), ("b", "CPU", 0), ("c", "GPU", 1)]
-    plan = plan_instances(running, [("b", "CPU", 0), ("z", "GPU", 1), ("y", "GPU", 0)])
-    assert (plan.keep, plan.retire, plan.make) == ([1, 2], [0], [("y", "GPU", 0)])
+    running = [Wanted("a", "CPU", 0), Wanted("b", "CPU", 0), Wanted("c", "GPU", 1)]
+    plan = plan_instances(running, [Wanted("b", "CPU", 0), Wanted("z", "GPU", 1), Wanted("y", "GPU", 0)])
+    assert (plan.keep, plan.retire, plan.make) == ([1, 2], [0], [Wanted("y", "GPU", 0)])
 
 
 class Recorded:
@@ -75,7 +79,7 @@ def core() -> Iterator[Model]:
 
 
 def cpu(*names: str) -> list[Wanted]:
-    return [(name, "CPU", 0) for name in names]
+    return [Wanted(name, "CPU", 0) for name in names]
 
 
 def living(backend: Recording) -> list[str]:
@@ -87,7 +91,7 @@ def test_exchange(core: Model) -> None:
     instances = PythonInstances(core, backend)
     instances.prepare(cpu("a", "b")).commit()
     assert living(backend) == ["a", "b"]
-    change = instances.prepare([*cpu("b"), ("c", "MODEL", 0)])
+    change = instances.prepare([*cpu("b"), Wanted("c", "MODEL", 0)])
     assert living(backend) == ["a", "b", "c"], "nothing goes before the change is committed"
     change.commit()
     assert backend.made[0].closed.wait(60)
@@ -129,3 +133,63 @@ def test_native_instances(core: Model) -> None:
     core.stop()
     change.commit()  # too late to matter, and no reason to fail
     instances.join()
+
+
+def limited(name: str, *resources: tuple[str, bool, int]) -> Wanted:
+    return Wanted(name, "CPU", 0, (1, resources))
+
+
+@pytest.fixture
+def shared() -> Iterator[Model]:
+    """A model whose instances share what there is: three of R, nothing else."""
+    engine = Engine()
+    engine.set_rate_limiter([("R", 3, None)])
+    tensors = [TensorSpec("X", "FP32", [1])]
+    model = engine.create(ModelSpec(name="m", version=1, inputs=tensors, outputs=tensors))
+    yield model
+    model.stop()
+
+
+def global_r(model: Model) -> bool:
+    try:
+        return model.limit(priority=1, resources=[("r", True, 2)], device=0) is not None
+    except ValueError:
+        return False
+
+
+def test_limits_that_can_not_be_met(shared: Model) -> None:
+    backend = Recording()
+    instances = PythonInstances(shared, backend)
+    instances.prepare([limited("a", ("r", False, 3))]).commit()
+    text = (
+        'Resource count for "R" is limited to 3 which will prevent scheduling of one or more model instances, the '
+        "minimum required count is 4"
+    )
+    with pytest.raises(InvalidArgument, match=text):
+        instances.prepare([limited("a", ("r", False, 3)), limited("b", ("R", False, 1)), limited("c", ("R", False, 4))])
+    clash = 'Resource "R" is present as both global and device-specific resource in the model configuration.'
+    with pytest.raises(InvalidArgument, match=clash):
+        instances.prepare([limited("a", ("r", False, 3)), limited("g", ("R", True, 1))])
+    assert living(backend) == ["a"], "nothing has changed"
+    # those that were refused, and those that are not there any more, hold no name
+    instances.prepare([limited("d", ("S", False, 0))]).commit()
+    assert backend.made[0].closed.wait(60)
+    eventually(lambda: global_r(shared), "the retired instance still needs R")
+    shared.stop()
+    instances.join()
+
+
+def test_a_discarded_change_needs_nothing(shared: Model) -> None:
+    for instances in (PythonInstances(shared, Recording()), NativeInstances(shared, NativeExecutor("identity"))):
+        instances.prepare(cpu("a")).commit()
+        change = instances.prepare([*cpu("a"), limited("b", ("R", True, 1))])
+        with pytest.raises(ValueError, match="both global and device-specific"):
+            shared.limit(priority=1, resources=[("R", False, 1)], device=0)
+        change.discard()
+        assert shared.limit(priority=1, resources=[("R", False, 1)], device=0) is not None
+    shared.stop()
+
+
+def test_without_a_rate_limiter_nothing_is_limited(core: Model) -> None:
+    assert core.limit(priority=1, resources=[("R", False, 1), ("R", True, 1)], device=0) is None
+    PythonInstances(core, Recording()).prepare([limited("a", ("R", False, 1))]).commit()

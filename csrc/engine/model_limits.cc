@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// model_limits.cc - instances of a Model that have to hold something while they execute.
+#include <utility>
+
+#include "engine/model.h"
+#include "sched/rate_limiter.h"
+
+namespace pyinfer {
+
+std::shared_ptr<LimitedInstance> Model::LimitsOf(size_t instance) const {
+  std::lock_guard<std::mutex> lock(limits_mutex_);
+  return instance < limits_.size() ? limits_[instance] : nullptr;
+}
+
+void Model::SetLimits(size_t instance, std::shared_ptr<LimitedInstance> limited) {
+  // What was there leaves the limiter when no execution holds it, and without the lock.
+  std::lock_guard<std::mutex> lock(limits_mutex_);
+  if (instance >= limits_.size()) limits_.resize(instance + 1);
+  std::swap(limits_[instance], limited);
+}
+
+Batch Model::TakeLimited(size_t instance, bool wait) {
+  const std::shared_ptr<LimitedInstance> limited = LimitsOf(instance);
+  if (limited) {
+    const auto ripe = [this, instance] {
+      const TimeNs now = clock_->Now();
+      return source_->RipeAt(instance, now) == now;
+    };
+    if (!limited->Ask(ripe)) {
+      if (!wait) return Batch();
+      // It was woken for a request, and another instance may have what it needs.
+      source_->Wake();
+      if (!limited->Wait()) return Batch();
+    }
+  }
+  // Here, not before: what came while it was in line is part of the batch.
+  Batch batch = source_->Take(instance, clock_->Now());
+  if (limited && batch.empty()) limited->Decline();
+  if (limited && !batch.empty()) batch.Hold(limited->Hold());
+  limiter_->Reconsider();  // what it took may be what others were in line for
+  return batch;
+}
+
+}  // namespace pyinfer
