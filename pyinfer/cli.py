@@ -16,6 +16,8 @@ usage: pyinfer serve --model-repository DIR [flags]
        pyinfer serve MODEL_FILE... [flags]
        pyinfer serve --help
        pyinfer config check DIR... [--format=text|json]
+       pyinfer perf -m MODEL -u HOST:PORT [-i http|grpc] [flags]
+       pyinfer perf --help
        pyinfer --version
        pyinfer help
 
@@ -31,6 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _serve(arguments)
     if command == "config" and arguments[:1] == ["check"]:
         return _check(arguments[1:])
+    if command == "perf":
+        from pyinfer.perf.command import run
+
+        return run(arguments)
     if command == "config":
         print("pyinfer config: the only command is 'pyinfer config check DIR...'", file=sys.stderr)
         return 2

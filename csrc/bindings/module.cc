@@ -2,6 +2,7 @@
 // module.cc - pyinfer._core. `pyinfer/_core.pyi` is the written list of what it offers.
 #include <pybind11/pybind11.h>
 
+#include "bindings/bind_load.h"
 #include "bindings/register.h"
 
 PYBIND11_MODULE(_core, module) {
@@ -18,4 +19,5 @@ PYBIND11_MODULE(_core, module) {
   pyinfer::BindConnections(module);
   pyinfer::BindMetrics(module);
   pyinfer::BindGrpc(module);
+  pyinfer::BindLoad(module);
 }

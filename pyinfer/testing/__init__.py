@@ -3,6 +3,7 @@
 
 * :func:`run_server`: a real server in a process of its own, on free ports.
 * :class:`Puppet`: a model under the real scheduler that executes nothing until told, on a clock that you move.
+* :class:`FakeServer`: a server with known delays, stalls and errors, to test what measures servers.
 * :class:`FaultProxy`: a TCP proxy that delays, throttles, cuts and resets.
 * :class:`ManualClock`: that clock.
 """
@@ -10,8 +11,9 @@
 from __future__ import annotations
 
 from pyinfer._core import ManualClock
+from pyinfer.testing.fake_server import FakeServer
 from pyinfer.testing.proxy import FaultProxy
 from pyinfer.testing.puppet import Puppet, PuppetAnswer
 from pyinfer.testing.server import RunningServer, run_server
 
-__all__ = ["FaultProxy", "ManualClock", "Puppet", "PuppetAnswer", "RunningServer", "run_server"]
+__all__ = ["FakeServer", "FaultProxy", "ManualClock", "Puppet", "PuppetAnswer", "RunningServer", "run_server"]

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "load/connection.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "load/address.h"
+#include "load/worker.h"
+
+namespace pyinfer {
+namespace {
+
+constexpr size_t kSendLimit = 256u << 10;
+constexpr TimeNs kFirstBackoff = 10'000'000;
+constexpr TimeNs kLongestBackoff = 1'000'000'000;
+
+}  // namespace
+
+LoadConnection::LoadConnection(LoadWorker& worker, const LoadOptions& options, uint32_t slots)
+    : worker_(worker), options_(options), requests_(slots) {
+  for (uint32_t slot = slots; slot-- > 0;) free_.push_back(slot);
+}
+
+LoadConnection::~LoadConnection() {
+  if (socket_ >= 0) close(socket_);
+}
+
+TimeNs LoadConnection::Connect(TimeNs now) {
+  if (socket_ >= 0) return 0;
+  if (now < retry_at_) return retry_at_;
+  --worker_.unconnected_;
+  sockaddr_storage to{};
+  const socklen_t size = ToSockaddr(options_.address, options_.port, to);
+  socket_ = socket(to.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (socket_ < 0) {
+    Lose("can not open a socket: " + TextOfError(errno), false);
+    return retry_at_;
+  }
+  const int on = 1;
+  setsockopt(socket_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  epoll_event event{};
+  event.events = EPOLLIN | EPOLLOUT;
+  event.data.ptr = this;
+  const bool begun = connect(socket_, reinterpret_cast<sockaddr*>(&to), size) == 0 || errno == EINPROGRESS;
+  if (!begun || epoll_ctl(worker_.epoll_, EPOLL_CTL_ADD, socket_, &event) != 0) {
+    Lose("can not connect to the server: " + TextOfError(errno), false);
+    return retry_at_;
+  }
+  connecting_ = watches_writable_ = true;
+  return 0;
+}
+
+void LoadConnection::OnEvents(uint32_t events) {
+  if (socket_ < 0) return;
+  if (connecting_) {
+    int error = 0;
+    socklen_t size = sizeof error;
+    getsockopt(socket_, SOL_SOCKET, SO_ERROR, &error, &size);
+    if (error != 0) return Lose("can not connect to the server: " + TextOfError(error), false);
+    connecting_ = false;
+    ++worker_.window_.connections_opened;
+    session_ = options_.protocol == LoadProtocol::kHttp
+                   ? MakeHttpSession(*this)
+                   : MakeGrpcSession(*this, options_.headers, static_cast<uint32_t>(requests_.size()), false);
+    answered_since_connect_ = false;
+    return worker_.Touch(*this);
+  }
+  if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) Read();
+  worker_.Touch(*this);
+}
+
+void LoadConnection::Read() {
+  std::vector<char>& buffer = worker_.read_buffer_;
+  for (;;) {
+    const ssize_t size = recv(socket_, buffer.data(), buffer.size(), 0);
+    now_ = worker_.clock_.Now();
+    if (size < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (size <= 0) {
+      const std::string how =
+          size == 0 ? "the server has closed the connection" : "the connection is lost: " + TextOfError(errno);
+      return Lose(how, size == 0);
+    }
+    worker_.window_.bytes_received += static_cast<uint64_t>(size);
+    if (!session_->Receive(buffer.data(), static_cast<size_t>(size))) {
+      return Lose("the server has broken the protocol", false);
+    }
+    if (session_->finished()) return Lose("the server has closed the connection", true);
+    if (static_cast<size_t>(size) < buffer.size()) return;
+  }
+}
+
+void LoadConnection::Submit(size_t body, TimeNs intended) {
+  const uint32_t slot = free_.back();
+  free_.pop_back();
+  Request& request = requests_[slot];
+  request = {intended, worker_.clock_.Now(), 0, 0, body, true};
+  worker_.window_.send_delay.Record(request.submitted - intended);
+  unwritten_.push_back(slot);
+  worker_.in_flight_.fetch_add(1, std::memory_order_relaxed);
+  worker_.Touch(*this);
+  session_->Submit(slot, options_.bodies[body]);
+}
+
+void LoadConnection::Flush() {
+  if (session_ == nullptr) return;
+  for (;;) {
+    if (out_sent_ == out_.size()) {
+      out_.clear();
+      out_sent_ = 0;
+      if (!session_->Send(out_, kSendLimit)) return Lose("the server has broken the protocol", false);
+      if (out_.empty()) break;
+    }
+    const ssize_t size = send(socket_, out_.data() + out_sent_, out_.size() - out_sent_, MSG_NOSIGNAL);
+    if (size < 0 && errno == EINTR) continue;
+    if (size < 0 && errno == EAGAIN) return Watch(true);
+    // What the server has sent before it closed says more; it is read first.
+    if (size < 0) return Watch(false);
+    out_sent_ += static_cast<size_t>(size);
+    worker_.window_.bytes_sent += static_cast<uint64_t>(size);
+  }
+  if (session_->finished()) return Lose("the server has closed the connection", true);
+  Watch(false);
+  if (unwritten_.empty()) return;
+  // Flow control may hold some back; then this is a little early.
+  const TimeNs now = worker_.clock_.Now();
+  for (const uint32_t slot : unwritten_) requests_[slot].written = now;
+  unwritten_.clear();
+}
+
+void LoadConnection::Watch(bool writable) {
+  if (writable == watches_writable_ || socket_ < 0) return;
+  watches_writable_ = writable;
+  epoll_event event{};
+  event.events = EPOLLIN | (writable ? static_cast<uint32_t>(EPOLLOUT) : 0);
+  event.data.ptr = this;
+  epoll_ctl(worker_.epoll_, EPOLL_CTL_MOD, socket_, &event);
+}
+
+void LoadConnection::OnAnswerBegins(uint32_t slot) { requests_[slot].begun = now_; }
+
+void LoadConnection::OnAnswer(uint32_t slot, const Answer& answer) {
+  Request& request = requests_[slot];
+  if (!std::exchange(request.open, false)) return;
+  free_.push_back(slot);
+  LoadWindow& window = worker_.window_;
+  const bool ok = answer.error.empty();
+  if (ok) {
+    answered_since_connect_ = true;
+    window.latency.Record(now_ - request.intended);
+    if (request.written != 0) window.send_ns += request.written - request.submitted;
+    if (request.begun != 0) window.receive_ns += now_ - request.begun;
+  } else {
+    window.AddError(answer.error);
+  }
+  if (options_.record) {
+    window.records.push_back(
+        {request.intended, request.submitted, now_, static_cast<int64_t>(request.body), ok ? 0 : 1});
+  }
+  worker_.in_flight_.fetch_sub(1, std::memory_order_relaxed);
+  worker_.answered_.fetch_add(1, std::memory_order_relaxed);
+}
+
+void LoadConnection::Lose(std::string_view reason, bool by_server) {
+  now_ = worker_.clock_.Now();
+  const bool carried = in_flight() != 0;
+  if (session_ != nullptr) session_->Fail(reason, by_server);
+  // Where nothing was under way, only a connection that never came about is a fault.
+  if (session_ == nullptr || (!answered_since_connect_ && !carried)) worker_.window_.AddError(reason);
+  if (socket_ >= 0) close(socket_);
+  socket_ = -1;
+  ++worker_.unconnected_;
+  session_.reset();
+  connecting_ = watches_writable_ = false;
+  out_.clear();
+  out_sent_ = 0;
+  unwritten_.clear();
+  backoff_ = answered_since_connect_ ? 0 : std::clamp(backoff_ * 2, kFirstBackoff, kLongestBackoff);
+  answered_since_connect_ = false;
+  retry_at_ = now_ + backoff_;
+  worker_.WaitForRetry(retry_at_);
+}
+
+TimeNs LoadConnection::OldestIntended(TimeNs otherwise) const {
+  for (const Request& request : requests_) {
+    if (request.open) otherwise = std::min(otherwise, request.intended);
+  }
+  return otherwise;
+}
+
+}  // namespace pyinfer

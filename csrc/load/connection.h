@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// connection.h - one socket of a load and the requests that it carries.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "load/load_options.h"
+#include "load/load_window.h"
+#include "load/session.h"
+
+namespace pyinfer {
+
+class LoadWorker;
+
+// Connects, and again where the connection is lost: at once the first time, then ever later, up to a second.
+class LoadConnection final : private SessionHandler {
+ public:
+  // Carries up to `slots` requests at a time. Both references outlive this.
+  LoadConnection(LoadWorker& worker, const LoadOptions& options, uint32_t slots);
+  ~LoadConnection() override;
+  LoadConnection(const LoadConnection&) = delete;
+  LoadConnection& operator=(const LoadConnection&) = delete;
+
+  // Begins to connect where there is no connection and it is time; when to try again, 0 where that is not needed.
+  TimeNs Connect(TimeNs now);
+  // The kernel says that the socket is readable, writable, or broken.
+  void OnEvents(uint32_t events);
+
+  bool CanSubmit() const { return session_ != nullptr && !connecting_ && !free_.empty() && session_->Ready(); }
+  // Requires: CanSubmit().
+  void Submit(size_t body, TimeNs intended);
+  // Writes what was submitted since.
+  void Flush();
+  // For LoadWorker::Touch.
+  bool is_touched = false;
+
+  uint32_t in_flight() const { return static_cast<uint32_t>(requests_.size() - free_.size()); }
+  // The earliest intended time of those in flight, `otherwise` where there are none.
+  TimeNs OldestIntended(TimeNs otherwise) const;
+
+ private:
+  struct Request {
+    TimeNs intended = 0;
+    TimeNs submitted = 0;
+    TimeNs written = 0;  // 0: not all of it yet
+    TimeNs begun = 0;    // the answer
+    size_t body = 0;
+    bool open = false;
+  };
+
+  void OnAnswerBegins(uint32_t slot) override;
+  void OnAnswer(uint32_t slot, const Answer& answer) override;
+  void Read();
+  void Lose(std::string_view reason, bool by_server);
+  void Watch(bool writable);
+
+  LoadWorker& worker_;
+  const LoadOptions& options_;
+  std::vector<Request> requests_;  // by slot
+  std::vector<uint32_t> free_;
+  std::vector<uint32_t> unwritten_;
+  std::unique_ptr<ClientSession> session_;
+  std::string out_;
+  size_t out_sent_ = 0;
+  int socket_ = -1;
+  bool connecting_ = false;
+  bool watches_writable_ = false;
+  bool answered_since_connect_ = false;
+  TimeNs now_ = 0;  // when what is being read came
+  TimeNs retry_at_ = 0;
+  TimeNs backoff_ = 0;
+};
+
+}  // namespace pyinfer

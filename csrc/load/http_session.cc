@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <charconv>
+#include <optional>
+
+#include "load/session.h"
+
+namespace pyinfer {
+namespace {
+
+constexpr size_t kLargestHead = 64u << 10;
+constexpr size_t kLongestLine = 8192;
+constexpr size_t kKeptOfAnError = 4096;
+
+char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+
+bool SameText(std::string_view a, std::string_view b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](char x, char y) { return Lower(x) == Lower(y); });
+}
+
+std::string_view Trimmed(std::string_view text) {
+  const size_t first = text.find_first_not_of(" \t");
+  if (first == std::string_view::npos) return {};
+  return text.substr(first, text.find_last_not_of(" \t") - first + 1);
+}
+
+// All of `text`, or nothing.
+std::optional<uint64_t> ToNumber(std::string_view text, int base) {
+  uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+class HttpSession final : public ClientSession {
+ public:
+  explicit HttpSession(SessionHandler& handler) : handler_(handler) {}
+
+  bool Ready() const override { return !busy_ && !closing_; }
+  bool finished() const override { return !busy_ && closing_; }
+
+  void Submit(uint32_t, std::string_view body) override {
+    busy_ = true;
+    unsent_ = body;
+    state_ = State::kHead;
+    status_ = 0;
+    size_ = 0;
+    kept_.clear();
+    line_.clear();
+  }
+
+  bool Send(std::string& out, size_t limit) override {
+    if (out.size() < limit) {
+      const size_t now = std::min(unsent_.size(), limit - out.size());
+      out.append(unsent_.substr(0, now));
+      unsent_.remove_prefix(now);
+    }
+    return true;
+  }
+
+  bool Receive(const char* data, size_t size) override {
+    std::string_view rest(data, size);
+    while (!rest.empty()) {
+      if (!busy_) return Refuse();  // nobody has asked
+      if (!Step(rest)) return Refuse();
+    }
+    return true;
+  }
+
+  void Fail(std::string_view reason, bool by_server) override {
+    closing_ = true;
+    if (!busy_) return;
+    if (by_server && state_ == State::kUntilClose) return Finish();
+    busy_ = false;
+    handler_.OnAnswer(0, {reason, size_, {}});
+  }
+
+ private:
+  enum class State { kHead, kBody, kUntilClose, kChunkSize, kChunk, kChunkEnd, kTrailers };
+
+  bool Refuse() {
+    closing_ = true;
+    if (std::exchange(busy_, false)) handler_.OnAnswer(0, {"the answer is not HTTP/1.1", size_, {}});
+    return false;
+  }
+
+  // Understands some of `rest` and takes it away. False where it can not be understood.
+  bool Step(std::string_view& rest) {
+    switch (state_) {
+      case State::kHead:
+        return TakeHead(rest);
+      case State::kBody:
+        TakeBody(rest);
+        if (left_ == 0) Finish();
+        return true;
+      case State::kUntilClose:
+        left_ = rest.size();
+        TakeBody(rest);
+        return true;
+      case State::kChunk:
+        TakeBody(rest);
+        if (left_ == 0) state_ = State::kChunkEnd;
+        return true;
+      default:
+        return TakeLine(rest);
+    }
+  }
+
+  void TakeBody(std::string_view& rest) {
+    const auto now = static_cast<size_t>(std::min<uint64_t>(left_, rest.size()));
+    if (status_ != 200) kept_.append(rest.substr(0, std::min(now, kKeptOfAnError - kept_.size())));
+    size_ += now;
+    left_ -= now;
+    rest.remove_prefix(now);
+  }
+
+  bool TakeHead(std::string_view& rest) {
+    const size_t before = line_.size();
+    line_.append(rest.substr(0, kLargestHead + 4 - std::min(before, kLargestHead)));
+    const size_t end = line_.find("\r\n\r\n", before < 3 ? 0 : before - 3);
+    if (end == std::string::npos) {
+      rest = {};
+      return line_.size() <= kLargestHead;
+    }
+    rest.remove_prefix(end + 4 - before);
+    const std::string head = line_.substr(0, end + 2);
+    line_.clear();
+    return ReadHead(head);
+  }
+
+  bool ReadHead(std::string_view head) {
+    size_t end = head.find("\r\n");
+    const std::string_view first = head.substr(0, end);
+    if (first.size() < 12 || first.substr(0, 7) != "HTTP/1." || first[8] != ' ') return false;
+    const auto status = ToNumber(first.substr(9, 3), 10);
+    if (!status || *status < 100) return false;
+    if (*status < 200) return *status != 101;  // another head follows
+    status_ = static_cast<int>(*status);
+    if (first[7] == '0') closing_ = true;
+    std::optional<uint64_t> length;
+    bool chunked = false;
+    for (size_t at = end + 2; at < head.size(); at = end + 2) {
+      end = head.find("\r\n", at);
+      const std::string_view line = head.substr(at, end - at);
+      const size_t colon = line.find(':');
+      if (colon == std::string_view::npos) return false;
+      const std::string_view name = line.substr(0, colon), value = Trimmed(line.substr(colon + 1));
+      if (SameText(name, "content-length")) {
+        length = ToNumber(value, 10);
+        if (!length) return false;
+      } else if (SameText(name, "transfer-encoding")) {
+        if (!SameText(value, "chunked")) return false;
+        chunked = true;
+      } else if (SameText(name, "connection")) {
+        if (SameText(value, "close")) closing_ = true;
+      }
+    }
+    handler_.OnAnswerBegins(0);
+    Expect(length, chunked);
+    return true;
+  }
+
+  void Expect(std::optional<uint64_t> length, bool chunked) {
+    if (status_ == 204 || status_ == 304) length = 0;
+    if (chunked) {
+      state_ = State::kChunkSize;
+    } else if (!length) {
+      closing_ = true;
+      state_ = State::kUntilClose;
+    } else if (*length == 0) {
+      Finish();
+    } else {
+      left_ = *length;
+      state_ = State::kBody;
+    }
+  }
+
+  // A line of the grammar of chunks.
+  bool TakeLine(std::string_view& rest) {
+    const size_t end = rest.find('\n');
+    line_.append(rest.substr(0, end == std::string_view::npos ? end : end + 1));
+    rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
+    if (line_.size() > kLongestLine) return false;
+    if (end == std::string_view::npos) return true;
+    const std::string line = std::exchange(line_, {});
+    if (line.size() < 2 || line[line.size() - 2] != '\r') return false;
+    const std::string_view text = std::string_view(line).substr(0, line.size() - 2);
+    if (state_ == State::kChunkEnd) {
+      state_ = State::kChunkSize;
+      return text.empty();
+    }
+    if (state_ == State::kTrailers) {
+      if (text.empty()) Finish();
+      return true;
+    }
+    const auto size = ToNumber(Trimmed(text.substr(0, text.find(';'))), 16);
+    if (!size) return false;
+    left_ = *size;
+    state_ = left_ == 0 ? State::kTrailers : State::kChunk;
+    return true;
+  }
+
+  void Finish() {
+    busy_ = false;
+    if (!unsent_.empty()) closing_ = true;  // the server has not waited for the rest
+    unsent_ = {};
+    if (status_ == 200) return handler_.OnAnswer(0, {{}, size_, {}});
+    const std::string error = "HTTP status " + std::to_string(status_) + ": " + kept_;
+    handler_.OnAnswer(0, {error, size_, {}});
+  }
+
+  SessionHandler& handler_;
+  std::string_view unsent_;
+  State state_ = State::kHead;
+  std::string line_;  // an unfinished head or line
+  std::string kept_;  // the first part of an error's body
+  uint64_t left_ = 0;
+  size_t size_ = 0;
+  int status_ = 0;
+  bool busy_ = false;
+  bool closing_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<ClientSession> MakeHttpSession(SessionHandler& handler) {
+  return std::make_unique<HttpSession>(handler);
+}
+
+}  // namespace pyinfer

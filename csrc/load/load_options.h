@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// load_options.h - what a load sends, where, and when.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/clock.h"
+#include "load/pacer.h"
+#include "load/session.h"
+
+namespace pyinfer {
+
+enum class LoadProtocol { kGrpc, kHttp };
+
+struct LoadOptions {
+  LoadProtocol protocol = LoadProtocol::kGrpc;
+  std::string address;  // of the server, in digits
+  uint16_t port = 0;
+  // Sent one after the other, over and over; complete, as ClientSession takes them. At least one.
+  std::vector<std::string> bodies;
+  // Of each gRPC call, pseudo-headers first.
+  ClientHeaders headers;
+  uint32_t threads = 1;
+  // At least one for each thread; for a closed loop at most as many as `concurrency`.
+  uint32_t connections = 1;
+  // Requests that a gRPC connection carries at most at a time in an open loop.
+  uint32_t streams = 256;
+  // Requests in flight: a closed loop. 0: an open loop that follows `schedule`.
+  uint32_t concurrency = 0;
+  std::shared_ptr<const Schedule> schedule;
+  // Requests that are sent in all; 0: no limit.
+  uint64_t max_requests = 0;
+  bool record = false;  // each request, in LoadWindow::records
+};
+
+}  // namespace pyinfer

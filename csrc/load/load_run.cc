@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "load/load_run.h"
+
+#include <pthread.h>
+#include <time.h>
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "load/address.h"
+
+namespace pyinfer {
+namespace {
+
+TimeNs CpuTimeOf(std::thread& thread) {
+  clockid_t clock{};
+  timespec used{};
+  if (pthread_getcpuclockid(thread.native_handle(), &clock) != 0 || clock_gettime(clock, &used) != 0) return 0;
+  return TimeNs{used.tv_sec} * 1'000'000'000 + used.tv_nsec;
+}
+
+Status CheckSchedule(const Schedule& schedule) {
+  const bool listed = schedule.kind == Schedule::Kind::kIntervals || schedule.kind == Schedule::Kind::kOnce;
+  if (!listed) return schedule.rate > 0 ? Status() : Status::InvalidArg("the rate of requests must be above 0");
+  if (schedule.times.empty()) return Status::InvalidArg("a schedule needs times");
+  TimeNs before = 0, sum = 0;
+  for (const TimeNs time : schedule.times) {
+    if (time < 0) return Status::InvalidArg("times of a schedule must not be negative");
+    if (schedule.kind == Schedule::Kind::kOnce && time < before) {
+      return Status::InvalidArg("times of a schedule must not descend");
+    }
+    before = time;
+    sum += time;
+  }
+  if (schedule.kind == Schedule::Kind::kIntervals && sum == 0) {
+    return Status::InvalidArg("one interval of a schedule must be above 0");
+  }
+  return {};
+}
+
+}  // namespace
+
+LoadRun::LoadRun(LoadOptions options)
+    : options_(std::move(options)), budget_(static_cast<int64_t>(options_.max_requests)) {}
+
+LoadRun::~LoadRun() { Stop(0); }
+
+Status LoadRun::Check(const LoadOptions& options) {
+  sockaddr_storage ignored{};
+  if (ToSockaddr(options.address, options.port, ignored) == 0)
+    return Status::InvalidArg("the address must be an IP address");
+  if (options.port == 0) return Status::InvalidArg("the port must not be 0");
+  if (options.bodies.empty()) return Status::InvalidArg("there is nothing to send");
+  for (const std::string& body : options.bodies) {
+    if (body.empty()) return Status::InvalidArg("a request is empty");
+  }
+  if (options.threads == 0 || options.connections < options.threads) {
+    return Status::InvalidArg("each thread needs a connection");
+  }
+  if (options.concurrency != 0) {
+    if (options.schedule != nullptr) return Status::InvalidArg("a load has a concurrency or a schedule, not both");
+    if (options.connections > options.concurrency) {
+      return Status::InvalidArg("there are more connections than requests at a time");
+    }
+    if (options.protocol == LoadProtocol::kHttp && options.connections != options.concurrency) {
+      return Status::InvalidArg("each request at a time needs a connection of its own over HTTP/1.1");
+    }
+    return {};
+  }
+  if (options.schedule == nullptr) return Status::InvalidArg("a load needs a concurrency or a schedule");
+  if (options.streams == 0) return Status::InvalidArg("a connection must carry a request at a time");
+  return CheckSchedule(*options.schedule);
+}
+
+void LoadRun::Start() {
+  if (!workers_.empty()) return;
+  const TimeNs now = clock_.Now();
+  for (uint32_t i = 0; i < options_.threads; ++i) {
+    workers_.push_back(std::make_unique<LoadWorker>(options_, i, now, budget_, clock_));
+  }
+  for (const auto& worker : workers_) threads_.emplace_back([one = worker.get()] { one->Run(); });
+}
+
+uint64_t LoadRun::Answered() const {
+  uint64_t answered = 0;
+  for (const auto& worker : workers_) answered += worker->answered();
+  return answered;
+}
+
+bool LoadRun::exhausted() const {
+  return std::all_of(workers_.begin(), workers_.end(), [](const auto& worker) { return worker->exhausted(); });
+}
+
+uint64_t LoadRun::Wait(double seconds, uint64_t requests) {
+  const uint64_t before = Answered();
+  const TimeNs until = clock_.Now() + static_cast<TimeNs>(std::clamp(seconds, 0.0, 1e6) * 1e9);
+  for (;;) {
+    const uint64_t answered = Answered() - before;
+    const TimeNs left = until - clock_.Now();
+    if (left <= 0 || (requests != 0 && answered >= requests) || threads_.empty() || exhausted()) return answered;
+    // A millisecond late at most; that is what the windows' own times are for.
+    std::this_thread::sleep_for(std::chrono::nanoseconds(std::min<TimeNs>(left, 1'000'000)));
+  }
+}
+
+LoadWindow LoadRun::Take() {
+  LoadWindow window;
+  const TimeNs now = clock_.Now();
+  for (const auto& worker : workers_) worker->TakeInto(window, now);
+  TimeNs cpu = 0;
+  for (std::thread& thread : threads_) cpu += CpuTimeOf(thread);
+  window.cpu_ns = std::max<TimeNs>(0, cpu - cpu_taken_);
+  cpu_taken_ = cpu;
+  return window;
+}
+
+LoadWindow LoadRun::Stop(double drain_seconds) {
+  for (const auto& worker : workers_) worker->Pause();
+  const TimeNs until = clock_.Now() + static_cast<TimeNs>(std::clamp(drain_seconds, 0.0, 1e6) * 1e9);
+  const auto in_flight = [this] {
+    return std::any_of(workers_.begin(), workers_.end(), [](const auto& worker) { return worker->in_flight() != 0; });
+  };
+  while (!threads_.empty() && in_flight() && clock_.Now() < until) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  LoadWindow rest = Take();
+  for (const auto& worker : workers_) worker->Stop();
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+  return rest;
+}
+
+}  // namespace pyinfer

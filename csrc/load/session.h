@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// session.h - the client's side of one connection: requests in, bytes out; bytes in, answers out. No socket.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace pyinfer {
+
+struct Answer {
+  std::string_view error;  // what went wrong, for people; empty where nothing did
+  size_t size = 0;         // of the body, as it came over the wire
+  std::string_view body;   // where the session keeps bodies
+};
+
+class SessionHandler {
+ public:
+  virtual ~SessionHandler() = default;
+  // The first bytes of the answer to the request in `slot` have come.
+  virtual void OnAnswerBegins(uint32_t slot) = 0;
+  // The request in `slot` is over; the last call for it. The views are valid during the call.
+  virtual void OnAnswer(uint32_t slot, const Answer& answer) = 0;
+};
+
+// Requests are told apart by slots, numbers from 0 to `slots` - 1 that the caller gives and takes back. One thread.
+class ClientSession {
+ public:
+  virtual ~ClientSession() = default;
+  // Whether a request may be submitted now. A connection that the server is closing takes no more.
+  virtual bool Ready() const = 0;
+  // `body` outlives the request. Requires: Ready(), and that `slot` is free.
+  virtual void Submit(uint32_t slot, std::string_view body) = 0;
+  // Bytes of the server, whatever they are; calls the handler. False where the connection can not go on.
+  virtual bool Receive(const char* data, size_t size) = 0;
+  // Appends what may be written now to `out`, about `limit` bytes at most. False where the connection can not go on.
+  virtual bool Send(std::string& out, size_t limit) = 0;
+  // Nothing is in flight and nothing new will be taken: close.
+  virtual bool finished() const = 0;
+  // The connection is lost: all that is in flight is answered with `reason`. An answer that ends with the connection
+  // has come whole where the server closed it (`by_server`).
+  virtual void Fail(std::string_view reason, bool by_server) = 0;
+};
+
+using ClientHeaders = std::vector<std::pair<std::string, std::string>>;
+
+// Unary calls over HTTP/2 without TLS. A body is a message with the five bytes that go before it. `headers` are those
+// of each request, with the pseudo-headers first; they outlive the session. `keep_bodies`: for Answer::body.
+std::unique_ptr<ClientSession> MakeGrpcSession(SessionHandler& handler, const ClientHeaders& headers, uint32_t slots,
+                                               bool keep_bodies);
+
+// HTTP/1.1, one request at a time, in slot 0. A body is a whole request: request line, headers and body.
+std::unique_ptr<ClientSession> MakeHttpSession(SessionHandler& handler);
+
+}  // namespace pyinfer

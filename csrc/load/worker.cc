@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "load/worker.h"
+
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <system_error>
+#include <utility>
+
+#include "load/connection.h"
+
+namespace pyinfer {
+namespace {
+
+constexpr size_t kReadBuffer = 256u << 10;
+constexpr TimeNs kFineWait = 5'000'000;
+constexpr TimeNs kLongestTurn = 50'000'000;
+constexpr uint64_t kMostOverdue = 10'000'000;
+// So many requests are sent between two looks at the sockets.
+constexpr int kBurst = 256;
+
+// The share of number `index` of `total` things over `of` workers.
+uint32_t ShareOf(uint32_t total, uint32_t index, uint32_t of) { return total / of + (index < total % of ? 1 : 0); }
+
+}  // namespace
+
+LoadWorker::LoadWorker(const LoadOptions& options, uint32_t index, TimeNs start, std::atomic<int64_t>& budget,
+                       const Clock& clock)
+    : options_(options), budget_(budget), clock_(clock), read_buffer_(kReadBuffer), next_body_(index) {
+  epoll_ = epoll_create1(EPOLL_CLOEXEC);
+  wake_ = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  epoll_event event{};
+  event.events = EPOLLIN;
+  if (epoll_ < 0 || wake_ < 0 || epoll_ctl(epoll_, EPOLL_CTL_ADD, wake_, &event) != 0) {
+    const int error = errno;
+    if (epoll_ >= 0) close(epoll_);
+    if (wake_ >= 0) close(wake_);
+    throw std::system_error(error, std::generic_category(), "epoll");
+  }
+  const bool closed_loop = options.concurrency != 0;
+  const uint32_t own = ShareOf(options.connections, index, options.threads);
+  const uint32_t in_flight = ShareOf(options.concurrency, index, options.threads);
+  for (uint32_t i = 0; i < own; ++i) {
+    uint32_t slots = closed_loop ? ShareOf(in_flight, i, own) : options.streams;
+    if (!closed_loop && options.protocol == LoadProtocol::kHttp) slots = 1;
+    if (slots != 0) connections_.push_back(std::make_unique<LoadConnection>(*this, options, slots));
+  }
+  unconnected_ = connections_.size();
+  if (!closed_loop) pacer_.emplace(options.schedule, start, index, options.threads);
+  window_.started = start;
+}
+
+LoadWorker::~LoadWorker() {
+  connections_.clear();
+  close(wake_);
+  close(epoll_);
+}
+
+void LoadWorker::Run() {
+  // Timers of threads are late by 50 us otherwise.
+  prctl(PR_SET_TIMERSLACK, 1000UL);
+  while (!stopping_.load(std::memory_order_relaxed)) Turn(kLongestTurn);
+}
+
+void LoadWorker::Stop() {
+  stopping_.store(true, std::memory_order_relaxed);
+  const uint64_t one = 1;
+  while (write(wake_, &one, sizeof one) < 0 && errno == EINTR) {
+  }
+}
+
+TimeNs LoadWorker::UntilNext(TimeNs most) const {
+  const TimeNs now = clock_.Now();
+  if (first_retry_ != 0) most = std::min(most, first_retry_ - now);
+  const bool sends = pacer_ && !pacer_->done() && !is_out_ && !paused_.load(std::memory_order_relaxed);
+  // What is due and can not be sent is sent when a socket is ready.
+  if (sends && pacer_->next() > now) most = std::min(most, pacer_->next() - now);
+  return std::max(most, TimeNs{0});
+}
+
+void LoadWorker::Turn(TimeNs most) {
+  std::array<epoll_event, 64> events;
+  TimeNs wait = UntilNext(most);
+  if (wait > 0 && wait < kFineWait) {
+    // epoll_wait knows milliseconds only.
+    pollfd watched{epoll_, POLLIN, 0};
+    const timespec timeout{0, static_cast<long>(wait)};
+    ppoll(&watched, 1, &timeout, nullptr);
+    wait = 0;
+  }
+  const int most_events = static_cast<int>(events.size());
+  const int ready = epoll_wait(epoll_, events.data(), most_events, static_cast<int>(wait / 1'000'000));
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (int i = 0; i < ready; ++i) {
+    const epoll_event& event = events[static_cast<size_t>(i)];
+    if (event.data.ptr != nullptr) static_cast<LoadConnection*>(event.data.ptr)->OnEvents(event.events);
+  }
+  first_retry_ = 0;
+  if (!paused_.load(std::memory_order_relaxed)) {
+    if (unconnected_ != 0 && !is_out_) Connect();
+    SendDue();
+  }
+  for (LoadConnection* connection : touched_) {
+    connection->is_touched = false;
+    connection->Flush();
+  }
+  touched_.clear();
+  const bool nothing_to_send = is_out_ || (pacer_ && pacer_->done());
+  exhausted_.store(nothing_to_send && in_flight() == 0, std::memory_order_relaxed);
+}
+
+void LoadWorker::Touch(LoadConnection& connection) {
+  if (!std::exchange(connection.is_touched, true)) touched_.push_back(&connection);
+}
+
+void LoadWorker::Connect() {
+  const TimeNs now = clock_.Now();
+  for (const auto& connection : connections_) {
+    const TimeNs retry = connection->Connect(now);
+    if (retry != 0) WaitForRetry(retry);
+  }
+}
+
+bool LoadWorker::TakeFromBudget() {
+  if (options_.max_requests == 0) return true;
+  if (!is_out_) is_out_ = budget_.fetch_sub(1, std::memory_order_relaxed) <= 0;
+  return !is_out_;
+}
+
+size_t LoadWorker::NextBody() {
+  const size_t body = next_body_ % options_.bodies.size();
+  next_body_ += options_.threads;
+  return body;
+}
+
+void LoadWorker::SendDue() {
+  if (!pacer_) {
+    // A connection has room for another request when it was connected or has brought an answer.
+    for (LoadConnection* connection : touched_) {
+      while (connection->CanSubmit() && TakeFromBudget()) connection->Submit(NextBody(), clock_.Now());
+    }
+    return;
+  }
+  for (int i = 0; i < kBurst && !pacer_->done() && pacer_->next() <= clock_.Now(); ++i) {
+    size_t tried = 0;
+    while (tried < connections_.size() && !connections_[next_connection_]->CanSubmit()) {
+      next_connection_ = (next_connection_ + 1) % connections_.size();
+      ++tried;
+    }
+    if (tried == connections_.size() || !TakeFromBudget()) break;
+    connections_[next_connection_]->Submit(NextBody(), pacer_->next());
+    next_connection_ = (next_connection_ + 1) % connections_.size();
+    pacer_->Pop();
+  }
+}
+
+void LoadWorker::TakeInto(LoadWindow& into, TimeNs now) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  into.Merge(window_);
+  TimeNs oldest = now;
+  for (const auto& connection : connections_) {
+    into.unanswered += connection->in_flight();
+    oldest = connection->OldestIntended(oldest);
+  }
+  if (pacer_ && !pacer_->done() && !is_out_) {
+    into.overdue += pacer_->Due(now, kMostOverdue);
+    oldest = std::min(oldest, pacer_->next());
+  }
+  into.oldest_ns = std::max(into.oldest_ns, now - oldest);
+  into.started = into.started == 0 ? window_.started : std::min(into.started, window_.started);
+  into.ended = std::max(into.ended, now);
+  window_ = LoadWindow();
+  window_.started = now;
+}
+
+}  // namespace pyinfer

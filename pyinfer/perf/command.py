@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pyinfer perf`` from its arguments to its exit status.
+
+0: all levels were measured, stable and without an error. 1: the server or the requests failed, or Ctrl-C; what was
+measured is shown and written all the same. 2: the command line is wrong. 3: a level was not stable.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pyinfer.config.flags import UsageError
+from pyinfer.errors import PyinferError
+from pyinfer.perf.measure import Level, Session, levels
+from pyinfer.perf.options import PerfOptions, help_text, parse
+from pyinfer.perf.report import csv_text, error_text, export_text, table_text
+
+__all__ = ["run"]
+
+
+def run(argv: Sequence[str]) -> int:
+    """Measure what ``argv`` (without the program and the subcommand) asks for; the exit status."""
+    try:
+        options = parse(argv)
+    except UsageError as error:
+        _complain(str(error))
+        return 2
+    if options is None:
+        sys.stdout.write(help_text())
+        return 0
+    for note in options.notes:
+        _complain(note)
+    found: list[Level] = []
+    status = 0
+    try:
+        session = Session(options, _say)
+        for level in levels(options, session, found):
+            found.append(level)
+            _say(f"{level.kind.lower()} {level.value:g}")
+            session.measure(level)
+    except PyinferError as error:
+        _complain(error_text(str(error)))
+        status = 1
+    except KeyboardInterrupt:
+        _complain("interrupted; this is what was measured so far")
+        status = 1
+    return _report(found, options) or status
+
+
+def _report(found: Sequence[Level], options: PerfOptions) -> int:
+    sys.stdout.write(table_text(found, options))
+    files = ((options.csv_file, csv_text), (options.export_file, export_text))
+    for name, text in files:
+        if name:
+            try:
+                Path(name).write_text(text(found, options))
+            except OSError as error:
+                _complain(f"can not write {name}: {error.strerror}")
+                return 1
+    results = [level.measured for level in found if level.measured is not None]
+    if any(one.window.load.failed for one in results):
+        return 1
+    return 0 if all(one.is_stable for one in results) else 3
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+def _complain(text: str) -> None:
+    _say(f"pyinfer perf: {text}")

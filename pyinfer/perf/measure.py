@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loads one server at one level after the other, window by window, until it is stable."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pyinfer._core import LoadRun, LoadWindow
+from pyinfer.errors import InvalidArgument, Unavailable
+from pyinfer.perf.encode import grpc_request, http_request
+from pyinfer.perf.options import PerfOptions, Range
+from pyinfer.perf.process import ProcessUse, read_process
+from pyinfer.perf.results import STABLE_WINDOWS, Measured, Window, is_stable, merged, warnings_of
+from pyinfer.perf.target import GrpcTarget, HttpTarget, ModelInfo, open_target
+from pyinfer.perf.tensors import make_requests
+
+__all__ = ["Level", "Session", "levels"]
+
+#: seconds that a wait may be blind to Ctrl-C
+_SLICE_S = 0.1
+_DRAIN_S = 5.0
+#: of gRPC: so many requests share a connection in perf_analyzer
+_SHARED = 6
+_OPEN_CONNECTIONS = {"grpc": 8, "http": 64}
+
+
+@dataclass
+class Level:
+    """What was met at one level, as far as it came: also what is left of an interrupted one."""
+
+    kind: str
+    value: float
+    measured: Measured | None = None
+    warnings: list[str] = field(default_factory=list)
+    #: all windows, for the export
+    windows: list[Window] = field(default_factory=list)
+    records: bytes = b""
+
+    def meets(self, options: PerfOptions) -> bool:
+        """Whether its latency is within ``--latency-threshold`` (0: always)."""
+        if self.measured is None or self.measured.window.load.latency.count == 0:
+            return False
+        limit_us = options.latency_threshold_ms * 1e3
+        return not limit_us or self.measured.window.latency_us(options.percentile) <= limit_us
+
+
+class Session:
+    """A model on a server, its requests encoded. Asks the server for what it needs; raises PyinferError."""
+
+    def __init__(self, options: PerfOptions, say: Callable[[str], None] = lambda _: None) -> None:
+        self.options, self._say = options, say
+        self.target = open_target(options.protocol, options.url, options.model, options.version)
+        self.info = self.target.info()
+        _refuse(self.info, options)
+        if options.server_pid:
+            read_process(options.server_pid)
+        inputs = make_requests(self.info, options)
+        self.bodies = [self._encode(one) for one in inputs]
+        self.headers: list[tuple[str, str]] = []
+        if isinstance(self.target, GrpcTarget):
+            self.headers = self.target.headers("ModelInfer", options.headers)
+        self.intervals = _read_intervals(options.intervals_file)
+
+    def _encode(self, inputs: Any) -> bytes:
+        if isinstance(self.target, GrpcTarget):
+            return grpc_request(self.target, self.info, self.options, inputs)
+        assert isinstance(self.target, HttpTarget)
+        return http_request(self.target, self.info, self.options, inputs)
+
+    def measure(self, level: Level) -> None:
+        """Fill ``level``; it keeps what there is when this ends early. Raises Unavailable where nothing succeeds."""
+        options = self.options
+        run = self._start(level)
+        rest = LoadWindow()
+        try:
+            if options.warmup_request_count:
+                self._wait(run, math.inf, options.warmup_request_count)
+                run.take()
+            if options.request_count:
+                self._count(run, level)
+            else:
+                self._windows(run, level)
+        finally:
+            last = level.windows[-STABLE_WINDOWS:]
+            rest = run.stop(_DRAIN_S if last else 0.0)
+            if options.export_file:
+                level.records += rest.records
+            if last:
+                stable = bool(options.request_count) or is_stable(
+                    level.windows, options.stability_percent, options.percentile
+                )
+                bounds = [level.windows[0].load.started_ns, *(each.load.ended_ns for each in level.windows)]
+                level.measured = Measured(level.kind, level.value, merged(last), stable, None, bounds)
+                unanswered = {"requests": rest.unanswered + rest.overdue, "oldest_s": rest.oldest_ns / 1e9}
+                level.warnings = warnings_of(level.measured, unanswered if rest.unanswered else {})
+
+    def _start(self, level: Level) -> LoadRun:
+        options = self.options
+        closed = level.kind == "Concurrency"
+        share = 1 if options.protocol == "http" else _SHARED
+        connections = math.ceil(level.value / share) if closed else _OPEN_CONNECTIONS[options.protocol]
+        if options.connections and not (closed and options.protocol == "http"):
+            connections = options.connections
+        connections = max(connections, options.threads)
+        if closed:
+            connections = min(connections, int(level.value))
+        load = LoadRun(
+            protocol=options.protocol,
+            address=self.target.address,
+            port=self.target.port,
+            bodies=self.bodies,
+            headers=self.headers,
+            threads=min(options.threads, connections),
+            connections=connections,
+            concurrency=int(level.value) if closed else 0,
+            rate=level.value if not closed else 0.0,
+            poisson=options.distribution == "poisson",
+            seed=options.seed,
+            intervals_ns=self.intervals,
+            max_requests=options.request_count + options.warmup_request_count if options.request_count else 0,
+            record=bool(options.export_file),
+        )
+        load.start()
+        return load
+
+    def _wait(self, run: LoadRun, seconds: float, requests: int = 0) -> None:
+        """In slices, so that Ctrl-C is seen. Ends early where the load has nothing left, or nothing succeeds."""
+        ended, waited = 0, 0.0
+        while waited < seconds and (not requests or ended < requests) and not run.exhausted:
+            part = min(_SLICE_S, seconds - waited)
+            ended += run.wait(part, max(0, requests - ended) if requests else 0)
+            waited += part
+            if math.isinf(seconds) and waited > 30 and not ended:
+                raise Unavailable("no request was answered within 30 s")
+
+    def _window(self, run: LoadRun, level: Level, seconds: float, requests: int) -> Window:
+        before = level.windows[-1].after if level.windows else self.target.statistics()
+        pid = self.options.server_pid
+        process = read_process(pid) if pid else None
+        if not level.windows:
+            run.take()  # what came while the server was asked, and connections were opened
+        try:
+            self._wait(run, seconds, requests)
+        finally:
+            load = run.take()
+            use = _used(pid, process)
+            batch = self.options.batch_size if self.info.max_batch_size else 1
+            level.windows.append(Window(load, before, self.target.statistics(), use, batch))
+            if self.options.export_file:
+                level.records += load.records
+        window = level.windows[-1]
+        if load.latency.count == 0 and load.failed:
+            text = max(load.errors, key=lambda each: load.errors[each])
+            raise Unavailable(f"no request succeeded: {text}")
+        return window
+
+    def _count(self, run: LoadRun, level: Level) -> None:
+        self._window(run, level, math.inf, self.options.request_count)
+
+    def _windows(self, run: LoadRun, level: Level) -> None:
+        options = self.options
+        for number in range(options.max_trials):
+            if options.count_windows:
+                window = self._window(run, level, math.inf, options.window_requests)
+            else:
+                window = self._window(run, level, options.interval_ms / 1e3, 0)
+            latency = window.latency_us(options.percentile)
+            self._say(f"  window {number + 1}: {window.throughput:.1f} infer/s, latency {latency:.0f} us")
+            if is_stable(level.windows, options.stability_percent, options.percentile):
+                return
+            # past the limit already: it will not be met by measuring longer
+            too_slow = options.latency_threshold_ms and number + 1 >= STABLE_WINDOWS
+            last = level.windows[-STABLE_WINDOWS:]
+            if (
+                too_slow
+                and min(each.latency_us(options.percentile) for each in last) > options.latency_threshold_ms * 1e3
+            ):
+                return
+
+
+def _used(pid: int, before: ProcessUse | None) -> ProcessUse | None:
+    """Since ``before``; None where the process is gone, which its clients have noticed as well."""
+    if before is None:
+        return None
+    try:
+        return read_process(pid).since(before)
+    except InvalidArgument:
+        return None
+
+
+def _refuse(info: ModelInfo, options: PerfOptions) -> None:
+    later = "can not be measured yet; use perf_analyzer for it"
+    if info.has_sequences:
+        raise InvalidArgument(f"model '{options.model}' takes sequences, which {later}")
+    if info.is_decoupled:
+        raise InvalidArgument(f"model '{options.model}' is decoupled, which {later}")
+
+
+def _read_intervals(name: str) -> list[int]:
+    """Nanoseconds, out of a file with microseconds; empty without a name."""
+    if not name:
+        return []
+    try:
+        lines = Path(name).read_text().split()
+        intervals = [int(line) * 1000 for line in lines]
+    except OSError as error:
+        raise InvalidArgument(f"--request-intervals={name}: {error.strerror}") from None
+    except ValueError as error:
+        raise InvalidArgument(
+            f"--request-intervals={name}: each line is a whole number of microseconds: {error}"
+        ) from None
+    if not intervals or min(intervals) < 0 or sum(intervals) == 0:
+        raise InvalidArgument(f"--request-intervals={name}: there are no intervals above 0")
+    return intervals
+
+
+def levels(options: PerfOptions, session: Session, found: list[Level]) -> Iterator[Level]:
+    """The levels to measure, in order. The last of ``found`` is the level that was given last."""
+    spread: Range | None = options.concurrency or options.request_rate
+    kind = "Concurrency" if options.concurrency else "Request Rate"
+    if spread is None:
+        yield Level(kind, len(session.intervals) * 1e9 / sum(session.intervals))
+    elif options.binary_search:
+        yield from _search(spread, kind, options, found)
+    else:
+        value = spread.start
+        while spread.end == 0 or value <= spread.end * (1 + 1e-9):
+            yield Level(kind, value)
+            if not found[-1].meets(options):
+                return
+            value += spread.step
+
+
+def _search(spread: Range, kind: str, options: PerfOptions, found: list[Level]) -> Iterator[Level]:
+    """As perf_analyzer: both ends first, then halves; the step is how exact the answer is to be."""
+    low, high = spread.start, spread.end
+    yield Level(kind, low)
+    if not found[-1].meets(options):
+        return
+    yield Level(kind, high)
+    if found[-1].meets(options):
+        return
+    while high - low > spread.step:
+        middle = (low + high) / 2
+        if kind == "Concurrency":
+            middle = float(int(middle))
+        yield Level(kind, middle)
+        if found[-1].meets(options):
+            low = middle
+        else:
+            high = middle

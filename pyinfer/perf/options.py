@@ -1,0 +1,451 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The flags of ``pyinfer perf``: perf_analyzer's names and meanings, and a few of our own. Pure but for what is read.
+
+What perf_analyzer has and this has not is refused by name, never ignored.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from pyinfer.config.flags import UsageError
+
+__all__ = ["IGNORED", "REFUSED", "SWITCHES", "PerfOptions", "Range", "help_text", "parse"]
+
+
+@dataclass(frozen=True)
+class Range:
+    """``start:end:step``. ``end`` 0: until the latency threshold is exceeded."""
+
+    start: float
+    end: float
+    step: float
+
+    @property
+    def is_single(self) -> bool:
+        return self.start == self.end
+
+
+@dataclass(frozen=True)
+class PerfOptions:
+    """A checked command line. Durations are in the units of the flags: milliseconds."""
+
+    model: str = ""
+    version: str = ""
+    protocol: str = "http"
+    url: str = ""
+    batch_size: int = 1
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    input_data: tuple[str, ...] = ("random",)
+    string_data: str | None = None
+    string_length: int = 128
+    input_format: str = "binary"
+    output_format: str = "binary"
+    parameters: tuple[tuple[str, Any], ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
+    concurrency: Range | None = Range(1, 1, 1)
+    request_rate: Range | None = None
+    distribution: str = "constant"
+    intervals_file: str = ""
+    binary_search: bool = False
+    latency_threshold_ms: float = 0.0
+    interval_ms: int = 5000
+    count_windows: bool = False
+    window_requests: int = 50
+    stability_percent: float = 10.0
+    percentile: int = -1
+    max_trials: int = 10
+    request_count: int = 0
+    warmup_request_count: int = 0
+    csv_file: str = ""
+    verbose_csv: bool = False
+    export_file: str = ""
+    connections: int = 0
+    threads: int = 1
+    server_pid: int = 0
+    seed: int = 0
+    notes: tuple[str, ...] = ()
+
+
+#: perf_analyzer's flag -> why it has no effect
+IGNORED = {
+    "-a": "all requests are asynchronous",
+    "--async": "all requests are asynchronous",
+    "--sync": "all requests are asynchronous; that changes no figure",
+    "--max-threads": "one thread carries the load; --threads gives it more",
+    "-v": "all is shown",
+    "--model-signature-name": "it is for TensorFlow Serving",
+}
+_IGNORED_WITH_VALUE = {"--max-threads", "--model-signature-name"}
+_LATER = "not there yet; use perf_analyzer for it"
+#: perf_analyzer's flag -> the values that mean what is done anyway, and why others are refused
+REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
+    "--service-kind": (("triton",), "only servers of the KServe v2 protocol can be measured"),
+    "--streaming": ((), f"gRPC streams and decoupled models are {_LATER}"),
+    "--shared-memory": (("none",), f"tensors in shared memory are {_LATER}"),
+    "--output-shared-memory-size": ((), f"tensors in shared memory are {_LATER}"),
+    "--grpc-compression-algorithm": (("none",), f"compression is {_LATER}"),
+    "--periodic-concurrency-range": ((), f"a concurrency that grows during a run is {_LATER}"),
+    "--request-period": ((), f"a concurrency that grows during a run is {_LATER}"),
+    "--fixed-schedule": ((), f"schedules of payloads are {_LATER}"),
+    "--session-concurrency": ((), "it is for OpenAI-compatible servers"),
+    "--endpoint": ((), "it is for OpenAI-compatible servers"),
+    "--num-of-sequences": ((), f"sequences are {_LATER}"),
+    "--sequence-length": ((), f"sequences are {_LATER}"),
+    "--sequence-length-variation": ((), f"sequences are {_LATER}"),
+    "--sequence-id-range": ((), f"sequences are {_LATER}"),
+    "--serial-sequences": ((), f"sequences are {_LATER}"),
+    "--bls-composing-models": ((), f"the statistics of composing models are {_LATER}"),
+    "--grpc-method": ((), "only ModelInfer is called"),
+    "--proto": ((), "only ModelInfer is called"),
+    "--enable-mpi": ((), "there is one process"),
+    "--collect-metrics": ((), f"metrics of the server are {_LATER}"),
+    "--metrics-url": ((), f"metrics of the server are {_LATER}"),
+    "--metrics-interval": ((), f"metrics of the server are {_LATER}"),
+    "--trace-file": ((), "set tracing on the server: see its trace extension"),
+    "--trace-level": (("OFF",), "set tracing on the server: see its trace extension"),
+    "--trace-rate": ((), "set tracing on the server: see its trace extension"),
+    "--trace-count": ((), "set tracing on the server: see its trace extension"),
+    "--log-frequency": ((), "set tracing on the server: see its trace extension"),
+    "--triton-server-directory": ((), "there is no server in this process"),
+    "--model-repository": ((), "there is no server in this process"),
+    "--ssl-grpc-use-ssl": (("false", "0"), f"TLS is {_LATER}"),
+    "--ssl-grpc-root-certifications-file": ((), f"TLS is {_LATER}"),
+    "--ssl-grpc-private-key-file": ((), f"TLS is {_LATER}"),
+    "--ssl-grpc-certificate-chain-file": ((), f"TLS is {_LATER}"),
+    "--ssl-https-verify-peer": ((), f"TLS is {_LATER}"),
+    "--ssl-https-verify-host": ((), f"TLS is {_LATER}"),
+    "--ssl-https-ca-certificates-file": ((), f"TLS is {_LATER}"),
+    "--ssl-https-client-certificate-file": ((), f"TLS is {_LATER}"),
+    "--ssl-https-client-certificate-type": ((), f"TLS is {_LATER}"),
+    "--ssl-https-private-key-file": ((), f"TLS is {_LATER}"),
+    "--ssl-https-private-key-type": ((), f"TLS is {_LATER}"),
+    "--data-directory": ((), "it is deprecated: use --input-data"),
+    "-t": ((), "it is deprecated: use --concurrency-range"),
+    "-c": ((), "it is deprecated: use --concurrency-range"),
+    "-d": ((), "it is deprecated: use --concurrency-range with --latency-threshold"),
+    "-z": ((), "it is deprecated: use --input-data=zero"),
+}
+#: those of them that take no value
+SWITCHES = {"--streaming", "--serial-sequences", "--enable-mpi", "--collect-metrics", "--fixed-schedule", "-d", "-z"}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see --help")
+
+
+def _number(low: float, *, whole: bool = True) -> Callable[[str], Any]:
+    def parse(text: str) -> float:
+        try:
+            value = int(text) if whole else float(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value < 2**63:
+            kind = "an integer" if whole else "a number"
+            raise argparse.ArgumentTypeError(f"'{text}' is not {kind} from {low:g} on")
+        return value
+
+    return parse
+
+
+def _range(text: str) -> Range:
+    try:
+        parts = [float(part) for part in text.split(":")]
+    except ValueError:
+        parts = []
+    if not 1 <= len(parts) <= 3 or not parts[0] > 0 or not all(0 <= part <= 1e9 for part in parts):
+        raise argparse.ArgumentTypeError(f"'{text}' is not start:end:step, in numbers with a start above 0")
+    end = parts[1] if len(parts) > 1 else parts[0]
+    step = parts[2] if len(parts) > 2 else 1.0
+    if step <= 0 or 0 < end < parts[0]:
+        raise argparse.ArgumentTypeError(f"'{text}': the step must be above 0 and the end not below the start")
+    return Range(parts[0], end, step)
+
+
+def _concurrency(text: str) -> Range:
+    parsed = _range(text)
+    if any(part != int(part) for part in (parsed.start, parsed.end, parsed.step)):
+        raise argparse.ArgumentTypeError(f"'{text}': a concurrency is a whole number")
+    if max(parsed.start, parsed.end) > 65535:
+        raise argparse.ArgumentTypeError(f"'{text}': the concurrency is above 65535")
+    return parsed
+
+
+def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+    name, colon, dims = text.rpartition(":")
+    try:
+        shape = tuple(int(dim) for dim in dims.split(","))
+    except ValueError:
+        shape = ()
+    if not colon or not name or not shape or min(shape) < 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAME:DIM,DIM,...")
+    return name, shape
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+    parts = text.split(":")
+    kinds: dict[str, Callable[[str], Any]] = {
+        "int": int,
+        "string": str,
+        "bool": lambda v: {"true": True, "false": False}[v],
+    }
+    if len(parts) < 3 or not parts[0] or parts[-1] not in kinds:
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAME:VALUE:TYPE with a type of int, bool or string")
+    value = ":".join(parts[1:-1])
+    try:
+        return parts[0], kinds[parts[-1]](value)
+    except (ValueError, KeyError):
+        raise argparse.ArgumentTypeError(f"'{text}': the value is no {parts[-1]}") from None
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    plain = text.isprintable() and text.isascii()
+    if not colon or not name.strip() or not plain or " " in name.strip():
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAME:VALUE")
+    return name.strip(), value.strip()
+
+
+def _add_load(parser: _Parser) -> None:
+    load = parser.add_argument_group("Load")
+    load.add_argument(
+        "--concurrency-range",
+        type=_concurrency,
+        metavar="START:END:STEP",
+        dest="concurrency",
+        help="requests in flight (default 1); END 0: until --latency-threshold is exceeded",
+    )
+    load.add_argument(
+        "--request-rate-range",
+        type=_range,
+        metavar="START:END:STEP",
+        dest="request_rate",
+        help="requests a second, sent whether or not answers come",
+    )
+    load.add_argument(
+        "--request-distribution", choices=["constant", "poisson"], default="constant", dest="distribution"
+    )
+    load.add_argument(
+        "--request-intervals",
+        metavar="FILE",
+        default="",
+        dest="intervals_file",
+        help="microseconds between requests, one a line, over and over",
+    )
+    load.add_argument("--binary-search", action="store_true", help="search the range for the highest load below -l")
+    load.add_argument(
+        "-l",
+        "--latency-threshold",
+        type=_number(0, whole=False),
+        default=0.0,
+        metavar="MS",
+        dest="latency_threshold_ms",
+        help="limit of the latency that decides stability; 0: none",
+    )
+    load.add_argument(
+        "--connections",
+        type=_number(0),
+        default=0,
+        metavar="N",
+        help="own: connections; by default one for 6 requests at a time over gRPC, for 1 over HTTP",
+    )
+    load.add_argument("--threads", type=_number(1), default=1, metavar="N", help="own: threads that carry the load")
+    load.add_argument("--seed", type=_number(0), default=0, metavar="N", help="own: of random data and times")
+
+
+def _add_measurement(parser: _Parser) -> None:
+    measure = parser.add_argument_group("Measurement")
+    measure.add_argument(
+        "-p",
+        "--measurement-interval",
+        type=_number(1),
+        default=5000,
+        metavar="MS",
+        dest="interval_ms",
+        help="length of a window (default 5000)",
+    )
+    measure.add_argument("--measurement-mode", choices=["time_windows", "count_windows"], default="time_windows")
+    measure.add_argument(
+        "--measurement-request-count",
+        type=_number(1),
+        default=50,
+        metavar="N",
+        dest="window_requests",
+        help="requests of a window with count_windows (default 50)",
+    )
+    measure.add_argument(
+        "-s",
+        "--stability-percentage",
+        type=_number(0, whole=False),
+        default=10.0,
+        metavar="PERCENT",
+        dest="stability_percent",
+        help="how far three windows may differ (default 10)",
+    )
+    measure.add_argument(
+        "--percentile",
+        type=_number(-1),
+        default=-1,
+        metavar="N",
+        help="of the latency that decides stability (default: the average)",
+    )
+    measure.add_argument(
+        "-r", "--max-trials", type=_number(1), default=10, metavar="N", help="most windows (default 10)"
+    )
+    measure.add_argument(
+        "--request-count", type=_number(0), default=0, metavar="N", help="so many requests, no windows"
+    )
+    measure.add_argument("--warmup-request-count", type=_number(0), default=0, metavar="N", help="requests before it")
+    measure.add_argument(
+        "--server-pid",
+        type=_number(0),
+        default=0,
+        metavar="PID",
+        help="own: a local server's process; shows its CPU time and memory",
+    )
+
+
+def _add_request(parser: _Parser) -> None:
+    request = parser.add_argument_group("Request")
+    request.add_argument("-m", metavar="MODEL", dest="model", default="", help="name of the model (required)")
+    request.add_argument("-x", metavar="VERSION", dest="version", default="", help="its version; by default the latest")
+    request.add_argument(
+        "-i",
+        metavar="http|grpc",
+        dest="protocol",
+        type=str.lower,
+        choices=["http", "grpc"],
+        default="http",
+        help="protocol (default http)",
+    )
+    request.add_argument(
+        "-u",
+        metavar="HOST:PORT",
+        dest="url",
+        default="",
+        help="server (default localhost:8000, with grpc localhost:8001)",
+    )
+    request.add_argument(
+        "-b", type=_number(1), default=1, metavar="N", dest="batch_size", help="batch size (default 1)"
+    )
+    request.add_argument(
+        "--shape",
+        type=_shape,
+        action="append",
+        default=[],
+        metavar="NAME:DIMS",
+        dest="shapes",
+        help="shape of an input with variable dimensions, without the batch",
+    )
+    request.add_argument("--input-data", action="append", default=[], metavar="random|zero|FILE.json|DIR")
+    request.add_argument("--string-data", default=None, metavar="TEXT", help="for all elements of type BYTES")
+    request.add_argument("--string-length", type=_number(0), default=128, metavar="N", help="of random strings (128)")
+    request.add_argument("--input-tensor-format", choices=["binary", "json"], default="binary", dest="input_format")
+    request.add_argument("--output-tensor-format", choices=["binary", "json"], default="binary", dest="output_format")
+    request.add_argument(
+        "--request-parameter",
+        type=_parameter,
+        action="append",
+        default=[],
+        metavar="NAME:VALUE:TYPE",
+        dest="parameters",
+        help="TYPE is int, bool or string",
+    )
+    request.add_argument(
+        "-H",
+        type=_header,
+        action="append",
+        default=[],
+        metavar="NAME:VALUE",
+        dest="headers",
+        help="header of each request (metadata with grpc)",
+    )
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="pyinfer perf", add_help=False, description="Measure a server of the KServe v2 protocol.")
+    parser.add_argument("-h", "--help", action="store_true", help="show this text and exit")
+    _add_request(parser)
+    _add_load(parser)
+    _add_measurement(parser)
+    report = parser.add_argument_group("Report")
+    report.add_argument("-f", metavar="FILE", dest="csv_file", default="", help="write perf_analyzer's CSV")
+    report.add_argument("--verbose-csv", action="store_true", help="more columns in it")
+    report.add_argument(
+        "--profile-export-file",
+        metavar="FILE",
+        dest="export_file",
+        default="",
+        help="write each request's times as JSON",
+    )
+    for name in IGNORED:
+        takes: dict[str, Any] = {} if name in _IGNORED_WITH_VALUE else {"nargs": 0, "action": _Seen}
+        parser.add_argument(name, dest=f"ignored {name}", default=None, help=argparse.SUPPRESS, **takes)
+    for name in REFUSED:
+        takes = {"nargs": 0, "action": _Seen} if name in SWITCHES else {}
+        parser.add_argument(name, dest=f"refused {name}", default=None, help=argparse.SUPPRESS, **takes)
+    return parser
+
+
+class _Seen(argparse.Action):
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        setattr(namespace, self.dest, "")
+
+
+def help_text() -> str:
+    """The flags, for a terminal."""
+    return _parser().format_help()
+
+
+def parse(argv: Sequence[str]) -> PerfOptions | None:
+    """The options that ``argv`` asks for; None where it asks for help. Raises UsageError."""
+    given = vars(_parser().parse_args(list(argv)))
+    if given.pop("help"):
+        return None
+    notes = []
+    for key in [key for key in given if " " in key]:
+        kind, name = key.split(" ")
+        value = given.pop(key)
+        if value is None:
+            continue
+        if kind == "ignored":
+            notes.append(f"{name} has no effect: {IGNORED[name]}")
+        elif value not in REFUSED[name][0]:
+            raise UsageError(f"option '{name}' of perf_analyzer can not be used: {REFUSED[name][1]}")
+    given["count_windows"] = given.pop("measurement_mode") == "count_windows"
+    given["shapes"] = dict(given["shapes"])
+    given["input_data"] = tuple(given["input_data"]) or ("random",)
+    for name in ("parameters", "headers"):
+        given[name] = tuple(given[name])
+    loads = [name for name in ("concurrency", "request_rate", "intervals_file") if given[name]]
+    if len(loads) > 1:
+        raise UsageError("give one of --concurrency-range, --request-rate-range and --request-intervals")
+    if not loads:
+        given["concurrency"] = Range(1, 1, 1)
+    options = PerfOptions(notes=tuple(notes), **given)
+    _check(options)
+    return options
+
+
+def _check(options: PerfOptions) -> None:
+    levels = options.concurrency or options.request_rate
+    if not options.model:
+        raise UsageError("no model: give its name with -m")
+    if options.percentile > 99 or options.percentile == 0:
+        raise UsageError("--percentile must be from 1 to 99, or -1 for the average")
+    if levels and levels.end == 0 and not options.latency_threshold_ms:
+        raise UsageError("a range without an end needs --latency-threshold")
+    if options.binary_search and (
+        levels is None or levels.is_single or not levels.end or not options.latency_threshold_ms
+    ):
+        raise UsageError("--binary-search needs a range with start and end, and --latency-threshold")
+    if options.protocol == "grpc" and "json" in (options.input_format, options.output_format):
+        raise UsageError("tensors as JSON are for -i http")
+    if options.connections and options.connections < options.threads:
+        raise UsageError("--connections: each thread needs one")
+    if len(options.input_data) > 1 and not all(source.endswith(".json") for source in options.input_data):
+        raise UsageError("--input-data may be repeated for JSON files only")

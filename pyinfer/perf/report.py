@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results as a table for people, as perf_analyzer's CSV, and as its profile export. Pure but for what is written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import struct
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from pyinfer.perf.measure import Level
+from pyinfer.perf.options import PerfOptions
+from pyinfer.perf.results import Measured
+
+__all__ = ["csv_text", "error_text", "export_text", "table_text"]
+
+_PERCENTILES = (50, 90, 95, 99)
+_SERVER = {
+    "Server Queue": "queue",
+    "Server Compute Input": "compute_input",
+    "Server Compute Infer": "compute_infer",
+    "Server Compute Output": "compute_output",
+    "Server Cache Hit": "cache_hit",
+    "Server Cache Miss": "cache_miss",
+}
+_RECORD = struct.Struct("=5q")
+
+
+def error_text(text: str) -> str:
+    """What the engine says of a failed request, with the ``error`` of a JSON body in place of the body."""
+    head, colon, body = text.partition(": ")
+    if colon and head.startswith("HTTP status"):
+        try:
+            parsed = json.loads(body)
+        except ValueError:
+            return text
+        if isinstance(parsed, dict) and "error" in parsed:
+            return f"{head}: {parsed['error']}"
+    return text
+
+
+def _measured(levels: Iterable[Level]) -> list[Measured]:
+    return [level.measured for level in levels if level.measured is not None]
+
+
+def _has_cache(results: Sequence[Measured]) -> bool:
+    servers = [one.window.server for one in results]
+    return any(server and server.parts["cache_hit"][0] + server.parts["cache_miss"][0] > 0 for server in servers)
+
+
+def csv_text(levels: Sequence[Level], options: PerfOptions) -> str:
+    """perf_analyzer's columns, one row a level, by throughput. Microseconds."""
+    results = sorted(_measured(levels), key=lambda one: one.window.throughput)
+    cached = _has_cache(results)
+    server = [name for name in _SERVER if cached or "Cache" not in name]
+    percentiles = sorted({*_PERCENTILES, *([options.percentile] if options.percentile > 0 else [])})
+    kind = results[0].kind if results else "Concurrency"
+    columns = [kind, "Inferences/Second", "Client Send", "Network+Server Send/Recv", *server, "Client Recv"]
+    columns += [f"p{percentile} latency" for percentile in percentiles]
+    if options.verbose_csv:
+        # as perf_analyzer: not where a percentile is asked for in its place
+        columns += ["Avg latency"] if options.percentile < 0 else []
+        columns += ["request/response", "response wait"]
+    out = io.StringIO()
+    rows = csv.writer(out, lineterminator="\n")
+    rows.writerow(columns)
+    for one in results:
+        window = one.window
+        row: list[Any] = [f"{one.value:g}", f"{window.throughput:g}", round(window.send_us), round(window.network_us)]
+        row += [round(window.server_us(_SERVER[name])) for name in server]
+        row += [round(window.receive_us), *(round(window.latency_us(each)) for each in percentiles)]
+        if options.verbose_csv:
+            client = window.send_us + window.receive_us
+            row += [round(window.latency_us())] if options.percentile < 0 else []
+            row += [round(client), round(max(0.0, window.latency_us() - client))]
+        rows.writerow(row)
+    return out.getvalue()
+
+
+def export_text(levels: Sequence[Level], options: PerfOptions) -> str:
+    """perf_analyzer's profile export: every request that succeeded, in nanoseconds since the epoch."""
+    from pyinfer import __version__
+
+    offset = time.time_ns() - time.monotonic_ns()
+    experiments = []
+    for level in levels:
+        requests = [
+            {
+                "timestamp": sent + offset,
+                "intended_timestamp": intended + offset,
+                "response_timestamps": [ended + offset],
+            }
+            for intended, sent, ended, _, failed in _RECORD.iter_unpack(level.records)
+            if not failed
+        ]
+        bounds = level.measured.boundaries_ns if level.measured else ()
+        mode = "concurrency" if level.kind == "Concurrency" else "request_rate"
+        experiments.append(
+            {
+                "experiment": {"mode": mode, "value": level.value},
+                "requests": requests,
+                "window_boundaries": [bound + offset for bound in bounds],
+            }
+        )
+    document = {
+        "experiments": experiments,
+        "version": f"pyinfer {__version__}",
+        "service_kind": "triton",
+        "endpoint": options.url,
+    }
+    return json.dumps(document)
+
+
+def table_text(levels: Sequence[Level], options: PerfOptions) -> str:
+    """All that was measured, for a terminal."""
+    results = _measured(levels)
+    if not results:
+        return ""
+    with_process = any(one.window.process for one in results)
+    own = options.percentile if options.percentile > 0 and options.percentile not in _PERCENTILES else None
+    percentiles = sorted([*_PERCENTILES, *([own] if own else [])])
+    head = [results[0].kind.lower(), "infer/s", "avg us", *(f"p{each}" for each in percentiles), "p99.9", "max"]
+    head += ["queue", "compute", "network+", "errors", "client us"] + (["server us", "MiB"] if with_process else [])
+    rows = [head, *(_row(one, percentiles, with_process) for one in results)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    lines.append("")
+    lines.append(
+        "Times in us. queue, compute: the server's own average for each request; network+: the rest of the latency. "
+        "client us" + (", server us" if with_process else "") + ": CPU time for each request."
+    )
+    for level in levels:
+        lines += [f"{level.kind.lower()} {level.value:g}: {text}" for text in _notes(level)]
+    return "\n".join(lines) + "\n"
+
+
+def _row(one: Measured, percentiles: Sequence[int], with_process: bool) -> list[str]:
+    window, latency = one.window, one.window.load.latency
+    ended = max(1, latency.count + window.load.failed)
+    compute = sum(window.server_us(part) for part in ("compute_input", "compute_infer", "compute_output"))
+    server = (f"{window.server_us('queue'):.0f}", f"{compute:.0f}") if window.server else ("-", "-")
+    row = [f"{one.value:g}{'' if one.is_stable else '*'}", f"{window.throughput:.1f}", f"{window.latency_us():.0f}"]
+    row += [f"{latency.percentile(each) / 1e3:.0f}" for each in (*percentiles, 99.9, 100)]
+    row += [*server, f"{window.network_us:.0f}", str(window.load.failed), f"{window.load.cpu_ns / 1e3 / ended:.1f}"]
+    if with_process:
+        use = window.process
+        row += [f"{use.cpu_s * 1e6 / ended:.1f}", f"{use.memory_bytes / 2**20:.0f}"] if use else ["-", "-"]
+    return row
+
+
+def _notes(level: Level) -> list[str]:
+    errors: Counter[str] = Counter()
+    if level.measured is not None:
+        for text, count in level.measured.window.load.errors.items():
+            errors[error_text(text)] += count
+    return [*level.warnings, *(f"{count} requests failed: {text}" for text, count in errors.most_common())]

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was measured at one level of load, and when a measurement is stable. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pyinfer._core import LatencyHistogram, LoadWindow
+from pyinfer.perf.process import ProcessUse
+from pyinfer.perf.target import ServerTimes
+
+__all__ = ["STABLE_WINDOWS", "Measured", "Window", "is_stable", "merged", "warnings_of"]
+
+#: windows in a row that have to agree
+STABLE_WINDOWS = 3
+
+
+@dataclass(frozen=True)
+class Window:
+    """One window of a load: what the client met, and the server's counters before and after it."""
+
+    load: LoadWindow
+    before: ServerTimes | None = None
+    after: ServerTimes | None = None
+    process: ProcessUse | None = None
+    batch_size: int = 1
+
+    @property
+    def seconds(self) -> float:
+        return max(1e-9, (self.load.ended_ns - self.load.started_ns) / 1e9)
+
+    @property
+    def throughput(self) -> float:
+        """Inferences a second: requests times their batch size."""
+        return self.load.latency.count * self.batch_size / self.seconds
+
+    @property
+    def server(self) -> ServerTimes | None:
+        return self.after.minus(self.before) if self.before and self.after else None
+
+    def latency_us(self, percentile: int = -1) -> float:
+        """The average for -1."""
+        latency = self.load.latency
+        return (latency.mean_ns if percentile < 0 else latency.percentile(percentile)) / 1e3
+
+    def server_us(self, part: str) -> float:
+        """Average time of ``part`` for each request that the server has executed, or answered from its cache."""
+        server = self.server
+        if server is None:
+            return 0.0
+        count = server.parts["success"][0]
+        return server.parts[part][1] / count / 1e3 if count > 0 else 0.0
+
+    @property
+    def send_us(self) -> float:
+        return self.load.send_ns / max(1, self.load.latency.count) / 1e3
+
+    @property
+    def receive_us(self) -> float:
+        return self.load.receive_ns / max(1, self.load.latency.count) / 1e3
+
+    @property
+    def network_us(self) -> float:
+        """What is left of the average latency: the network, and the server outside of the model."""
+        parts = ("queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss")
+        accounted = sum(self.server_us(part) for part in parts) + self.send_us + self.receive_us
+        return max(0.0, self.latency_us() - accounted)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The result of one level: its last stable windows as one. ``kind`` is ``Concurrency`` or ``Request Rate``."""
+
+    kind: str
+    value: float
+    window: Window
+    is_stable: bool
+    warmup: LoadWindow | None = None
+    boundaries_ns: Sequence[int] = field(default_factory=tuple)
+
+
+def is_stable(windows: Sequence[Window], percent: float, percentile: int) -> bool:
+    """Whether the last three agree: neither throughput nor latency differ by more than ``percent``."""
+    last = windows[-STABLE_WINDOWS:]
+    if len(last) < STABLE_WINDOWS or any(window.load.latency.count == 0 for window in last):
+        return False
+    series = ([window.throughput for window in last], [window.latency_us(percentile) for window in last])
+    return all(max(values) <= min(values) * (1 + percent / 100) for values in series)
+
+
+def merged(windows: Sequence[Window]) -> Window:
+    """Windows that follow each other as one. At least one."""
+    load = LoadWindow()
+    for window in windows:
+        load.merge(window.load)
+    uses = [window.process for window in windows if window.process is not None]
+    process = ProcessUse(sum(use.cpu_s for use in uses), max(use.memory_bytes for use in uses)) if uses else None
+    return Window(load, windows[0].before, windows[-1].after, process, windows[0].batch_size)
+
+
+def warnings_of(measured: Measured, unanswered: Mapping[str, float]) -> list[str]:
+    """What a reader has to know about the numbers: what they hide, or who limited them.
+
+    ``unanswered``: ``requests`` and ``oldest_s`` of those that had no answer when the load was stopped.
+    """
+    load, latency = measured.window.load, measured.window.load.latency
+    found = []
+    if not measured.is_stable:
+        found.append("not stable: the windows differ by more than --stability-percentage; take longer windows (-p)")
+    if measured.kind == "Concurrency" and latency.count:
+        found += _omission(latency)
+    late, p99 = load.send_delay.percentile(99), latency.percentile(99)
+    if measured.kind == "Request Rate" and latency.count and late > max(p99 / 10, 1_000_000):
+        found.append(
+            f"1 % of the requests were sent {late / 1e6:.1f} ms late or more; this is in their latency. Either the "
+            "server did not keep up, or the load needs more --connections or --threads"
+        )
+    if load.cpu_ns > 0.9e9 * measured.window.seconds:
+        found.append("the load has used a whole core: it may have limited the throughput; give it more --threads")
+    if unanswered.get("requests"):
+        found.append(
+            f"{unanswered['requests']:.0f} requests had no answer when the load ended; the oldest had waited for "
+            f"{unanswered['oldest_s']:.2f} s. No percentile shows them"
+        )
+    return found
+
+
+def _omission(latency: LatencyHistogram) -> list[str]:
+    """Coordinated omission: a closed loop sends nothing while the server stands still, so few of its requests wait."""
+    usual = latency.percentile(50)
+    seen, steady = latency.percentile(99), latency.corrected(usual).percentile(99)
+    if steady <= 2 * seen or latency.max_ns < 10 * usual:
+        return []
+    text = (
+        f"the server stood still for up to {latency.max_ns / 1e6:.0f} ms, and a closed loop sends nothing meanwhile: "
+        f"p99 is {seen / 1e6:.2f} ms here, and about {steady / 1e6:.0f} ms for clients that do not wait for each "
+        "other (coordinated omission); measure with --request-rate-range"
+    )
+    return [text]

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a load test asks the server beside the load: metadata, configuration, statistics. Over HTTP or gRPC, alike.
+
+It does NOT send inferences.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from pyinfer._core import grpc_call
+from pyinfer.config.messages import message
+from pyinfer.errors import PyinferError, Unavailable
+
+__all__ = ["GrpcTarget", "HttpTarget", "ModelInfo", "ServerTimes", "Target", "TensorInfo", "open_target"]
+
+_TIMEOUT_S = 10.0
+_PARTS = ("success", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss")
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """``shape`` with the batch dimension where the model has one; -1 is variable."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model as the server describes it. ``max_batch_size`` 0: requests have no batch dimension."""
+
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[str, ...]
+    max_batch_size: int
+    has_sequences: bool = False
+    is_decoupled: bool = False
+    optional: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class ServerTimes:
+    """Cumulative statistics of one model: (count, nanoseconds) by part, and counts of inferences and executions."""
+
+    parts: Mapping[str, tuple[int, int]]
+    inferences: int
+    executions: int
+
+    def minus(self, before: ServerTimes) -> ServerTimes:
+        """What has come since ``before``."""
+        parts = {
+            name: (count - before.parts[name][0], ns - before.parts[name][1])
+            for name, (count, ns) in self.parts.items()
+        }
+        return ServerTimes(parts, self.inferences - before.inferences, self.executions - before.executions)
+
+
+class Target(ABC):
+    """A server and a model on it. Errors are PyinferError, with the server's own words where it has any."""
+
+    def __init__(self, url: str, model: str, version: str) -> None:
+        self.url, self.model, self.version = url, model, version
+        host, _, port = url.rpartition(":")
+        self.host = host.strip("[]")
+        if not self.host or not port.isdigit() or not 0 < int(port) < 65536:
+            raise Unavailable(f"'{url}' is not HOST:PORT")
+        self.port = int(port)
+        try:
+            found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise Unavailable(f"the host '{self.host}' is unknown: {error.strerror}") from None
+        #: in digits; IPv4 where there is one, as tools for Triton do
+        self.address = str(min(found, key=lambda entry: entry[0] != socket.AF_INET)[4][0])
+
+    @abstractmethod
+    def metadata(self) -> Mapping[str, Any]:
+        """ModelMetadataResponse. Raises PyinferError, as do the next two."""
+
+    @abstractmethod
+    def config(self) -> Mapping[str, Any]:
+        """ModelConfig."""
+
+    @abstractmethod
+    def model_stats(self) -> Sequence[Mapping[str, Any]]:
+        """ModelStatistics of each version."""
+
+    def info(self) -> ModelInfo:
+        """Metadata and, where the server knows it, configuration of the model."""
+        metadata = self.metadata()
+        try:
+            config = self.config()
+        except PyinferError:  # an extension; MLServer, for one, does not have it
+            config = {}
+        inputs = tuple(
+            TensorInfo(one["name"], one["datatype"], tuple(int(dim) for dim in one["shape"]))
+            for one in metadata.get("inputs", ())
+        )
+        return ModelInfo(
+            inputs,
+            tuple(one["name"] for one in metadata.get("outputs", ())),
+            int(config.get("max_batch_size", 0)),
+            "sequence_batching" in config,
+            bool(config.get("model_transaction_policy", {}).get("decoupled", False)),
+            frozenset(one["name"] for one in config.get("input", ()) if one.get("optional")),
+        )
+
+    def statistics(self) -> ServerTimes | None:
+        """Of the version that is asked, or of all together; None where the server has no such extension."""
+        try:
+            versions = self.model_stats()
+        except PyinferError:
+            return None
+        if not versions:
+            return None
+        sums = {part: [0, 0] for part in _PARTS}
+        for one in versions:
+            for part in _PARTS:
+                entry = one.get("inference_stats", {}).get(part, {})
+                sums[part][0] += int(entry.get("count", 0))
+                sums[part][1] += int(entry.get("ns", 0))
+        return ServerTimes(
+            {part: (count, ns) for part, (count, ns) in sums.items()},
+            sum(int(one.get("inference_count", 0)) for one in versions),
+            sum(int(one.get("execution_count", 0)) for one in versions),
+        )
+
+
+class HttpTarget(Target):
+    """A server and a model, asked over HTTP/1.1."""
+
+    def path(self, tail: str = "") -> str:
+        """Of the model, with ``tail`` after it."""
+        version = f"/versions/{quote(self.version, safe='')}" if self.version else ""
+        return f"/v2/models/{quote(self.model, safe='')}{version}{tail}"
+
+    def metadata(self) -> Mapping[str, Any]:
+        return self._get("")
+
+    def config(self) -> Mapping[str, Any]:
+        return self._get("/config")
+
+    def model_stats(self) -> Sequence[Mapping[str, Any]]:
+        found: Sequence[Mapping[str, Any]] = self._get("/stats").get("model_stats", ())
+        return found
+
+    def _get(self, tail: str) -> dict[str, Any]:
+        connection = http.client.HTTPConnection(self.address, self.port, timeout=_TIMEOUT_S)
+        try:
+            connection.request("GET", self.path(tail), headers={"Host": self.url})
+            answer = connection.getresponse()
+            body = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "strerror", None) or str(error) or "it does not speak HTTP"
+            raise Unavailable(f"the server at {self.url} can not be asked over HTTP: {reason}") from None
+        finally:
+            connection.close()
+        try:
+            parsed = json.loads(body)
+        except ValueError:
+            parsed = None
+        if answer.status == 200 and isinstance(parsed, dict):
+            return parsed
+        said = parsed.get("error") if isinstance(parsed, dict) else None
+        raise Unavailable(str(said or f"the server has answered {answer.status} {answer.reason} to {self.path(tail)}"))
+
+
+class GrpcTarget(Target):
+    """A server and a model, asked over gRPC."""
+
+    def headers(self, method: str, more: Sequence[tuple[str, str]] = ()) -> list[tuple[str, str]]:
+        """Those of a call, pseudo-headers first."""
+        return [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", f"/inference.GRPCInferenceService/{method}"),
+            (":authority", self.url),
+            ("te", "trailers"),
+            ("content-type", "application/grpc"),
+            ("user-agent", "pyinfer-perf"),
+            *((name.lower(), value) for name, value in more),
+        ]
+
+    def metadata(self) -> Mapping[str, Any]:
+        return self._call("ModelMetadata")
+
+    def config(self) -> Mapping[str, Any]:
+        config: Mapping[str, Any] = self._call("ModelConfig").get("config", {})
+        return config
+
+    def model_stats(self) -> Sequence[Mapping[str, Any]]:
+        found: Sequence[Mapping[str, Any]] = self._call("ModelStatistics").get("model_stats", ())
+        return found
+
+    def _call(self, method: str) -> Mapping[str, Any]:
+        from google.protobuf.json_format import MessageToDict
+
+        request = message(f"{method}Request")(name=self.model, version=self.version)
+        error, body = grpc_call(self.address, self.port, self.headers(method), request.SerializeToString(), _TIMEOUT_S)
+        if error:
+            raise Unavailable(f"the server at {self.url} does not answer {method}: {error}")
+        return MessageToDict(message(f"{method}Response").FromString(body), preserving_proto_field_name=True)
+
+
+def open_target(protocol: str, url: str, model: str, version: str) -> HttpTarget | GrpcTarget:
+    """The target that ``url`` (HOST:PORT; "": perf_analyzer's default) names; connects to nothing.
+
+    Raises PyinferError.
+    """
+    if protocol == "grpc":
+        return GrpcTarget(url or "localhost:8001", model, version)
+    return HttpTarget((url or "localhost:8000").removeprefix("http://").rstrip("/"), model, version)

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tensors that are sent: random, zero, from JSON files in perf_analyzer's format, or from a directory."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyinfer._core import deserialize_bytes, serialize_bytes
+from pyinfer.errors import InvalidArgument
+from pyinfer.perf.options import PerfOptions
+from pyinfer.perf.target import ModelInfo, TensorInfo
+
+__all__ = ["Tensor", "make_requests"]
+
+_DTYPES = {
+    "BOOL": "?",
+    "INT8": "i1",
+    "INT16": "<i2",
+    "INT32": "<i4",
+    "INT64": "<i8",
+    "UINT8": "u1",
+    "UINT16": "<u2",
+    "UINT32": "<u4",
+    "UINT64": "<u8",
+    "FP16": "<f2",
+    "BF16": "<u2",
+    "FP32": "<f4",
+    "FP64": "<f8",
+}
+_LETTERS = np.frombuffer(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", dtype="S1")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One input of one request: ``shape`` with the batch, ``raw`` in the binary form of the protocol."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    raw: bytes
+
+    def values(self) -> list[Any]:
+        """The elements, flat, as JSON takes them."""
+        count = prod(self.shape)
+        if self.datatype == "BYTES":
+            return [each.decode("utf-8", "replace") for each in deserialize_bytes(self.raw, count)]
+        if self.datatype == "BF16":
+            bits = np.frombuffer(self.raw, dtype="<u2").astype("<u4") << 16
+            floats: list[Any] = bits.view("<f4").tolist()
+            return floats
+        plain: list[Any] = np.frombuffer(self.raw, dtype=_DTYPES[self.datatype]).tolist()
+        return plain
+
+
+def make_requests(info: ModelInfo, options: PerfOptions) -> list[list[Tensor]]:
+    """The inputs of each different request, to be sent in turn. Raises InvalidArgument for what can not be sent."""
+    batches = info.max_batch_size > 0
+    if options.batch_size > max(1, info.max_batch_size):
+        limit = info.max_batch_size if batches else "1: the model does not batch"
+        raise InvalidArgument(f"batch size {options.batch_size} is not possible: batch-size must be <= {limit}")
+    unknown = set(options.shapes) - {one.name for one in info.inputs}
+    if unknown:
+        raise InvalidArgument(f"--shape names '{min(unknown)}', which is no input of the model")
+    rows = list(_rows(info, options))
+    size = options.batch_size if batches else 1
+    count = 1 if size >= len(rows) and len(rows) == 1 else len(rows)
+    requests = []
+    for number in range(count):
+        batch = [rows[(number * size + i) % len(rows)] for i in range(size)]
+        requests.append([_join([row[name] for row in batch], batches) for name in batch[0]])
+    return requests
+
+
+def _join(parts: Sequence[Tensor], batches: bool) -> Tensor:
+    """One tensor of ``parts``, which have no batch dimension."""
+    first = parts[0]
+    if not batches:
+        return first
+    if any(part.shape != first.shape for part in parts):
+        raise InvalidArgument(f"entries of a batch differ in the shape of input '{first.name}'; send them with -b 1")
+    return Tensor(first.name, first.datatype, (len(parts), *first.shape), b"".join(part.raw for part in parts))
+
+
+def _rows(info: ModelInfo, options: PerfOptions) -> Iterator[Mapping[str, Tensor]]:
+    """The inputs of requests without a batch dimension."""
+    source = options.input_data[0]
+    inputs = [_without_batch(one, info, options) for one in info.inputs]
+    if source in ("random", "zero"):
+        random = np.random.default_rng(options.seed) if source == "random" else None
+        yield {one.name: _generated(one, random, options) for one in inputs if one.name not in info.optional}
+        return
+    path = Path(source)
+    if path.is_dir():
+        yield {one.name: _from_file(one, path / one.name) for one in inputs if one.name not in info.optional}
+        return
+    for name in options.input_data:
+        yield from _from_json(Path(name), inputs, info)
+
+
+def _without_batch(one: TensorInfo, info: ModelInfo, options: PerfOptions) -> TensorInfo:
+    shape = options.shapes.get(one.name, one.shape[1:] if info.max_batch_size else one.shape)
+    known = one.shape[1:] if info.max_batch_size else one.shape
+    fits = len(shape) == len(known) and all(want in (-1, have) for want, have in zip(known, shape, strict=True))
+    if one.name in options.shapes and not fits:
+        raise InvalidArgument(f"--shape={one.name}:{_text(shape)} does not fit the model's {_text(known)}")
+    if one.datatype != "BYTES" and one.datatype not in _DTYPES:
+        raise InvalidArgument(f"input '{one.name}' has datatype {one.datatype}, which can not be sent")
+    return TensorInfo(one.name, one.datatype, tuple(shape))
+
+
+def _text(shape: Sequence[int]) -> str:
+    return ",".join(map(str, shape))
+
+
+def _fixed(one: TensorInfo) -> tuple[int, ...]:
+    if min(one.shape, default=0) < 0:
+        raise InvalidArgument(
+            f"input '{one.name}' has variable dimensions [{_text(one.shape)}]: give them with --shape={one.name}:DIMS"
+        )
+    return one.shape
+
+
+def _generated(one: TensorInfo, random: np.random.Generator | None, options: PerfOptions) -> Tensor:
+    shape = _fixed(one)
+    count = prod(shape)
+    if one.datatype == "BYTES":
+        return Tensor(one.name, one.datatype, shape, _strings(count, random, options))
+    dtype = np.dtype(_DTYPES[one.datatype])
+    if random is None:
+        return Tensor(one.name, one.datatype, shape, bytes(count * dtype.itemsize))
+    if one.datatype == "BOOL":
+        return Tensor(one.name, one.datatype, shape, random.integers(0, 2, count, dtype=np.uint8).tobytes())
+    if one.datatype == "BF16":
+        raw = (random.random(count, dtype=np.float32).view("<u4") >> 16).astype("<u2").tobytes()
+    elif one.datatype.startswith("FP"):
+        raw = random.random(count).astype(dtype).tobytes()
+    else:
+        raw = random.bytes(count * dtype.itemsize)
+    return Tensor(one.name, one.datatype, shape, raw)
+
+
+def _strings(count: int, random: np.random.Generator | None, options: PerfOptions) -> bytes:
+    texts = np.empty(count, dtype=object)
+    for i in range(count):
+        if options.string_data is not None:
+            texts[i] = options.string_data.encode()
+        else:
+            texts[i] = b"" if random is None else random.choice(_LETTERS, options.string_length).tobytes()
+    return serialize_bytes(texts)
+
+
+def _from_file(one: TensorInfo, path: Path) -> Tensor:
+    shape = _fixed(one)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InvalidArgument(f"input '{one.name}' has no data: {path}: {error.strerror}") from None
+    if one.datatype != "BYTES":
+        return _raw(one, shape, content, str(path))
+    lines = np.array([*content.decode("utf-8", "surrogateescape").splitlines(), None], dtype=object)[:-1]
+    if len(lines) != prod(shape):
+        raise InvalidArgument(f"{path} has {len(lines)} lines; input '{one.name}' takes {prod(shape)}")
+    return Tensor(one.name, one.datatype, shape, serialize_bytes(lines))
+
+
+def _raw(one: TensorInfo, shape: tuple[int, ...], content: bytes, where: str) -> Tensor:
+    size = prod(shape) * np.dtype(_DTYPES[one.datatype]).itemsize
+    if len(content) != size:
+        raise InvalidArgument(f"{where} has {len(content)} bytes; input '{one.name}' [{_text(shape)}] takes {size}")
+    return Tensor(one.name, one.datatype, shape, content)
+
+
+def _from_json(path: Path, inputs: Sequence[TensorInfo], info: ModelInfo) -> Iterator[Mapping[str, Tensor]]:
+    try:
+        document = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InvalidArgument(f"--input-data={path}: {error.strerror}") from None
+    except ValueError as error:
+        raise InvalidArgument(f"--input-data={path} is not JSON: {error}") from None
+    data = document.get("data") if isinstance(document, dict) else None
+    if not isinstance(data, list) or not data:
+        raise InvalidArgument(f"{path} has no list 'data'")
+    # one list of entries for each sequence; the entries of all of them, where the model has none
+    entries = list(chain.from_iterable(one if isinstance(one, list) else [one] for one in data))
+    by_name = {one.name: one for one in inputs}
+    for number, entry in enumerate(entries):
+        where = f"{path}, entry {number}"
+        if not isinstance(entry, dict):
+            raise InvalidArgument(f"{where} is not an object")
+        unknown = set(entry) - set(by_name)
+        missing = set(by_name) - set(entry) - info.optional
+        if unknown or missing:
+            what = f"'{min(unknown)}', which is no input" if unknown else f"no data for input '{min(missing)}'"
+            raise InvalidArgument(f"{where} has {what} of the model")
+        yield {name: _entry(by_name[name], value, where) for name, value in entry.items()}
+
+
+def _entry(one: TensorInfo, value: Any, where: str) -> Tensor:
+    shape: tuple[int, ...] | None = None
+    if isinstance(value, dict):
+        if "shape" in value:
+            shape = tuple(int(dim) for dim in value["shape"])
+        if "b64" in value:
+            try:
+                content = base64.b64decode(value["b64"], validate=True)
+            except (binascii.Error, TypeError, ValueError):
+                raise InvalidArgument(f"{where}: 'b64' of input '{one.name}' is not base64") from None
+            shape = shape or _fixed(one)
+            return (
+                Tensor(one.name, one.datatype, shape, content)
+                if one.datatype == "BYTES"
+                else _raw(one, shape, content, where)
+            )
+        value = value.get("content")
+    shape = shape or _fixed(one)
+    flat = list(_flatten(value if isinstance(value, list) else [value]))
+    if len(flat) != prod(shape):
+        raise InvalidArgument(f"{where}: input '{one.name}' [{_text(shape)}] has {len(flat)} values")
+    return Tensor(one.name, one.datatype, shape, _encoded(one, flat, where))
+
+
+def _flatten(value: list[Any]) -> Iterator[Any]:
+    for each in value:
+        if isinstance(each, list):
+            yield from _flatten(each)
+        else:
+            yield each
+
+
+def _encoded(one: TensorInfo, flat: list[Any], where: str) -> bytes:
+    try:
+        if one.datatype == "BYTES":
+            texts: NDArray[Any] = np.empty(len(flat), dtype=object)
+            texts[:] = [each if isinstance(each, str) else json.dumps(each) for each in flat]
+            return serialize_bytes(texts)
+        if one.datatype == "BF16":
+            return (np.array(flat, dtype="<f4").view("<u4") >> 16).astype("<u2").tobytes()
+        return np.array(flat, dtype=_DTYPES[one.datatype]).tobytes()
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InvalidArgument(f"{where}: input '{one.name}' of {one.datatype}: {error}") from None

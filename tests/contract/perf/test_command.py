@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pyinfer perf`` as a process, against a real server: what it sends, counts and says, and how it ends."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tritonclient.grpc as triton
+
+from contract.conftest import add_model, identity
+from pyinfer.testing import FakeServer, RunningServer, run_server
+
+PROTOCOLS = ["http", "grpc"]
+QUICK = ["-p", "100", "-s", "999", "-r", "3"]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """``fixed`` (FP32 [16]), ``text`` (BYTES [3]), ``open`` (FP32 [-1]), without batching."""
+    repository = tmp_path_factory.mktemp("perf")
+    add_model(repository, "fixed", identity("TYPE_FP32", "16"))
+    add_model(repository, "text", identity("TYPE_STRING", "3"))
+    add_model(repository, "open", identity("TYPE_FP32", "-1", batch=0))
+    with run_server(repository) as server:
+        yield server
+        assert server.process.poll() is None, server.log
+        assert server.stop() == 0, server.log
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "pyinfer", "perf", *arguments]
+
+
+def perf(server: RunningServer, protocol: str, model: str, *flags: str, status: int = 0) -> str:
+    address = server.grpc if protocol == "grpc" else server.http
+    argv = command("-m", model, "-i", protocol, "-u", address, *flags)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def counts(server: RunningServer, model: str) -> tuple[int, int]:
+    """(requests that succeeded, inferences) so far."""
+    with triton.InferenceServerClient(server.grpc) as client:
+        (stats,) = client.get_inference_statistics(model).model_stats
+    return stats.inference_stats.success.count, stats.inference_count
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_exactly_what_was_asked_for_is_sent(served: RunningServer, protocol: str) -> None:
+    before = counts(served, "fixed")
+    flags = ["--request-count=200", "--warmup-request-count=10", "-b4", "--concurrency-range=3"]
+    perf(served, protocol, "fixed", *flags)
+    after = counts(served, "fixed")
+    assert (after[0] - before[0], after[1] - before[1]) == (210, 840)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_range_with_csv_and_export(served: RunningServer, tmp_path: Path, protocol: str, threads: int) -> None:
+    report, export = tmp_path / "a.csv", tmp_path / "a.json"
+    flags = ["--concurrency-range=2:6:4", "-f", str(report), "--verbose-csv", "--profile-export-file", str(export)]
+    shown = perf(served, protocol, "fixed", *QUICK, *flags, f"--threads={threads}", f"--server-pid={served.pid}")
+    with report.open() as lines:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(lines)]
+    assert sorted(row["Concurrency"] for row in rows) == [2, 6]
+    for row in rows:
+        server = sum(value for name, value in row.items() if name.startswith("Server"))
+        assert row["Inferences/Second"] > 0
+        assert 0 < row["p50 latency"] <= row["p99 latency"]
+        assert server <= row["Avg latency"]
+    experiments = json.loads(export.read_text())["experiments"]
+    assert [one["experiment"] for one in experiments] == [{"mode": "concurrency", "value": n} for n in (2.0, 6.0)]
+    for one in experiments:
+        assert one["requests"]
+        assert all(each["timestamp"] < each["response_timestamps"][0] for each in one["requests"])
+    assert "server us" in shown
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("distribution", ["constant", "poisson"])
+def test_request_rate_is_kept(served: RunningServer, protocol: str, distribution: str) -> None:
+    before = counts(served, "fixed")[0]
+    flags = ["--request-rate-range=400", f"--request-distribution={distribution}", "--request-count=200"]
+    perf(served, protocol, "fixed", *flags)
+    assert counts(served, "fixed")[0] - before == 200
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_strings_shapes_and_intervals(served: RunningServer, tmp_path: Path, protocol: str) -> None:
+    perf(served, protocol, "text", "--string-length=33", "-b2", "--request-count=20")
+    perf(served, protocol, "open", "--shape=INPUT0:1000", "--request-count=20")
+    intervals = tmp_path / "intervals"
+    intervals.write_text("500\n1500\n")
+    perf(served, protocol, "fixed", "--request-count=50", f"--request-intervals={intervals}")
+
+
+@pytest.mark.parametrize("form", ["json", "binary"])
+def test_http_formats(served: RunningServer, form: str) -> None:
+    flags = [f"--input-tensor-format={form}", f"--output-tensor-format={form}", "--request-count=20", "-b2"]
+    perf(served, "http", "fixed", *flags)
+    perf(served, "http", "text", *flags)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(
+    ("model", "flags", "text"),
+    [
+        ("absent", [], "unknown model"),
+        ("fixed", ["-x", "7"], "unknown model"),
+        ("fixed", ["-b9"], "batch-size must be <= 8"),
+        ("open", [], "give them with --shape=INPUT0:DIMS"),
+        ("fixed", ["--input-data=/absent.json"], "No such file"),
+        ("fixed", ["--request-intervals=/absent"], "No such file"),
+        ("fixed", ["--server-pid=4194304"], "there is no process 4194304"),
+    ],
+)
+def test_what_can_not_be_measured_is_told_in_one_line(
+    served: RunningServer, protocol: str, model: str, flags: list[str], text: str
+) -> None:
+    shown = perf(served, protocol, model, *flags, status=1)
+    assert text in shown
+    assert shown.count("\n") == 1
+    assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_wrong_server(served: RunningServer, protocol: str) -> None:
+    for address, text in [
+        ("127.0.0.1:1", "refused"),
+        ("nowhere.invalid:1", "is unknown"),
+        ("127.0.0.1", "is not HOST:PORT"),
+        (served.http if protocol == "grpc" else served.grpc, "the server at 127.0.0.1"),
+    ]:
+        done = subprocess.run(
+            command("-m", "fixed", "-i", protocol, "-u", address), capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 1
+        assert text in done.stderr
+        assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_wrong_command_line() -> None:
+    done = subprocess.run(command("-m", "x", "--streaming"), capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "'--streaming' of perf_analyzer can not be used" in done.stderr
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_errors_are_counted_by_text_and_not_averaged_in(protocol: str) -> None:
+    with FakeServer([0.001], error_every=5) as fake:
+        argv = command("-m", "fake", "-i", protocol, "-u", fake.address, "--request-count=100")
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+        report = fake.report()
+    assert done.returncode == 1
+    assert re.search(r"20 requests failed: .*injected error", done.stdout)
+    assert (report.inferences, report.errors) == (100, 20)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("end", ["the server dies", "Ctrl-C"])
+def test_partial_results_are_kept(tmp_path: Path, protocol: str, end: str) -> None:
+    add_model(tmp_path, "fixed", identity("TYPE_FP32", "16"))
+    with run_server(tmp_path) as server:
+        address = server.grpc if protocol == "grpc" else server.http
+        report = tmp_path / "partial.csv"
+        argv = command(
+            "-m", "fixed", "-i", protocol, "-u", address, "-p", "300", "-s", "0", "-r", "1000", "-f", str(report)
+        )
+        process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert process.stderr
+        seen = next(line for line in process.stderr if "window 3" in line)
+        if end == "Ctrl-C":
+            process.send_signal(signal.SIGINT)
+        else:
+            server.process.kill()
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 1, seen + out + err
+    assert ("interrupted" if end == "Ctrl-C" else "no request succeeded") in err
+    assert "Traceback" not in err
+    assert "infer/s" in out
+    assert report.read_text().count("\n") == 2

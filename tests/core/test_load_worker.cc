@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+// A load and a server with known delays, over real sockets, on one clock that the test moves: what the load measures is
+// held against what the server did. No time of the machine is in it.
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <queue>
+#include <vector>
+
+#include "check.h"
+#include "load/fake_server.h"
+#include "load/worker.h"
+
+namespace pyinfer {
+namespace {
+
+constexpr TimeNs kUs = 1000, kMs = 1000 * kUs, kS = 1000 * kMs;
+constexpr TimeNs kStep = 100 * kUs;
+constexpr double kPercents[] = {50, 90, 95, 99, 99.9};
+
+struct Bench {
+  Bench(FakeServerOptions fake, LoadOptions load)
+      : options(std::move(load)), server(std::make_unique<FakeServer>(std::move(fake), clock)) {
+    options.address = "127.0.0.1";
+    options.port = server->port();
+    if (options.protocol == LoadProtocol::kGrpc) {
+      options.headers = {
+          {":method", "POST"},    {":scheme", "http"}, {":path", "/inference.GRPCInferenceService/ModelInfer"},
+          {":authority", "fake"}, {"te", "trailers"},  {"content-type", "application/grpc"}};
+      options.bodies = {std::string(5, '\0')};
+    } else {
+      options.bodies = {"POST /v2/models/m/infer HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"};
+    }
+    budget = static_cast<int64_t>(options.max_requests);
+    worker = std::make_unique<LoadWorker>(options, 0, clock.Now() + 50 * kMs, budget, clock);
+    Play(50 * kMs);  // connect
+  }
+
+  void Play(TimeNs time) {
+    for (TimeNs passed = 0; passed < time; passed += kStep) {
+      clock.Advance(kStep);
+      if (server) server->Turn(0);
+      worker->Turn(0);
+      if (server) server->Turn(0);
+    }
+  }
+
+  LoadWindow Take() {
+    LoadWindow window;
+    worker->TakeInto(window, clock.Now());
+    return window;
+  }
+
+  ManualClock clock{kS};
+  LoadOptions options;
+  std::unique_ptr<FakeServer> server;
+  std::atomic<int64_t> budget{0};
+  std::unique_ptr<LoadWorker> worker;
+};
+
+void CheckNear(const LatencyHistogram& measured, const LatencyHistogram& truth) {
+  for (const double percent : kPercents) {
+    const auto is = static_cast<double>(measured.Percentile(percent));
+    const auto should = static_cast<double>(truth.Percentile(percent));
+    if (std::abs(is - should) > 0.02 * should)
+      CHECK_EQ(std::to_string(percent) + ": " + std::to_string(is), std::to_string(should));
+  }
+}
+
+FakeServerOptions Spread() {
+  FakeServerOptions fake;
+  fake.delays.clear();
+  for (int i = 0; i < 1000; ++i) fake.delays.push_back((5 + (i * 7919) % 40) * kMs);
+  fake.delays[500] = 300 * kMs;
+  return fake;
+}
+
+LoadOptions Closed(LoadProtocol protocol, uint32_t concurrency, uint32_t connections) {
+  LoadOptions load;
+  load.protocol = protocol;
+  load.concurrency = concurrency;
+  load.connections = connections;
+  return load;
+}
+
+LoadOptions Open(LoadProtocol protocol, double rate, uint32_t connections, bool poisson = false) {
+  LoadOptions load;
+  load.protocol = protocol;
+  load.connections = connections;
+  const auto kind = poisson ? Schedule::Kind::kPoisson : Schedule::Kind::kConstant;
+  load.schedule = std::make_shared<const Schedule>(Schedule{kind, rate, 3, {}});
+  return load;
+}
+
+TEST(LoadWorker, ClosedLoopMeasuresWhatTheServerDid) {
+  for (const LoadProtocol protocol : {LoadProtocol::kGrpc, LoadProtocol::kHttp}) {
+    Bench bench(Spread(), Closed(protocol, 16, protocol == LoadProtocol::kHttp ? 16 : 4));
+    bench.Play(6 * kS);
+    const LoadWindow window = bench.Take();
+    const FakeServerReport report = bench.server->Report();
+    CHECK(report.served.count() > 3000);
+    CHECK_EQ(window.latency.count(), report.served.count());
+    CHECK_EQ(window.unanswered, 16u);
+    CHECK_EQ(report.inferences, report.served.count() + 16);
+    CheckNear(window.latency, report.served);
+    CHECK(window.failed == 0 && window.errors.empty());
+  }
+}
+
+TEST(LoadWorker, OpenLoopMeasuresWhatTheServerDid) {
+  for (const bool poisson : {false, true}) {
+    for (const LoadProtocol protocol : {LoadProtocol::kGrpc, LoadProtocol::kHttp}) {
+      Bench bench(Spread(), Open(protocol, 1000, protocol == LoadProtocol::kHttp ? 200 : 4, poisson));
+      bench.Play(6 * kS);
+      const LoadWindow window = bench.Take();
+      const FakeServerReport report = bench.server->Report();
+      CHECK(std::abs(static_cast<double>(report.inferences) - 6000) < (poisson ? 400 : 2));
+      CHECK_EQ(window.latency.count(), report.served.count());
+      CheckNear(window.latency, report.served);
+      CHECK(window.send_delay.Percentile(99) <= 2 * kStep);
+    }
+  }
+}
+
+FakeServerOptions Stalling() {
+  FakeServerOptions fake;
+  fake.delays = {5 * kMs};
+  fake.stalls = {{2 * kS, 1 * kS}};
+  return fake;
+}
+
+TEST(LoadWorker, OpenLoopShowsAStall) {
+  Bench bench(Stalling(), Open(LoadProtocol::kGrpc, 1000, 8));
+  bench.Play(6 * kS);
+  const LoadWindow window = bench.Take();
+  CheckNear(window.latency, bench.server->Report().served);
+  // a sixth of all requests fell into it
+  CHECK(window.latency.Percentile(99) > 900 * kMs);
+  CHECK(window.latency.Percentile(90) > 300 * kMs);
+}
+
+// There are not enough connections to send what is due during the stall. Whoever asked for an answer then does not
+// care: the truth is that of a queue before so many servers.
+TEST(LoadWorker, LatencyCountsFromWhenTheRequestWasToBeSent) {
+  constexpr uint32_t kConnections = 20;
+  Bench bench(Stalling(), Open(LoadProtocol::kHttp, 1000, kConnections));
+  bench.Play(6 * kS);
+  const LoadWindow window = bench.Take();
+  LatencyHistogram truth;
+  std::priority_queue<TimeNs, std::vector<TimeNs>, std::greater<>> free_at;
+  for (uint32_t i = 0; i < kConnections; ++i) free_at.push(0);
+  for (TimeNs intended = 0; intended < 6 * kS; intended += kMs) {
+    TimeNs end = std::max(intended, free_at.top()) + 5 * kMs;
+    free_at.pop();
+    if (end >= 2 * kS && end < 3 * kS) end = 3 * kS;
+    free_at.push(end);
+    truth.Record(end - intended);
+  }
+  CheckNear(window.latency, truth);
+  CHECK(window.send_delay.Percentile(99) > 800 * kMs);
+}
+
+TEST(LoadWorker, ClosedLoopHidesAStallAndCorrectionShowsIt) {
+  Bench bench(Stalling(), Closed(LoadProtocol::kGrpc, 4, 1));
+  bench.Play(6 * kS);
+  const LoadWindow window = bench.Take();
+  CHECK(window.latency.Percentile(99) < 6 * kMs);
+  CHECK(window.latency.max() >= 990 * kMs);
+  const TimeNs usual = window.latency.Percentile(50);
+  CHECK(window.latency.Corrected(usual).Percentile(99) > 900 * kMs);
+}
+
+TEST(LoadWorker, WhatIsNotAnsweredIsTold) {
+  FakeServerOptions never;
+  never.delays = {3600 * kS};
+  Bench bench(never, Open(LoadProtocol::kHttp, 100, 10));
+  bench.Play(1 * kS);
+  const LoadWindow window = bench.Take();
+  CHECK_EQ(window.latency.count(), 0u);
+  CHECK_EQ(window.unanswered, 10u);
+  CHECK(window.overdue >= 89 && window.overdue <= 91);
+  CHECK(window.oldest_ns >= 999 * kMs && window.oldest_ns <= 1001 * kMs);
+}
+
+TEST(LoadWorker, WindowsShareOutTheRequests) {
+  Bench bench(Spread(), Closed(LoadProtocol::kGrpc, 8, 2));
+  LoadWindow sum;
+  for (int i = 0; i < 10; ++i) {
+    bench.Play(200 * kMs);
+    const LoadWindow window = bench.Take();
+    CHECK_EQ(window.ended, bench.clock.Now());
+    sum.Merge(window);
+  }
+  CHECK_EQ(sum.latency.count(), bench.server->Report().served.count());
+}
+
+TEST(LoadWorker, ErrorsAreCountedByTextAndHaveNoLatency) {
+  for (const LoadProtocol protocol : {LoadProtocol::kGrpc, LoadProtocol::kHttp}) {
+    FakeServerOptions fake = Spread();
+    fake.error_every = 10;
+    Bench bench(fake, Closed(protocol, 4, 4));
+    bench.Play(2 * kS);
+    const LoadWindow window = bench.Take();
+    const FakeServerReport report = bench.server->Report();
+    CHECK_EQ(window.errors.size(), 1u);
+    CHECK_EQ(window.errors.begin()->first, protocol == LoadProtocol::kGrpc
+                                               ? "INVALID_ARGUMENT: injected error"
+                                               : "HTTP status 400: {\"error\":\"injected error\"}");
+    CHECK_EQ(window.failed, report.errors);
+    CHECK_EQ(window.latency.count(), report.served.count());
+  }
+}
+
+TEST(LoadWorker, BudgetIsExact) {
+  LoadOptions load = Closed(LoadProtocol::kGrpc, 7, 3);
+  load.max_requests = 100;
+  load.record = true;
+  Bench bench(Spread(), load);
+  bench.Play(5 * kS);
+  const LoadWindow window = bench.Take();
+  CHECK_EQ(window.latency.count(), 100u);
+  CHECK_EQ(window.records.size(), 100u);
+  CHECK_EQ(bench.server->Report().inferences, 100u);
+  CHECK(bench.worker->exhausted());
+}
+
+TEST(LoadWorker, ServerThatGoesIsCountedAndTriedAgain) {
+  auto load = Closed(LoadProtocol::kGrpc, 4, 2);
+  Bench bench(Spread(), load);
+  bench.Play(500 * kMs);
+  const uint64_t before = bench.Take().latency.count();
+  CHECK(before > 0);
+  bench.server.reset();
+  bench.Play(3 * kS);
+  const LoadWindow window = bench.Take();
+  CHECK_EQ(window.errors.count("can not connect to the server: Connection refused"), 1u);
+  // 10 ms, 20 ms, 40 ms, ... 1 s: not many attempts in three seconds
+  CHECK(window.failed >= 4 && window.failed < 40);
+  CHECK_EQ(window.unanswered, 0u);
+}
+
+}  // namespace
+}  // namespace pyinfer

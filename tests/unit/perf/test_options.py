@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The flags of ``pyinfer perf``: perf_analyzer's spellings are understood, and what is not there is refused by name."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pyinfer.config.flags import UsageError
+from pyinfer.perf.options import IGNORED, REFUSED, SWITCHES, PerfOptions, Range, help_text, parse
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def read(*argv: str) -> PerfOptions:
+    options = parse(["-m", "model", *argv])
+    assert options is not None
+    return options
+
+
+def test_defaults_are_those_of_perf_analyzer() -> None:
+    options = read()
+    assert (options.protocol, options.batch_size, options.concurrency) == ("http", 1, Range(1, 1, 1))
+    assert (options.interval_ms, options.stability_percent, options.max_trials) == (5000, 10, 10)
+    assert (options.percentile, options.window_requests, options.string_length) == (-1, 50, 128)
+    assert options.input_data == ("random",)
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        ("-i gRPC", {"protocol": "grpc"}),
+        ("-b8", {"batch_size": 8}),
+        ("--concurrency-range 4", {"concurrency": Range(4, 4, 1)}),
+        ("--concurrency-range=1:9:4", {"concurrency": Range(1, 9, 4)}),
+        ("--request-rate-range 0.5:2.5", {"request_rate": Range(0.5, 2.5, 1), "concurrency": None}),
+        ("-p 100 -s 5 -r 3", {"interval_ms": 100, "stability_percent": 5, "max_trials": 3}),
+        ("--measurement-interval=7 --stability-percentage=999", {"interval_ms": 7, "stability_percent": 999}),
+        (
+            "--measurement-mode count_windows --measurement-request-count 9",
+            {"count_windows": True, "window_requests": 9},
+        ),
+        ("--shape a:1,2 --shape b:c:3", {"shapes": {"a": (1, 2), "b:c": (3,)}}),
+        ("--request-parameter p:7:int", {"parameters": (("p", 7),)}),
+        ("--request-parameter p:a:b:string", {"parameters": (("p", "a:b"),)}),
+        ("--request-parameter p:true:bool", {"parameters": (("p", True),)}),
+        ("-H X-A:b:c -H Y:z", {"headers": (("X-A", "b:c"), ("Y", "z"))}),
+        ("--concurrency-range=1:0 -l 5", {"concurrency": Range(1, 0, 1), "latency_threshold_ms": 5}),
+        ("--input-data a.json --input-data b.json", {"input_data": ("a.json", "b.json")}),
+        ("--shared-memory none --service-kind=triton", {}),
+    ],
+)
+def test_what_is_understood(argv: str, expected: dict[str, object]) -> None:
+    options = read(*argv.split())
+    assert {name: getattr(options, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        ("--concurrency-range 0", "start above 0"),
+        ("--concurrency-range 1:2:3:4", "not start:end:step"),
+        ("--concurrency-range 1.5", "whole number"),
+        ("--concurrency-range 5:3", "end not below the start"),
+        ("--concurrency-range 1:9:0", "step must be above 0"),
+        ("--concurrency-range 99999", "above 65535"),
+        ("--concurrency-range 1:0", "needs --latency-threshold"),
+        ("--request-rate-range nan", "start above 0"),
+        ("--request-rate-range 1 --concurrency-range 1", "give one of"),
+        ("--request-rate-range 1 --request-intervals f", "give one of"),
+        ("--binary-search --concurrency-range 1:8", "needs a range with start and end, and --latency-threshold"),
+        ("--percentile 100", "from 1 to 99"),
+        ("-b 0", "not an integer from 1 on"),
+        ("--shape a", "not NAME:DIM"),
+        ("--shape a:-1", "not NAME:DIM"),
+        ("--request-parameter p:x:int", "no int"),
+        ("--request-parameter p:1", "not NAME:VALUE:TYPE"),
+        ("-H novalue", "not NAME:VALUE"),
+        ("-i grpc --input-tensor-format json", "for -i http"),
+        ("--connections 1 --threads 2", "each thread needs one"),
+        ("--input-data a.json --input-data b", "JSON files only"),
+        ("-i carrier-pigeon", "invalid choice"),
+        ("--nonsense", "unrecognized"),
+    ],
+)
+def test_what_is_refused(argv: str, text: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(text)):
+        read(*argv.split())
+
+
+def test_header_can_not_smuggle_another() -> None:
+    with pytest.raises(UsageError, match="not NAME:VALUE"):
+        read("-H", "A:b\r\nC: d")
+
+
+def test_a_model_is_needed() -> None:
+    with pytest.raises(UsageError, match="no model"):
+        parse([])
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_flags_of_perf_analyzer_are_refused_with_a_reason(name: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(f"'{name}'") + ".*" + re.escape(REFUSED[name][1])):
+        read(*([name] if name in SWITCHES else [f"{name}=7" if name.startswith("--") else f"{name}7"]))
+
+
+@pytest.mark.parametrize("name", IGNORED)
+def test_flags_without_effect_are_told(name: str) -> None:
+    options = read(name, *(["4"] if name in ("--max-threads", "--model-signature-name") else []))
+    assert options.notes == (f"{name} has no effect: {IGNORED[name]}",)
+
+
+def test_every_flag_of_perf_analyzer_is_known() -> None:
+    """Its own help, against ours: each flag works, is refused with a reason, or is told to have no effect."""
+    tool = ROOT / "build/perf_analyzer/bin/perf_analyzer"
+    if not tool.exists():
+        pytest.skip("perf_analyzer is not installed: make build/perf_analyzer/.stamp")
+    usage = subprocess.run([tool, "--help"], capture_output=True, text=True, check=False)
+    theirs = set(re.findall(r"^\s*(--[a-z][a-z-]+)", usage.stdout + usage.stderr, re.MULTILINE)) - {"--version"}
+    assert len(theirs) > 50
+    ours = set(re.findall(r"--[a-z][a-z-]+", help_text())) | set(REFUSED) | set(IGNORED)
+    assert theirs <= ours

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stability, what the server did, warnings and reports: all from numbers, without a server."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from pyinfer._core import LatencyHistogram
+from pyinfer.perf.measure import Level, levels
+from pyinfer.perf.options import PerfOptions, Range
+from pyinfer.perf.report import csv_text, error_text, table_text
+from pyinfer.perf.results import Measured, Window, is_stable, warnings_of
+from pyinfer.perf.target import ServerTimes
+
+MS = 1_000_000
+PARTS = ("success", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss")
+
+
+class Load:
+    """A LoadWindow with numbers of our own."""
+
+    def __init__(self, durations_ns: dict[int, int], seconds: float = 1.0) -> None:
+        self.latency, self.send_delay = LatencyHistogram(), LatencyHistogram()
+        for duration, count in durations_ns.items():
+            self.latency.record(duration, count)
+        self.started_ns, self.ended_ns = 0, round(seconds * 1e9)
+        self.errors: dict[str, int] = {}
+        self.failed = self.send_ns = self.receive_ns = self.cpu_ns = 0
+
+
+def window(durations_ns: dict[int, int], **more: object) -> Window:
+    return Window(Load(durations_ns), **more)  # type: ignore[arg-type]
+
+
+def test_three_windows_have_to_agree_in_rate_and_latency() -> None:
+    a, b, c = window({MS: 100}), window({MS: 109}), window({MS: 112})
+    assert is_stable([a, a, b], 10, -1)
+    assert not is_stable([a, b, c], 10, -1)  # 12 % from first to last
+    assert is_stable([c, a, a, b], 10, -1)  # the last three count
+    assert not is_stable([a, a], 10, -1)
+    slow = window({MS: 99, 50 * MS: 1})
+    assert not is_stable([a, a, slow], 10, -1)
+    assert is_stable([a, a, slow], 10, 90)  # but for the slowest it is as fast
+    assert not is_stable([window({})] * 3, 10, -1)
+
+
+def times(count: int, ns: int) -> ServerTimes:
+    return ServerTimes(dict.fromkeys(PARTS, (count, ns)), count, count)
+
+
+def test_the_servers_share_is_the_difference_of_its_counters() -> None:
+    one = window({MS: 10}, before=times(5, 5 * 1000), after=times(15, 5 * 1000 + 10 * 20_000), batch_size=4)
+    assert one.throughput == 40
+    assert one.server_us("queue") == 20
+    assert one.network_us == 1000 - 6 * 20
+
+
+def test_a_stall_that_a_closed_loop_hides_is_flagged() -> None:
+    hidden = window({MS: 4000, 1000 * MS: 4})
+    (text,) = warnings_of(Measured("Concurrency", 4, hidden, is_stable=True), {})
+    assert "stood still for up to 1000 ms" in text
+    assert "coordinated omission" in text
+    # an open loop has it in its percentiles; and a server that is slow now and then, in proportion, is no stall
+    assert not warnings_of(Measured("Request Rate", 4, hidden, is_stable=True), {})
+    even = window({MS: 90, 2 * MS: 10})
+    assert not warnings_of(Measured("Concurrency", 4, even, is_stable=True), {})
+
+
+def test_what_has_no_answer_is_told() -> None:
+    measured = Measured("Request Rate", 4, window({MS: 10}), is_stable=True)
+    (text,) = warnings_of(measured, {"requests": 7, "oldest_s": 1.5})
+    assert "7 requests had no answer" in text
+    assert "1.50 s" in text
+
+
+def level(kind: str, value: float, durations_ns: dict[int, int]) -> Level:
+    return Level(kind, value, Measured(kind, value, window(durations_ns), is_stable=True))
+
+
+def test_csv_rows_are_sorted_by_throughput() -> None:
+    found = [level("Concurrency", 1, {MS: 200}), level("Concurrency", 2, {MS: 100})]
+    rows = list(csv.DictReader(io.StringIO(csv_text(found, PerfOptions(model="m", verbose_csv=True)))))
+    assert [row["Concurrency"] for row in rows] == ["2", "1"]
+    assert rows[0]["Inferences/Second"] == "100"
+    assert rows[0]["p99 latency"] == rows[0]["Avg latency"] == "1000"
+    text = csv_text(found, PerfOptions(model="m", verbose_csv=True, percentile=42))
+    assert "p42 latency,p50 latency" in text
+    assert "Avg latency" not in text
+
+
+def test_errors_are_shown_by_their_text() -> None:
+    assert error_text('HTTP status 400: {"error":"no: way"}') == "HTTP status 400: no: way"
+    assert error_text("HTTP status 502: <html>") == "HTTP status 502: <html>"
+    assert error_text("UNAVAILABLE: x") == "UNAVAILABLE: x"
+    one = level("Concurrency", 1, {MS: 10})
+    assert one.measured
+    one.measured.window.load.errors.update({'HTTP status 400: {"error":"a"}': 2, "b": 3})
+    table = table_text([one], PerfOptions(model="m"))
+    assert table.index("3 requests failed: b") < table.index("2 requests failed: HTTP status 400: a")
+
+
+def search(spread: Range, limit_of_load: float, **more: object) -> list[float]:
+    """The levels that are measured on a server that is fast up to a load, and slow beyond."""
+    options = PerfOptions(model="m", concurrency=spread, latency_threshold_ms=5, **more)  # type: ignore[arg-type]
+    found: list[Level] = []
+    for one in levels(options, None, found):  # type: ignore[arg-type]
+        durations = {(1 if one.value <= limit_of_load else 9) * MS: 10}
+        found.append(level(one.kind, one.value, durations))
+    return [one.value for one in found]
+
+
+def test_ranges_end_at_the_limit() -> None:
+    assert search(Range(1, 9, 4), 100) == [1, 5, 9]
+    assert search(Range(1, 9, 2), 4) == [1, 3, 5]
+    assert search(Range(2, 0, 2), 5) == [2, 4, 6]
+
+
+def test_binary_search_closes_in() -> None:
+    assert search(Range(1, 64, 1), 23, binary_search=True) == [1, 64, 32, 16, 24, 20, 22, 23]
+    assert search(Range(1, 64, 1), 100, binary_search=True) == [1, 64]
+    assert search(Range(8, 64, 1), 2, binary_search=True) == [8]
