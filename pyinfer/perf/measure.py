@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pyinfer._core import LoadRun, LoadWindow
+from pyinfer._core import LoadRun
 from pyinfer.errors import InvalidArgument, Unavailable
 from pyinfer.perf.encode import grpc_request, http_request
 from pyinfer.perf.options import PerfOptions, Range
 from pyinfer.perf.process import ProcessUse, read_process
 from pyinfer.perf.results import STABLE_WINDOWS, Measured, Window, is_stable, merged, warnings_of
-from pyinfer.perf.target import GrpcTarget, HttpTarget, ModelInfo, open_target
+from pyinfer.perf.target import GrpcTarget, HttpTarget, ModelInfo, ServerTimes, open_target
 from pyinfer.perf.tensors import make_requests
 
 __all__ = ["Level", "Session", "levels"]
@@ -23,6 +23,8 @@ __all__ = ["Level", "Session", "levels"]
 #: seconds that a wait may be blind to Ctrl-C
 _SLICE_S = 0.1
 _DRAIN_S = 5.0
+#: without an answer a measurement of a number of requests is given up
+_IDLE_S = 60.0
 #: of gRPC: so many requests share a connection in perf_analyzer
 _SHARED = 6
 _OPEN_CONNECTIONS = {"grpc": 8, "http": 64}
@@ -74,16 +76,16 @@ class Session:
     def measure(self, level: Level) -> None:
         """Fill ``level``; it keeps what there is when this ends early. Raises Unavailable where nothing succeeds."""
         options = self.options
-        run = self._start(level)
-        rest = LoadWindow()
+        if options.warmup_request_count:
+            self._warm_up(level)
+        before = self.target.statistics()
+        run = self._start(level, options.request_count)
         try:
-            if options.warmup_request_count:
-                self._wait(run, math.inf, options.warmup_request_count)
-                run.take()
             if options.request_count:
-                self._count(run, level)
+                self._window(run, level, before, math.inf, options.request_count)
             else:
-                self._windows(run, level)
+                run.take()  # the load begins when there are connections
+                self._windows(run, level, before)
         finally:
             last = level.windows[-STABLE_WINDOWS:]
             rest = run.stop(_DRAIN_S if last else 0.0)
@@ -94,11 +96,17 @@ class Session:
                     level.windows, options.stability_percent, options.percentile
                 )
                 bounds = [level.windows[0].load.started_ns, *(each.load.ended_ns for each in level.windows)]
-                level.measured = Measured(level.kind, level.value, merged(last), stable, None, bounds)
-                unanswered = {"requests": rest.unanswered + rest.overdue, "oldest_s": rest.oldest_ns / 1e9}
-                level.warnings = warnings_of(level.measured, unanswered if rest.unanswered else {})
+                level.measured = Measured(level.kind, level.value, merged(last), stable, bounds)
+                level.warnings = warnings_of(level.measured, last[-1].load)
 
-    def _start(self, level: Level) -> LoadRun:
+    def _warm_up(self, level: Level) -> None:
+        run = self._start(level, self.options.warmup_request_count)
+        try:
+            self._wait(run, math.inf, self.options.warmup_request_count)
+        finally:
+            run.stop(_DRAIN_S)
+
+    def _start(self, level: Level, requests: int) -> LoadRun:
         options = self.options
         closed = level.kind == "Concurrency"
         share = 1 if options.protocol == "http" else _SHARED
@@ -121,7 +129,7 @@ class Session:
             poisson=options.distribution == "poisson",
             seed=options.seed,
             intervals_ns=self.intervals,
-            max_requests=options.request_count + options.warmup_request_count if options.request_count else 0,
+            max_requests=requests,
             record=bool(options.export_file),
         )
         load.start()
@@ -129,20 +137,17 @@ class Session:
 
     def _wait(self, run: LoadRun, seconds: float, requests: int = 0) -> None:
         """In slices, so that Ctrl-C is seen. Ends early where the load has nothing left, or nothing succeeds."""
-        ended, waited = 0, 0.0
+        ended, waited, idle = 0, 0.0, 0.0
         while waited < seconds and (not requests or ended < requests) and not run.exhausted:
             part = min(_SLICE_S, seconds - waited)
-            ended += run.wait(part, max(0, requests - ended) if requests else 0)
-            waited += part
-            if math.isinf(seconds) and waited > 30 and not ended:
-                raise Unavailable("no request was answered within 30 s")
+            now = run.wait(part, max(0, requests - ended) if requests else 0)
+            ended, waited, idle = ended + now, waited + part, 0.0 if now else idle + part
+            if requests and idle > _IDLE_S:
+                raise Unavailable(f"no request has ended for {_IDLE_S:.0f} s")
 
-    def _window(self, run: LoadRun, level: Level, seconds: float, requests: int) -> Window:
-        before = level.windows[-1].after if level.windows else self.target.statistics()
+    def _window(self, run: LoadRun, level: Level, before: ServerTimes | None, seconds: float, requests: int) -> Window:
         pid = self.options.server_pid
         process = read_process(pid) if pid else None
-        if not level.windows:
-            run.take()  # what came while the server was asked, and connections were opened
         try:
             self._wait(run, seconds, requests)
         finally:
@@ -158,16 +163,14 @@ class Session:
             raise Unavailable(f"no request succeeded: {text}")
         return window
 
-    def _count(self, run: LoadRun, level: Level) -> None:
-        self._window(run, level, math.inf, self.options.request_count)
-
-    def _windows(self, run: LoadRun, level: Level) -> None:
+    def _windows(self, run: LoadRun, level: Level, before: ServerTimes | None) -> None:
         options = self.options
         for number in range(options.max_trials):
             if options.count_windows:
-                window = self._window(run, level, math.inf, options.window_requests)
+                window = self._window(run, level, before, math.inf, options.window_requests)
             else:
-                window = self._window(run, level, options.interval_ms / 1e3, 0)
+                window = self._window(run, level, before, options.interval_ms / 1e3, 0)
+            before = window.after
             latency = window.latency_us(options.percentile)
             self._say(f"  window {number + 1}: {window.throughput:.1f} infer/s, latency {latency:.0f} us")
             if is_stable(level.windows, options.stability_percent, options.percentile):

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pyinfer._core import LatencyHistogram, LoadWindow
@@ -76,7 +76,6 @@ class Measured:
     value: float
     window: Window
     is_stable: bool
-    warmup: LoadWindow | None = None
     boundaries_ns: Sequence[int] = field(default_factory=tuple)
 
 
@@ -99,10 +98,10 @@ def merged(windows: Sequence[Window]) -> Window:
     return Window(load, windows[0].before, windows[-1].after, process, windows[0].batch_size)
 
 
-def warnings_of(measured: Measured, unanswered: Mapping[str, float]) -> list[str]:
+def warnings_of(measured: Measured, last: LoadWindow) -> list[str]:
     """What a reader has to know about the numbers: what they hide, or who limited them.
 
-    ``unanswered``: ``requests`` and ``oldest_s`` of those that had no answer when the load was stopped.
+    ``last`` is the last window, which knows what had no answer when it ended.
     """
     load, latency = measured.window.load, measured.window.load.latency
     found = []
@@ -118,10 +117,10 @@ def warnings_of(measured: Measured, unanswered: Mapping[str, float]) -> list[str
         )
     if load.cpu_ns > 0.9e9 * measured.window.seconds:
         found.append("the load has used a whole core: it may have limited the throughput; give it more --threads")
-    if unanswered.get("requests"):
+    if last.oldest_ns > max(latency.max_ns, 1_000_000_000):
         found.append(
-            f"{unanswered['requests']:.0f} requests had no answer when the load ended; the oldest had waited for "
-            f"{unanswered['oldest_s']:.2f} s. No percentile shows them"
+            f"{last.unanswered + last.overdue} requests had no answer at the end; the oldest had waited for "
+            f"{last.oldest_ns / 1e9:.2f} s. No percentile shows them"
         )
     return found
 

@@ -161,7 +161,7 @@ def test_errors_are_counted_by_text_and_not_averaged_in(protocol: str) -> None:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
         report = fake.report()
     assert done.returncode == 1
-    assert re.search(r"20 requests failed: .*injected error", done.stdout)
+    assert re.search(r"20 requests failed: .*injected error", done.stdout), done.stdout + done.stderr
     assert (report.inferences, report.errors) == (100, 20)
 
 

@@ -85,5 +85,5 @@ def test_closed_loop_flags_a_stall(protocol: str) -> None:
     with FakeServer([0.002], stalls_s=[(0.5, 1.0)]) as fake:
         window = load(fake, protocol, 3000, concurrency=2, connections=2)
     assert window.latency.percentile(99) < 500e6 < window.latency.max_ns
-    notes = warnings_of(Measured("Concurrency", 2, Window(window), is_stable=True), {})
+    notes = warnings_of(Measured("Concurrency", 2, Window(window), is_stable=True), window)
     assert any("coordinated omission" in note for note in notes)

@@ -27,6 +27,7 @@ class Load:
         self.started_ns, self.ended_ns = 0, round(seconds * 1e9)
         self.errors: dict[str, int] = {}
         self.failed = self.send_ns = self.receive_ns = self.cpu_ns = 0
+        self.unanswered = self.overdue = self.oldest_ns = 0
 
 
 def window(durations_ns: dict[int, int], **more: object) -> Window:
@@ -56,20 +57,25 @@ def test_the_servers_share_is_the_difference_of_its_counters() -> None:
     assert one.network_us == 1000 - 6 * 20
 
 
+def notes(kind: str, one: Window) -> list[str]:
+    return warnings_of(Measured(kind, 4, one, is_stable=True), one.load)
+
+
 def test_a_stall_that_a_closed_loop_hides_is_flagged() -> None:
     hidden = window({MS: 4000, 1000 * MS: 4})
-    (text,) = warnings_of(Measured("Concurrency", 4, hidden, is_stable=True), {})
+    (text,) = notes("Concurrency", hidden)
     assert "stood still for up to 1000 ms" in text
     assert "coordinated omission" in text
     # an open loop has it in its percentiles; and a server that is slow now and then, in proportion, is no stall
-    assert not warnings_of(Measured("Request Rate", 4, hidden, is_stable=True), {})
+    assert not notes("Request Rate", hidden)
     even = window({MS: 90, 2 * MS: 10})
-    assert not warnings_of(Measured("Concurrency", 4, even, is_stable=True), {})
+    assert not notes("Concurrency", even)
 
 
 def test_what_has_no_answer_is_told() -> None:
-    measured = Measured("Request Rate", 4, window({MS: 10}), is_stable=True)
-    (text,) = warnings_of(measured, {"requests": 7, "oldest_s": 1.5})
+    one = window({MS: 10})
+    one.load.unanswered, one.load.overdue, one.load.oldest_ns = 3, 4, 1500 * MS  # type: ignore[misc]
+    (text,) = notes("Request Rate", one)
     assert "7 requests had no answer" in text
     assert "1.50 s" in text
 
