@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measured latencies against a server that knows its own, in real time. (tests/core has the same on a manual clock.)
 
-A busy machine delays the client and the server's thread alike; delays are long, and a comparison may be tried again.
+A busy machine delays the client as it delays the server's thread, which knows by how much: what a comparison allows
+beyond 2 % is four times that. It may be tried again.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pyinfer._core import LatencyHistogram, LoadRun, LoadWindow
+from pyinfer._core import FakeServerReport, LatencyHistogram, LoadRun, LoadWindow
 from pyinfer.perf.encode import grpc_request, http_request
 from pyinfer.perf.options import PerfOptions
 from pyinfer.perf.results import Measured, Window, warnings_of
@@ -20,7 +21,7 @@ from pyinfer.testing import FakeServer
 
 PROTOCOLS = ["http", "grpc"]
 PERCENTS = (50, 90, 95, 99, 99.9)
-ATTEMPTS = 5
+ATTEMPTS = 3
 
 
 def load(fake: FakeServer, protocol: str, requests: int, **how: object) -> LoadWindow:
@@ -45,8 +46,12 @@ def load(fake: FakeServer, protocol: str, requests: int, **how: object) -> LoadW
     return window
 
 
-def within(measured: LatencyHistogram, truth: LatencyHistogram) -> bool:
-    return all(abs(measured.percentile(p) / truth.percentile(p) - 1) <= 0.02 for p in PERCENTS)
+def within(measured: LatencyHistogram, truth: FakeServerReport) -> bool:
+    served, injected = truth.served, truth.injected
+    noise = max(served.percentile(p) - injected.percentile(p) for p in PERCENTS)
+    return all(
+        abs(measured.percentile(p) - served.percentile(p)) <= 0.02 * served.percentile(p) + 4 * noise for p in PERCENTS
+    )
 
 
 def attempt(once: Callable[[], bool]) -> None:
@@ -62,7 +67,7 @@ def test_closed_loop_measures_what_the_server_did(protocol: str) -> None:
     def once() -> bool:
         with FakeServer(DELAYS) as fake:
             window = load(fake, protocol, 1000, concurrency=100, connections=100)
-            return within(window.latency, fake.report().served)
+            return within(window.latency, fake.report())
 
     attempt(once)
 
@@ -74,7 +79,7 @@ def test_open_loop_shows_a_stall(protocol: str) -> None:
         with FakeServer(DELAYS, stalls_s=[(1.0, 1.0)]) as fake:
             window = load(fake, protocol, 1500, rate=500.0, connections=8 if protocol == "grpc" else 800)
             # a third of them fell into it
-            return within(window.latency, fake.report().served) and window.latency.percentile(90) > 800e6
+            return within(window.latency, fake.report()) and window.latency.percentile(90) > 800e6
 
     attempt(once)
 
