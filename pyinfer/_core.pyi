@@ -108,7 +108,8 @@ class QueuePolicy:
 class QueueOptions:
     """The priority levels of a model (1 is the highest; 0 levels: all requests are alike) and their policies.
 
-    A priority that is none of the levels means the default one. Immutable. GIL: held.
+    A priority that is none of the levels means the default one. ``latency_slo_us`` 0: the model has no latency SLO.
+    Raises ValueError for a negative one. Immutable. GIL: held.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class QueueOptions:
         default_priority_level: int = 0,
         default_policy: QueuePolicy = ...,
         policies: Mapping[int, QueuePolicy] = ...,
+        latency_slo_us: int = 0,
     ) -> None: ...
 
 @final

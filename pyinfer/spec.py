@@ -24,6 +24,7 @@ from pyinfer._core import (
 )
 from pyinfer.config.metrics import MetricsConfig, first_response_bounds
 from pyinfer.config.padding import Padding, padding_of
+from pyinfer.config.rules_slo import latency_slo_us
 from pyinfer.errors import ConfigError
 from pyinfer.model_files import data_size, read_labels, read_tensor, wire_type
 
@@ -50,6 +51,7 @@ def model_spec(
     sequences = config.get("sequence_batching")
     ensemble = config.get("ensemble_scheduling")
     padding = padding_of(config)
+    slo_us = latency_slo_us(config)
     # the batches of strategy oldest are formed as those of the dynamic batcher
     settings = batcher or (sequences or {}).get("oldest") or (sequences or {}).get("direct") or {}
     return ModelSpec(
@@ -58,10 +60,11 @@ def model_spec(
         inputs=[_tensor_spec(tensor, ()) for tensor in config["input"]],
         outputs=[_tensor_spec(tensor, _labels(tensor, directory)) for tensor in config["output"]],
         max_batch_size=config["max_batch_size"],
-        dynamic_batching=batcher is not None or sequences is not None,
+        # with an SLO, batches are formed where they pay: there is nothing else to say about them
+        dynamic_batching=batcher is not None or sequences is not None or slo_us != 0,
         preferred_batch_sizes=settings.get("preferred_batch_size", ()),
         max_queue_delay_us=settings.get("max_queue_delay_microseconds", 0),
-        queue=_queue_options(batcher or {}),
+        queue=_queue_options(batcher or {}, slo_us),
         decoupled=config.get("model_transaction_policy", {}).get("decoupled", False),
         sequence=None if sequences is None else _sequence_options(sequences, config["max_batch_size"], directory),
         ensemble=None if ensemble is None else _ensemble_options(ensemble),
@@ -92,13 +95,14 @@ def _padding_options(padding: Padding, max_batch_size: int) -> PaddingOptions:
     )
 
 
-def _queue_options(batcher: Mapping[str, Any]) -> QueueOptions:
+def _queue_options(batcher: Mapping[str, Any], slo_us: int) -> QueueOptions:
     policies = batcher.get("priority_queue_policy", {})
     return QueueOptions(
         priority_levels=batcher.get("priority_levels", 0),
         default_priority_level=batcher.get("default_priority_level", 0),
         default_policy=_queue_policy(batcher.get("default_queue_policy", {})),
         policies={int(level): _queue_policy(policy) for level, policy in policies.items()},
+        latency_slo_us=slo_us,
     )
 
 

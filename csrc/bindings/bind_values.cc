@@ -122,6 +122,15 @@ QueuePolicy MakeQueuePolicy(const std::string& timeout_action, uint64_t default_
   return policy;
 }
 
+QueueOptions MakeQueueOptions(uint64_t levels, uint64_t default_level, QueuePolicy policy,
+                              std::map<uint64_t, QueuePolicy> policies, int64_t latency_slo_us) {
+  if (latency_slo_us < 0 || latency_slo_us > kLongestTimeUs) {
+    throw py::value_error("latency_slo_us must be in [0, " + std::to_string(kLongestTimeUs) + "], got " +
+                          std::to_string(latency_slo_us));
+  }
+  return {levels, default_level, policy, std::move(policies), latency_slo_us * 1000};
+}
+
 using ControlTuple = std::tuple<std::string, std::string, std::string, py::bytes, py::bytes>;
 
 SequenceControl MakeControl(const ControlTuple& given) {
@@ -273,12 +282,9 @@ void BindValues(py::module_& module) {
            py::arg("default_timeout_us") = 0, py::arg("allow_timeout_override") = false, py::arg("max_queue_size") = 0);
 
   py::class_<QueueOptions>(module, "QueueOptions", py::is_final())
-      .def(py::init([](uint64_t levels, uint64_t default_level, QueuePolicy policy,
-                       std::map<uint64_t, QueuePolicy> policies) {
-             return QueueOptions{levels, default_level, policy, std::move(policies)};
-           }),
-           py::kw_only(), py::arg("priority_levels") = 0, py::arg("default_priority_level") = 0,
-           py::arg("default_policy") = QueuePolicy(), py::arg("policies") = std::map<uint64_t, QueuePolicy>());
+      .def(py::init(&MakeQueueOptions), py::kw_only(), py::arg("priority_levels") = 0,
+           py::arg("default_priority_level") = 0, py::arg("default_policy") = QueuePolicy(),
+           py::arg("policies") = std::map<uint64_t, QueuePolicy>(), py::arg("latency_slo_us") = 0);
 
   py::class_<SequenceOptions>(module, "SequenceOptions", py::is_final())
       .def(py::init(&MakeSequenceOptions), py::kw_only(), py::arg("strategy"), py::arg("slots"), py::arg("max_idle_us"),

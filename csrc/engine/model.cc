@@ -317,7 +317,10 @@ void Model::OnAnswer(const Request& request, const Response& response) noexcept 
   }
 }
 
-void Model::OnExecuted(int64_t rows, const ExecutionTimes& times) noexcept { statistics_.AddExecution(rows, times); }
+void Model::OnExecuted(int64_t rows, const ExecutionTimes& times) noexcept {
+  statistics_.AddExecution(rows, times);
+  source_->NoteExecuted(rows, times.picked, times.split);
+}
 
 void Model::OnRescheduled(RequestPtr request) noexcept {
   source_->Return(std::move(request));

@@ -89,6 +89,7 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   bool cached() const { return cache_ != nullptr; }
   size_t pending() const { return source_->size(); }
   size_t in_flight() const { return in_flight_.load(std::memory_order_acquire); }
+  std::optional<SloReport> Slo() const { return source_->Slo(); }
   ModelStatistics Statistics() const { return statistics_.Snapshot(); }
   ModelMetrics Metrics() { return statistics_.Metrics(clock_->Now()); }
   std::vector<ResponseStatistics> ResponseStatisticsByIndex() const { return responses_.Snapshot(); }

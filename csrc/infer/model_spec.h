@@ -102,6 +102,9 @@ struct QueueOptions {
   uint64_t default_priority_level = 0;
   QueuePolicy default_policy;
   std::map<uint64_t, QueuePolicy> policies;  // of single levels
+  // Not 0: answers are worth something only so long after their requests came; see sched/slo_policy.h. Then policies
+  // have no timeouts.
+  int64_t latency_slo_ns = 0;
 };
 
 // A tensor that tells the model about the sequence a request belongs to: one element, BYTES only for the correlation

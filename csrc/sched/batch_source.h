@@ -9,11 +9,13 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 
 #include "base/clock.h"
 #include "base/status.h"
 #include "infer/request.h"
 #include "sched/batch.h"
+#include "sched/slo_control.h"
 
 namespace pyinfer {
 
@@ -48,6 +50,11 @@ class BatchSource {
   // Of an iterative model: a request that was taken comes back to be executed once more, or its sequence is done.
   virtual void Return(RequestPtr request) { request->Fail(FailureReason::kOther, Status::Internal("not iterative")); }
   virtual void Release(const CorrelationId&) {}
+
+  // A batch of so many rows, that was taken at the first time, was over at the second.
+  virtual void NoteExecuted(int64_t, TimeNs, TimeNs) noexcept {}
+  // What is known of a model with a latency SLO; nothing of others.
+  virtual std::optional<SloReport> Slo() const { return std::nullopt; }
 
   // Answers and removes the cancelled ones.
   virtual void Reap() = 0;

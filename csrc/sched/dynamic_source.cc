@@ -15,17 +15,20 @@ DynamicSource::DynamicSource(std::shared_ptr<const ModelSpec> model, const Clock
       clock_(clock),
       observer_(std::move(observer)),
       order_(model_->batching.preserve_ordering ? std::make_shared<AnswerOrder>() : nullptr),
-      queue_(model_->queue) {}
+      queue_(model_->queue),
+      slo_(model_->queue.latency_slo_ns != 0 ? std::make_unique<SloControl>(model_) : nullptr) {}
 
 size_t DynamicSource::AddInstance() {
   std::lock_guard<std::mutex> lock(mutex_);
   removed_.push_back(false);
+  if (slo_) slo_->AddInstance();
   return removed_.size() - 1;
 }
 
 void DynamicSource::RemoveInstance(size_t instance) {
   // Notified under the lock, so that no instance is between looking at its mark and waiting.
   std::lock_guard<std::mutex> lock(mutex_);
+  if (slo_ && !removed_.at(instance)) slo_->RemoveInstance();
   removed_.at(instance) = true;
   ripe_.notify_all();
 }
@@ -41,7 +44,10 @@ bool DynamicSource::Push(RequestPtr request) {
         request->order = order_;
         request->turn = order_->Take();
       }
-      refusal = queue_.Push(request);
+      const int64_t rows = slo_ ? SloControl::Rows(*request) : 0;
+      if (slo_) refusal = slo_->Admit(*request, queue_.size());
+      if (refusal.ok()) refusal = queue_.Push(request);
+      if (refusal.ok() && slo_) slo_->NotePushed(rows);
       if (refusal.ok()) return true;
     }
   }
@@ -116,10 +122,38 @@ QueueView DynamicSource::ViewLocked() const {
 }
 
 Decision DynamicSource::DecideLocked(const QueueView& view, TimeNs now) const {
-  const Decision decision = Decide(view, now, model_->batching);
+  const Decision decision = slo_ ? DecideSloLocked(view, now) : Decide(view, now, model_->batching);
   // A closed queue has nothing to wait for: what is left goes as it is.
   if (decision.kind == Decision::Kind::kWaitUntil && closed_) return Decision::Take(view.rows.size());
   return decision;
+}
+
+Decision DynamicSource::DecideSloLocked(const QueueView& view, TimeNs now) const {
+  if (view.rows.empty()) return {};
+  SloView first;
+  first.saturated = view.saturated;
+  size_t place = 0;
+  queue_.ForEach([&](const Request& request) {
+    if (view.places.empty() || view.places[first.first.size()] == place) {
+      first.first.push_back({SloControl::Rows(request), QueueDeadline(model_->queue, request)});
+    }
+    ++place;
+    return first.first.size() < view.rows.size();
+  });
+  const SloDecision decision = slo_->Decide(std::move(first), now);
+  return decision.take == 0 ? Decision::WaitUntil(decision.until) : Decision::Take(decision.take, decision.drop);
+}
+
+std::vector<RequestPtr> DynamicSource::TakeLocked(QueueView& view, size_t count) {
+  if (!model_->padding) return queue_.TakeFirst(count);
+  std::vector<RequestPtr> taken = queue_.TakeAt(view.places, count);
+  view.places.erase(view.places.begin(), view.places.begin() + static_cast<std::ptrdiff_t>(count));
+  for (size_t& place : view.places) place -= count;
+  return taken;
+}
+
+void DynamicSource::NoteGoneLocked(const std::vector<RequestPtr>& gone, bool late) {
+  if (slo_) slo_->NoteGone(gone, late);
 }
 
 Batch DynamicSource::Take(size_t, TimeNs now) {
@@ -131,13 +165,19 @@ Batch DynamicSource::Take(size_t, TimeNs now) {
     std::lock_guard<std::mutex> lock(mutex_);
     queue_.Expire(now, expired);
     for (;;) {
-      const QueueView view = ViewLocked();
+      QueueView view = ViewLocked();
       // Those that can not be added count as well: they may be what makes the view saturated.
       if (queue_.RemoveCancelled(view.looked_at, cancelled)) continue;
-      const size_t count = DecideLocked(view, now).requests;
-      taken = model_->padding ? queue_.TakeAt(view.places, count) : queue_.TakeFirst(count);
+      const Decision decision = DecideLocked(view, now);
+      if (decision.drop != 0) {
+        for (RequestPtr& late : TakeLocked(view, decision.drop)) expired.push_back(std::move(late));
+      }
+      taken = TakeLocked(view, decision.requests);
       break;
     }
+    NoteGoneLocked(expired, true);
+    NoteGoneLocked(cancelled, false);
+    if (slo_) slo_->NoteTaken(taken, now);
     more = !queue_.empty() && waiting_ != 0;
   }
   if (more) ripe_.notify_one();
@@ -167,6 +207,7 @@ void DynamicSource::Reap() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     queue_.RemoveCancelled(queue_.size(), removed);
+    NoteGoneLocked(removed, false);
   }
   AnswerCancelled(removed);
 }
@@ -177,6 +218,7 @@ TimeNs DynamicSource::Expire(TimeNs now) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     queue_.Expire(now, expired);
+    NoteGoneLocked(expired, true);
     next = queue_.next_deadline();
   }
   AnswerExpired(expired);
@@ -197,9 +239,22 @@ void DynamicSource::FailAll(const Status& status) {
     std::lock_guard<std::mutex> lock(mutex_);
     closed_ = true;
     left = queue_.TakeAll();
+    NoteGoneLocked(left, false);
   }
   ripe_.notify_all();
   for (RequestPtr& request : left) request->Fail(FailureReason::kRejected, status);
+}
+
+void DynamicSource::NoteExecuted(int64_t rows, TimeNs picked, TimeNs now) noexcept {
+  if (!slo_) return;
+  std::lock_guard<std::mutex> lock(mutex_);
+  slo_->NoteExecuted(rows, picked, now);
+}
+
+std::optional<SloReport> DynamicSource::Slo() const {
+  if (!slo_) return std::nullopt;
+  std::lock_guard<std::mutex> lock(mutex_);
+  return slo_->Report();
 }
 
 size_t DynamicSource::size() const {

@@ -11,6 +11,7 @@
 #include "sched/batch_source.h"
 #include "sched/policy.h"
 #include "sched/request_queue.h"
+#include "sched/slo_control.h"
 
 namespace pyinfer {
 
@@ -31,10 +32,17 @@ class DynamicSource final : public BatchSource {
   void Close() override;
   void FailAll(const Status& status) override;
   size_t size() const override;
+  void NoteExecuted(int64_t rows, TimeNs picked, TimeNs now) noexcept override;
+  std::optional<SloReport> Slo() const override;
 
  private:
   QueueView ViewLocked() const;
   Decision DecideLocked(const QueueView& view, TimeNs now) const;
+  Decision DecideSloLocked(const QueueView& view, TimeNs now) const;
+  // The first `count` requests of the view leave the queue; the view has the others.
+  std::vector<RequestPtr> TakeLocked(QueueView& view, size_t count);
+  // Requests that have left the queue without being taken; `late`: because of the time.
+  void NoteGoneLocked(const std::vector<RequestPtr>& gone, bool late);
 
   const std::shared_ptr<const ModelSpec> model_;
   const Clock& clock_;
@@ -44,7 +52,8 @@ class DynamicSource final : public BatchSource {
   mutable std::mutex mutex_;
   std::condition_variable ripe_;
   RequestQueue queue_;
-  std::vector<bool> removed_;  // by instance; they all take from one queue
+  const std::unique_ptr<SloControl> slo_;  // null where the model has no latency SLO
+  std::vector<bool> removed_;              // by instance; they all take from one queue
   size_t waiting_ = 0;
   bool closed_ = false;
 };

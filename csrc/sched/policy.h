@@ -32,10 +32,11 @@ struct Decision {
   enum class Kind { kIdle, kTake, kWaitUntil };
   Kind kind = Kind::kIdle;
   size_t requests = 0;  // kTake: how many from the head
+  size_t drop = 0;      // kTake: how many before those are given up; only of a model with a latency SLO
   TimeNs until = 0;     // kWaitUntil
 
-  static Decision Take(size_t requests) { return {Kind::kTake, requests, 0}; }
-  static Decision WaitUntil(TimeNs until) { return {Kind::kWaitUntil, 0, until}; }
+  static Decision Take(size_t requests, size_t drop = 0) { return {Kind::kTake, requests, drop, 0}; }
+  static Decision WaitUntil(TimeNs until) { return {Kind::kWaitUntil, 0, 0, until}; }
 };
 
 Decision Decide(const QueueView& view, TimeNs now, const BatchOptions& options);

@@ -31,6 +31,11 @@ const QueuePolicy& PolicyOf(const QueueOptions& options, uint64_t level) {
 }  // namespace
 
 TimeNs QueueDeadline(const QueueOptions& options, const Request& request) {
+  if (options.latency_slo_ns != 0) {
+    const TimeNs due = request.timeline.queued + options.latency_slo_ns;
+    const TimeNs own = OwnDeadline(request);
+    return own == 0 ? due : std::min(due, own);
+  }
   const QueuePolicy& policy = PolicyOf(options, LevelOf(options, request.priority));
   if (policy.default_timeout_ns == 0) return 0;
   const TimeNs deadline = request.timeline.queued + policy.default_timeout_ns;
@@ -47,7 +52,7 @@ Status RequestQueue::Push(RequestPtr& request) {
   }
   if (spare_.empty()) spare_.emplace_back();
   const auto entry = spare_.begin();
-  level.waiting.splice(level.waiting.end(), spare_, entry);
+  level.waiting.splice(PlaceOf(*request, level.waiting), spare_, entry);
   entry->level = number;
   entry->arrival = ++arrivals_;
   entry->timed = request->queue_deadline != 0;
@@ -59,6 +64,14 @@ Status RequestQueue::Push(RequestPtr& request) {
   entry->request = std::move(request);
   ++size_;
   return Status();
+}
+
+RequestQueue::Entries::iterator RequestQueue::PlaceOf(const Request& request, Entries& waiting) const {
+  auto place = waiting.end();
+  if (options_.latency_slo_ns == 0) return place;
+  const TimeNs due = QueueDeadline(options_, request);
+  while (place != waiting.begin() && due < QueueDeadline(options_, *std::prev(place)->request)) --place;
+  return place;
 }
 
 RequestPtr RequestQueue::Remove(Entries& part, Entries::iterator entry) {

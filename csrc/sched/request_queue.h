@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // request_queue.h - requests that wait, by priority and arrival, under the queue policies of their levels.
 //
-// Level 1 is taken first. Within a level, requests whose time in the queue is over come last (action DELAY) or are
-// refused (action REJECT). Not thread safe: its owner has a lock.
+// Level 1 is taken first. Where the model has a latency SLO, a level is ordered by when answers are due. Within a
+// level, requests whose time in the queue is over come last (action DELAY) or are refused (action REJECT). Not thread
+// safe: its owner has a lock.
 //
 // However many wait: to push one costs the logarithm of their number at most, and what takes, removes or looks at some
 // of them costs so much for each of these.
@@ -23,7 +24,7 @@
 namespace pyinfer {
 
 // When the time of `request` in the queue is over, given the model's policies and when it was queued; 0 for never.
-// A timeout of the client only ever shortens the policy's.
+// A timeout of the client only ever shortens the policy's. Of a model with a latency SLO: when its answer is due.
 TimeNs QueueDeadline(const QueueOptions& options, const Request& request);
 
 class RequestQueue {
@@ -89,6 +90,9 @@ class RequestQueue {
   };
   using Levels = std::map<uint64_t, Level>;
 
+  // Where `request` goes. With a latency SLO, it passes those that are due later; their number is kept small by
+  // refusals.
+  Entries::iterator PlaceOf(const Request& request, Entries& waiting) const;
   // The request of `entry`, which becomes spare.
   RequestPtr Remove(Entries& part, Entries::iterator entry);
   // The level after `level`, which may be dropped.

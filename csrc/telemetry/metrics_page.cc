@@ -210,6 +210,33 @@ void WriteOwnHistograms(Exposition& page, const Rows& rows) {
   });
 }
 
+// Of models that have a latency SLO.
+void WriteSlo(Exposition& page, const Rows& rows) {
+  std::vector<std::pair<const Row*, SloReport>> reports;
+  for (const Row& row : rows) {
+    if (auto report = row.source->model().Slo()) reports.emplace_back(&row, std::move(*report));
+  }
+  if (reports.empty()) return;
+  const auto family = [&](const char* name, const char* help, const char* type, auto value) {
+    page.Family(name, help, type);
+    for (const auto& [row, report] : reports) page.Sample("", row->labels, uint64_t{value(report)});
+  };
+  family("pyinfer_slo_shed_total", "Requests refused on arrival, as the model is over capacity for its latency SLO",
+         "counter", [](const SloReport& report) { return report.shed; });
+  family("pyinfer_slo_given_up_total", "Requests that left the queue, as they could not be answered in time", "counter",
+         [](const SloReport& report) { return report.given_up; });
+  family("pyinfer_slo_batch_rows", "Rows of the executions with the most rows a second within the latency SLO", "gauge",
+         [](const SloReport& report) { return static_cast<uint64_t>(report.best_rows); });
+  page.Family("pyinfer_slo_execution_seconds", "Learned duration of an execution of about so many rows", "gauge");
+  constexpr double kNsInSecond = 1e9;
+  for (const auto& [row, report] : reports) {
+    for (const ServiceTimes::Point& point : report.learned) {
+      Labels labels = row->labels;
+      page.Sample("", labels.Add("rows", std::to_string(point.most_rows)), point.mean_ns / kNsInSecond);
+    }
+  }
+}
+
 }  // namespace
 
 // Label pairs are ordered by name, which tags (they begin with '_') and the names below happen to allow.
@@ -245,6 +272,7 @@ std::string MetricsPage(const std::vector<std::shared_ptr<MetricModel>>& models,
   WriteFamilies(page, families, MetricFamily::Type::kHistogram);
   WriteSummaries(page, rows);
   WriteOwnHistograms(page, rows);
+  WriteSlo(page, rows);
   return page.Take();
 }
 

@@ -17,6 +17,7 @@ from pyinfer.config.padding import padding_faults
 from pyinfer.config.rules_ensemble import ensemble_faults
 from pyinfer.config.rules_io import Fault, tensor_faults
 from pyinfer.config.rules_scheduling import batching_faults, instance_group_faults, sequence_faults
+from pyinfer.config.rules_slo import slo_faults
 from pyinfer.config.rules_state import state_faults
 from pyinfer.config.rules_warmup import warmup_faults
 from pyinfer.config.source import Source, path_text
@@ -72,6 +73,7 @@ def faults(
     yield from _identity(config)
     yield from batching_faults(config)
     yield from sequence_faults(config)
+    yield from slo_faults(config)
     yield from ensemble_faults(config)
     yield from _cache_and_metrics(config)
     yield from tensor_faults(config)

@@ -16,12 +16,14 @@
 #include "graph_schedule.h"
 #include "limit_schedule.h"
 #include "schedule.h"
+#include "slo_schedule.h"
 
 namespace {
 
 using pyinfer::simulation::GraphSchedule;
 using pyinfer::simulation::LimitSchedule;
 using pyinfer::simulation::Schedule;
+using pyinfer::simulation::SloSchedule;
 
 // A scheduler that waits where it must not would hang the run: no seed takes so long.
 constexpr unsigned kHungSeconds = 20;
@@ -37,11 +39,14 @@ void Hung(int) {
 bool Passes(uint64_t seed, std::ostream* log) {
   hung_seed = static_cast<sig_atomic_t>(seed);
   try {
-    // One in five is that of an ensemble, one in ten that of models that share resources.
+    // One in five is that of an ensemble, one in ten that of models that share resources, one in ten that of a model with
+    // a latency SLO.
     if (seed % 5 == 4) {
       GraphSchedule(seed, log).Run();
     } else if (seed % 10 == 3) {
       LimitSchedule(seed, log).Run();
+    } else if (seed % 10 == 6) {
+      SloSchedule(seed, log).Run();
     } else {
       Schedule(seed, log).Run();
     }
