@@ -29,6 +29,7 @@ from perf.queue_depth import measure_queue
 from perf.scenarios import Scenario
 from perf.servers import Server, build_repository, start_echo, start_server
 from perf.shared_memory import by_grpc, by_shared_memory, measure_exchange
+from perf.slo_runs import run_batching_hurts, run_goodput
 
 __all__ = ["FULL", "QUICK", "Effort", "keep_calmest", "run_scenario", "summarise"]
 
@@ -245,6 +246,14 @@ def _queue(_scenario: Scenario, effort: Effort, _names: Sequence[str], _reposito
     }
 
 
+def _goodput(_: Scenario, effort: Effort, _names: Sequence[str], repository: Path) -> _Figures:
+    return run_goodput(repository, 3 * effort.seconds, effort.rounds)
+
+
+def _batching_hurts(_: Scenario, effort: Effort, _names: Sequence[str], repository: Path) -> _Figures:
+    return run_batching_hurts(repository, 2 * effort.seconds, effort.rounds)
+
+
 def _compare_cores(scenario: Scenario, turns: int, *, histograms: bool) -> Difference:
     with (
         contextlib.closing(CoreLoad(scenario.elements, histograms=histograms)) as one,
@@ -264,6 +273,8 @@ _KINDS: Mapping[str, Callable[[Scenario, Effort, Sequence[str], Path], _Figures]
     "events": _events,
     "histograms": _histograms,
     "ensemble": _ensemble,
+    "goodput": _goodput,
+    "batching_hurts": _batching_hurts,
     "queue": _queue,
 }
 

@@ -14,7 +14,19 @@ from perf.bodies import Protocol
 
 __all__ = ["SCENARIOS", "Goal", "Scenario", "scenario_named"]
 
-_Kind = Literal["load", "json", "start", "growth", "shared_memory", "events", "histograms", "ensemble", "queue"]
+_Kind = Literal[
+    "load",
+    "json",
+    "start",
+    "growth",
+    "shared_memory",
+    "events",
+    "histograms",
+    "ensemble",
+    "queue",
+    "goodput",
+    "batching_hurts",
+]
 
 
 @dataclass(frozen=True)
@@ -219,6 +231,30 @@ SCENARIOS = (
             Goal("waiting_1000.request_us", "<=", 1),
             Goal("waiting_1000000.request_us", "<=", factor=2, of="waiting_1000.request_us"),
         ),
+    ),
+    Scenario(
+        "slo_goodput",
+        "latency SLO of two models beside the best of five fixed queue delays: share of requests answered in time",
+        kind="goodput",
+        model="magika",
+        peers=(),
+        goals=(
+            Goal("magika_light.ratio", ">=", 0.99),
+            Goal("magika_poisson.ratio", ">=", 1.3),
+            Goal("magika_bursts.ratio", ">=", 1),
+            Goal("wide_mlp_light.ratio", ">=", 0.99),
+            Goal("wide_mlp_poisson.ratio", ">=", 1.3),
+            Goal("wide_mlp_bursts.ratio", ">=", 1),
+        ),
+    ),
+    Scenario(
+        "slo_batching_hurts",
+        "magika with nothing but a latency SLO, beside what one would try by hand: rows a second, 64 in flight",
+        kind="batching_hurts",
+        model="magika",
+        peers=(),
+        goals=(Goal("slo.rows_per_s", ">=", factor=0.9, of="better.rows_per_s"),),
+        known="71 rows/s with `dynamic_batching {}`",
     ),
 )
 

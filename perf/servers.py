@@ -69,11 +69,11 @@ class Server:
 def build_repository(directory: Path, models: Sequence[str]) -> Path:
     """Copy ``models`` from the example and bench repositories into ``directory``, so that nothing else is served.
 
-    Makes ``simple_mlp`` first where it is not there yet. Raises FileNotFoundError for an unknown model.
+    Fetches what is not there yet of ``simple_mlp`` and ``magika``. Raises FileNotFoundError for an unknown model.
     """
-    if "simple_mlp" in models:
-        fetch = str(_ROOT / "model_repository" / "fetch.py")
-        subprocess.run([sys.executable, fetch, "simple_mlp"], check=True)
+    fetched = [model for model in models if model in ("magika", "simple_mlp")]
+    if fetched:
+        subprocess.run([sys.executable, str(_ROOT / "model_repository" / "fetch.py"), *fetched], check=True)
     for model in models:
         source = next((folder / model for folder in _REPOSITORIES if (folder / model).is_dir()), None)
         if source is None:
