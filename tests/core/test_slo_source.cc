@@ -2,6 +2,8 @@
 // test_slo_source.cc - the queue of a model with a latency SLO, event by event.
 #include "check.h"
 #include "engine/model.h"
+#include "infer/validate.h"
+#include "sched/dynamic_source.h"
 #include "scheduling.h"
 
 namespace pyinfer {
@@ -162,6 +164,51 @@ TEST(SloSource, CancelledAndUnloadedRequestsAreForgotten) {
   }
   house.model().Stop();
   CHECK_EQ(house.model().pending(), size_t{0});
+}
+
+// Of requests that are padded to one length, those between others in the queue: who is given up, and who goes.
+TEST(SloSource, BatchesOfPaddedRequestsAreTakenFromBetweenOthers) {
+  ManualClock clock(1000 * kMs);
+  ModelSpec spec = testing::IntModel({8, true, {}, 0});
+  spec.queue.latency_slo_ns = 100 * kMs;
+  spec.padding.emplace();
+  spec.padding->axes = {{"width", {4, 8}, false, {}, DType::kInvalid}};
+  spec.padding->inputs = {{"IN", {{1, 0}}, std::string(4, '\0')}};
+  spec.padding->window = 16;
+  const auto model = testing::Shared(std::move(spec));
+  DynamicSource source(model, clock, std::weak_ptr<ExecutionObserver>());
+  source.AddInstance();
+  for (const int64_t rows : {1, 2, 3, 4}) {
+    for (int i = 0; i < 5; ++i) source.NoteExecuted(rows, 0, (19 + rows) * kMs);
+  }
+  const auto push = [&](const std::string& id, int64_t width, uint64_t timeout_us) {
+    auto sink = std::make_shared<KeepingSink>();
+    RequestPtr request = IntRequest(model, sink, 1, width);
+    CHECK(ValidateRequest(*request).ok());
+    request->id = id;
+    request->timeout_us = timeout_us;
+    request->timeline.queued = clock.Now();
+    request->queue_deadline = QueueDeadline(model->queue, *request);
+    source.Push(std::move(request));
+    return sink;
+  };
+  // Alone, the first would be in time, but then nobody else of its length.
+  const SinkPtr first = push("a", 1, 20'800);
+  const SinkPtr other = push("B", 5, 25'000);
+  const SinkPtr second = push("c", 2, 26'000);
+  const SinkPtr third = push("d", 3, 26'000);
+  Batch batch = source.Take(0, clock.Now());
+  CHECK_EQ(first->message(), "Request timeout expired");
+  CHECK_EQ(batch.size(), size_t{2});
+  CHECK_EQ(batch.request(0).id, "c");
+  CHECK_EQ(batch.request(1).id, "d");
+  CHECK_EQ(other->answers.load(), 0);
+  batch.FailOpen(Status::Internal("enough"));
+  batch.Finish();
+  batch = source.Take(0, clock.Now());
+  CHECK_EQ(batch.size(), size_t{1});
+  CHECK_EQ(batch.request(0).id, "B");
+  batch.FailOpen(Status::Internal("enough"));
 }
 
 TEST(SloSource, ModelsWithoutSloHaveNoReport) {
