@@ -51,9 +51,13 @@ __all__ = [
     "TraceLog",
     "TraceRecord",
     "Tracer",
+    "WorkerGuest",
+    "WorkerHost",
+    "WorkerLanes",
     "build_info",
     "deserialize_bytes",
     "dlpack_to_host",
+    "end_with_parent",
     "error_table",
     "grpc_call",
     "metrics_page",
@@ -504,6 +508,61 @@ class Instance:
         """When the queue will be ripe without another request: a time of the engine's clock; None if it never will.
 
         GIL: held.
+        """
+
+@final
+class WorkerLanes:
+    """Memory that a server and one worker process share: a lane of messages each way. Raises RuntimeError."""
+
+    def __init__(self) -> None:
+        """GIL: held."""
+    @property
+    def requests_fd(self) -> int:
+        """For the worker's first descriptor; valid as long as this object."""
+    @property
+    def answers_fd(self) -> int: ...
+
+@final
+class WorkerHost:
+    """The server's end of one instance whose batches are executed by a worker process. Any thread.
+
+    Lives as long as the instance; its workers come and go.
+    """
+
+    def __init__(self, execution_limit_s: float = 0.0) -> None:
+        """A batch may take so long, in seconds; 0: any time. A worker that takes longer is killed. GIL: held."""
+    def attach(self, lanes: WorkerLanes, process_group: int) -> None:
+        """A worker is ready that was given ``lanes``; the one before, if any, was ended. GIL: held.
+
+        ``process_group`` is killed where the worker must be, until ``end`` has returned: its leader must not be reaped
+        before.
+        """
+    def end(self, code: str, message: str) -> None:
+        """The worker is gone: answer what it was executing, and was to answer apart, with that. GIL: released."""
+    def close(self, code: str, message: str) -> None:
+        """There will be no more workers; a batch that none takes is answered with that. GIL: held."""
+    def stop(self) -> None:
+        """Let the worker end once it has executed what it was sent. GIL: released."""
+    def execute(self, batch: Batch) -> None:
+        """Have the worker execute ``batch``, which is not finished by this. Blocks. GIL: released."""
+    def run(self, instance: Instance) -> None:
+        """Pull batches and have the worker execute them until the model is stopped, ``instance`` is retired, or there
+        will be no more workers. Blocks. GIL: released throughout, not taken for a batch.
+        """
+    @property
+    def executed(self) -> int:
+        """How many batches workers have executed to their end."""
+
+@final
+class WorkerGuest:
+    """The worker's end."""
+
+    def __init__(self, requests_fd: int, answers_fd: int) -> None:
+        """Takes the descriptors over. Raises ValueError for what is no such memory. GIL: held."""
+    def serve(self, execute: Callable[[Batch], object]) -> None:
+        """Call ``execute`` with each batch until the server wants no more. Blocks. Raises RuntimeError for nonsense.
+
+        GIL: released while waiting; taken once for each batch.
         """
 
 @final
@@ -1143,6 +1202,9 @@ def grpc_call(
 
 def serialize_bytes(array: NDArray[Any]) -> bytes:
     """The wire form (4-byte little-endian length, then the bytes) of an object array of bytes or str. GIL: held."""
+
+def end_with_parent(parent: int) -> None:
+    """Have the system kill this process when the thread that started it ends; at once where ``parent`` is gone."""
 
 def dlpack_to_host(capsule: object) -> tuple[str, NDArray[Any]]:
     """(datatype, array) of the row-major tensor on a CUDA device that ``capsule`` lends; the capsule is used up.

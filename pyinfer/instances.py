@@ -112,6 +112,12 @@ class Instances(Protocol):
     def probes(self) -> list[ReadinessProbe]:
         """How to ask the instances that run whether they are ready; empty where none has an opinion."""
 
+    def watch(self, broken: Callable[[str], object]) -> None:
+        """Have ``broken`` called, on any thread, with the reason where an instance can not execute anything any more.
+
+        At once where that has happened before.
+        """
+
     def join(self) -> None:
         """Wait until all instances are closed. Requires: the core's model is stopped."""
 
@@ -127,6 +133,9 @@ class ComposedInstances:
 
     def probes(self) -> list[ReadinessProbe]:
         return [probe for step in self._steps for probe in step.probes()]
+
+    def watch(self, broken: Callable[[str], object]) -> None:
+        return  # the steps' models are watched themselves
 
     def join(self) -> None:
         return
@@ -163,6 +172,9 @@ class NativeInstances:
     def probes(self) -> list[ReadinessProbe]:
         return []
 
+    def watch(self, broken: Callable[[str], object]) -> None:
+        return  # they do not break
+
     def join(self) -> None:
         return  # the core joins its threads when it stops the model
 
@@ -198,13 +210,19 @@ class PythonInstances:
         self._running: list[_InstanceThread] = []
         #: every thread that was started and may not have ended yet
         self._threads: set[_InstanceThread] = set()
+        #: why an instance can not execute anything any more, and who is to be told
+        self._broken: str | None = None
+        self._watcher: Callable[[str], object] | None = None
 
     def prepare(self, wanted: Sequence[Wanted]) -> InstanceChange:
         with self._lock:
             running = list(self._running)
         plan = plan_instances([thread.wanted for thread in running], wanted)
         warm_up = None if self._warmup is None else partial(self._warmup.run, self._core)
-        made = [_InstanceThread(self._backend, want, want.enter(self._core), warm_up, self._nice) for want in plan.make]
+        made = [
+            _InstanceThread(self._backend, want, want.enter(self._core), warm_up, self._nice, self._give_up)
+            for want in plan.make
+        ]
         with self._lock:
             self._threads = {thread for thread in self._threads if thread.is_alive()} | set(made)
         change = _PythonChange(self, [running[index] for index in plan.keep], made)
@@ -232,9 +250,27 @@ class PythonInstances:
         with self._lock:
             return [thread.probe for thread in self._running if thread.probe is not None]
 
+    def watch(self, broken: Callable[[str], object]) -> None:
+        with self._lock:
+            self._watcher = broken
+            reason = self._broken
+        if reason is not None:
+            broken(reason)
+
+    def _give_up(self, reason: str) -> None:
+        with self._lock:
+            if self._broken is not None:
+                return
+            self._broken = reason
+            watcher = self._watcher
+        if watcher is not None:
+            watcher(reason)
+
     def join(self) -> None:
         with self._lock:
             threads = list(self._threads)
+        for thread in threads:
+            thread.interrupt()
         for thread in threads:
             thread.join()
 
@@ -268,6 +304,7 @@ class _InstanceThread(threading.Thread):
         limited: LimitedInstance | None,
         warm_up: Callable[[str, Callable[[Batch], object]], None] | None,
         nice: int,
+        give_up: Callable[[str], object],
     ) -> None:
         super().__init__(name=wanted.name, daemon=True)
         self.wanted = wanted
@@ -275,6 +312,8 @@ class _InstanceThread(threading.Thread):
         self._limited = limited
         self._warm_up = warm_up
         self._nice = nice
+        self._give_up = give_up
+        self._interrupt: Callable[[], object] | None = None
         self.probe: ReadinessProbe | None = None
         self._backend = backend
         #: from :meth:`go` on; before, the core must not give it anything to keep
@@ -312,14 +351,20 @@ class _InstanceThread(threading.Thread):
         assert self._core is not None
         self._core.retire()
 
+    def interrupt(self) -> None:
+        """No batches will come any more. Any thread."""
+        if self._interrupt is not None:
+            self._interrupt()
+
     def run(self) -> None:
         try:
             if self._nice:
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._nice)
             instance = self._backend.make_instance(
-                InstanceContext(self.wanted.name, self.wanted.kind, self.wanted.device)
+                InstanceContext(self.wanted.name, self.wanted.kind, self.wanted.device, give_up=self._give_up)
             )
             self._warm(instance)
+            self._interrupt = getattr(instance, "interrupt", None)
             hook = getattr(instance, "is_ready", None)
             self.probe = None if hook is None else ReadinessProbe(hook, self.name)
         except BaseException as error:
@@ -330,7 +375,11 @@ class _InstanceThread(threading.Thread):
         self._decided.wait()
         try:
             if self._core is not None:
-                self._core.run(instance.execute)
+                run = getattr(instance, "run", None)
+                if run is None:
+                    self._core.run(instance.execute)
+                else:
+                    run(self._core)
         finally:
             if self.probe is not None:
                 self.probe.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -222,6 +222,10 @@ class LoadedModel:
     def probes(self) -> list[ReadinessProbe]:
         """How to ask the model's own code whether it is ready; empty where it has no such code."""
         return self._instances.probes()
+
+    def watch(self, broken: Callable[[str], object]) -> None:
+        """Have ``broken`` called, on any thread, with the reason where the version can not execute any more."""
+        self._instances.watch(broken)
 
     def drain(self, timeout_s: float) -> bool:
         """Accept nothing more; wait until what was accepted is answered. False when the time is up."""

@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "bindings/gil.h"
+#include "bindings/instances.h"
 #include "bindings/register.h"
 #include "engine/remote_cache.h"
 #include "protocol/error_map.h"
@@ -17,12 +18,6 @@ namespace py = pybind11;
 
 namespace pyinfer {
 namespace {
-
-struct InstanceHandle {
-  std::shared_ptr<Model> model;
-  std::string name;
-  size_t number;
-};
 
 // The current exception of the executor as an answer. An exception may name a code by an attribute `code`.
 Status StatusOfException(const py::error_already_set& error) {

@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 
 #include "bindings/bind_load.h"
+#include "bindings/instances.h"
 #include "bindings/register.h"
 
 PYBIND11_MODULE(_core, module) {
@@ -20,4 +21,5 @@ PYBIND11_MODULE(_core, module) {
   pyinfer::BindMetrics(module);
   pyinfer::BindGrpc(module);
   pyinfer::BindLoad(module);
+  pyinfer::BindWorker(module);
 }

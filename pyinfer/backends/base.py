@@ -19,7 +19,7 @@ There are two kinds of backend:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -65,6 +65,8 @@ class InstanceContext:
     #: ``CPU``, ``GPU`` or ``MODEL``
     kind: str = "CPU"
     device_id: int = 0
+    #: to be called, from any thread, with the reason once the instance can not execute anything any more
+    give_up: Callable[[str], object] = field(default=lambda reason: None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,10 @@ class Instance(Protocol):
     def close(self) -> None:
         """Free what the instance holds. Called once, on its thread, after its last batch."""
 
+    # An instance that has its batches executed elsewhere may also have ``run(core)``: it is called instead of
+    # ``core.run(execute)`` and returns as that does; ``execute`` is then called for warm-up only. ``interrupt()`` is
+    # called, from any thread, where no batches will come any more: ``run`` waits for nothing but the batch that it has.
+    #
     # An instance may also have ``is_ready() -> bool``. Health requests then call it, on a thread other than the
     # instance's, also while a batch is executed; never twice at a time, and not after ``close``. An instance that does
     # not answer within 5 s, or raises, is not ready.

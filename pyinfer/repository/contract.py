@@ -6,7 +6,7 @@ Types only. :class:`pyinfer.loader.Loader` is a :class:`ModelLoader`, the core's
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -63,6 +63,9 @@ class LoadedVersion(Protocol):
 
     def probes(self) -> Sequence[ReadinessProbe]:
         """One for each instance whose own code has a say in whether it is ready."""
+
+    def watch(self, broken: Callable[[str], object]) -> None:
+        """Have ``broken`` called, on any thread, with the reason where the version can not execute any more."""
 
     def drain(self, timeout_s: float) -> bool:
         """Accept nothing more; wait until what was accepted is answered. False when the time is up."""

@@ -12,6 +12,7 @@ import logging
 import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,8 @@ class Installer:
         self.publish(model.name)
         for served in retired:
             self._retirement.add(served)
+        for served in (kept | built).values():
+            served.handle.watch(partial(self._broke, served))
         self._settle(job, origin.fingerprint, explicit=False)
         for version in sorted(built.keys() | changes.keys()):
             _log.info("successfully loaded '%s' version %d", model.name, version)
@@ -234,6 +237,15 @@ class Installer:
             self._retirement.add(served)
 
     # Inside
+
+    def _broke(self, served: Served, reason: str) -> None:
+        """Serve a version no more that can not execute anything. Any thread; needs no lock."""
+        if not self._table.broke(served, reason):
+            return
+        _log.error("'%s' version %d is unavailable: %s", served.name, served.version, reason)
+        self.publish(served.name)
+        self._unsettle(served.model)
+        self._retirement.add_broken(served)
 
     def _configured(self, local: Origin) -> Job:
         try:

@@ -44,6 +44,15 @@ class Retirement:
         thread.start()
         return thread
 
+    def add_broken(self, served: Served) -> None:
+        """Free ``served``, which executes nothing any more: what is queued is answered with an error."""
+        thread = threading.Thread(
+            target=self._close, args=(served,), name=f"broken-{served.name}-{served.version}", daemon=True
+        )
+        with self._lock:
+            self._threads.add(thread)
+        thread.start()
+
     def hurry(self) -> None:
         """From now on what is not drained is answered with an error."""
         self._hurry.set()
@@ -63,6 +72,12 @@ class Retirement:
                     thread.join(_DRAIN_STEP_S)
             while not served.handle.drain(_DRAIN_STEP_S) and not self._hurry.is_set():
                 pass
+        except Exception:
+            _log.exception("draining version %d of '%s' failed", served.version, served.name)
+        self._close(served)
+
+    def _close(self, served: Served) -> None:
+        try:
             served.handle.close()
             _log.info("successfully unloaded '%s' version %d", served.name, served.version)
         except Exception:

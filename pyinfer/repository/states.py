@@ -138,6 +138,18 @@ class StateTable:
             self._drop_empty(model)
             return retired
 
+    def broke(self, served: Served, reason: str) -> bool:
+        """``served`` can execute nothing any more. False where it is not what serves."""
+        with self._lock:
+            record = self._find(served.model)
+            serving = None if record is None else record.serving.get(served.version)
+            if record is None or serving is None or serving.handle is not served.handle:
+                return False
+            del record.serving[served.version]
+            record.states[served.version] = VersionState(State.UNAVAILABLE, reason)
+            record.failure = reason
+            return True
+
     def unloaded(self, model: ModelId, version: int) -> None:
         """The UNLOADING version is gone; nothing changes where it is being loaded or served again."""
         with self._lock:

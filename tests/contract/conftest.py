@@ -58,6 +58,11 @@ def gate_config() -> str:
     return identity("TYPE_FP32", "-1").replace('"identity"', '"python"')
 
 
+def isolated(how: str) -> str:
+    """The flag that makes the instances of Python models threads or processes."""
+    return f"--backend-config=python,isolation={how}"
+
+
 def tls_flags(folder: Path, *more: str) -> tuple[str, ...]:
     """The flags that name the server's certificate and key."""
     return (f"--grpc-server-cert={folder / 'server.crt'}", f"--grpc-server-key={folder / 'server.key'}", *more)

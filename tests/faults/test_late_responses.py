@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2 as pb
 
-from contract.conftest import add_model, identity
+from contract.conftest import add_model, identity, isolated
 from faults.client import check_text, control, message
 from pyinfer.testing import RunningServer, run_server
 from waiting import eventually
@@ -68,13 +68,15 @@ class TritonPythonModel:
 """
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[RunningServer]:
+@pytest.fixture(scope="module", params=["thread", "process"])
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, models: Path
+) -> Iterator[RunningServer]:
     repository = tmp_path_factory.mktemp("late")
     config = identity("TYPE_FP32", "1", batch=0).replace('"identity"', '"python"').replace("dynamic_batching { }", "")
     add_model(repository, "late", config + " model_transaction_policy { decoupled: true }", {"model.py": MODEL})
     flags = ("--model-control-mode=explicit", "--load-model=*", f"--model-repository={models}")
-    with run_server(repository, *flags) as running:
+    with run_server(repository, *flags, isolated(request.param)) as running:
         yield running
         assert running.stop() == 0
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -11,13 +12,23 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2 as pb
 
+from contract.conftest import isolated
 from contract.http.raw import Raw, Response, post
 from faults.client import Grpc, check_text, document, http, message, refused, tensor
 from faults.guard import counter
-from pyinfer.testing import RunningServer
+from pyinfer.testing import RunningServer, run_server
 from waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("guarded")
+
+
+@pytest.fixture(scope="module", params=["thread", "process"])
+def server(request: pytest.FixtureRequest, models: Path) -> Iterator[RunningServer]:
+    flags = ("--model-control-mode=explicit", "--load-model=*", isolated(request.param))
+    with run_server(models, *flags) as running:
+        yield running
+        assert running.process.poll() is None, running.log[-4000:]
+
 
 INPUT = [1.0, 2.0, 3.0, 4.0]
 FAILED = "Failed to process the request(s) for model 'faulty_0_0', message: "

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ``python`` backend: ``model.py`` with a class ``TritonPythonModel``, run on threads of the server.
+"""The ``python`` backend: ``model.py`` with a class ``TritonPythonModel``, run on threads of the server or processes.
 
-``backend`` loads and runs models, ``imports`` keeps the helper modules of models apart, ``utils`` is what a model
+``selection`` chooses between the two. ``backend`` loads and runs models, in the server or in a ``worker`` process;
+``process`` looks after those processes, ``launch`` and ``environment`` start them, ``channel`` is how they talk.
+``imports`` keeps the helper modules of models apart, ``utils`` is what a model
 imports as ``triton_python_backend_utils``, and ``_objects`` holds the compiled objects that exist once per request.
 """
 
 from __future__ import annotations
 
-from pyinfer.backends.python.backend import PythonBackend
+from pyinfer.backends.python.selection import PythonBackend
 
 __all__ = ["PythonBackend"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loads ``model.py`` and runs its ``TritonPythonModel``, one object for each instance, on the server's threads.
+"""Loads ``model.py`` and runs its ``TritonPythonModel``, one object for each instance, on threads of this process.
 
 A batch costs one GIL region. Instances of one model share its module, hence its globals. Not here: what a model does
 to call another one (``calls``), and the event loops of ``async def execute`` (``coroutines``).
@@ -7,7 +7,6 @@ to call another one (``calls``), and the event loops of ``async def execute`` (`
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import json
 import logging
@@ -36,7 +35,7 @@ from pyinfer.errors import ConfigError, ModelError
 if TYPE_CHECKING:
     from pyinfer._core import Batch
 
-__all__ = ["PythonBackend"]
+__all__ = ["InProcessBackend"]
 
 _CLASS = "TritonPythonModel"
 _FILE = "model.py"
@@ -46,16 +45,11 @@ _PARALLEL = "initialize-in-parallel"
 _log = logging.getLogger("pyinfer.backends.python")
 
 
-class PythonBackend(Backend):
+class InProcessBackend(Backend):
     """One loaded version of a Python model. Raises ModelError with the text of what the model's code raised."""
 
     def __init__(self, model: ModelContext) -> None:
         super().__init__(model)
-        if model.parameter("EXECUTION_ENV_PATH"):
-            raise ModelError(
-                f"model '{model.name}': parameter EXECUTION_ENV_PATH needs a process of its own, which this version "
-                "of pyinfer does not offer; install the packages beside pyinfer and remove the parameter"
-            )
         if model.engine is not None:
             serve(model.engine, model.control)
         #: of decoupled models with ``async def execute``: all their instances share one
@@ -231,6 +225,8 @@ def _wants_to_be_alone(options: Mapping[str, str]) -> bool:
 def _is_ready(made: Any) -> bool:
     answer = made.is_ready()
     if inspect.isawaitable(answer):
+        import asyncio  # few models need it, and a worker process starts faster without
+
         answer = asyncio.run(_awaited(answer))
     if not isinstance(answer, bool):
         raise TypeError(f"is_ready must return a bool, found type '{type(answer).__name__}'")

@@ -71,7 +71,7 @@ def _current_scope() -> CallScope:
         return scope
     engine = None if _engine is None else _engine()
     if engine is None:
-        raise TritonModelException("a model can call another one only inside the server")
+        raise TritonModelException("a model can call another one only inside the server, from a thread of it")
     return CallScope(engine)
 
 

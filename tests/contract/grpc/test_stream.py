@@ -18,7 +18,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
-from contract.conftest import add_model, identity
+from contract.conftest import add_model, identity, isolated
 from pyinfer.testing import RunningServer, run_server
 
 COUNTDOWN = '''
@@ -46,15 +46,15 @@ class TritonPythonModel:
 '''
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+@pytest.fixture(scope="module", params=["thread", "process"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """``fp32``, ``large`` without batching, and ``countdown``, which is decoupled."""
     repository: Path = tmp_path_factory.mktemp("streams")
     add_model(repository, "fp32", identity("TYPE_FP32", "-1"))
     add_model(repository, "large", identity("TYPE_FP32", "-1", batch=0))
     config = identity("TYPE_FP32", "-1", batch=0).replace('"identity"', '"python"').replace("dynamic_batching { }", "")
     add_model(repository, "countdown", config + "model_transaction_policy { decoupled: true }", {"model.py": COUNTDOWN})
-    with run_server(repository) as running:
+    with run_server(repository, isolated(request.param)) as running:
         yield running
 
 

@@ -13,7 +13,7 @@ import tritonclient.grpc as grpc_client
 import tritonclient.http as http_client
 from tritonclient.utils import InferenceServerException
 
-from contract.conftest import add_model
+from contract.conftest import add_model, isolated
 from pyinfer.testing import RunningServer, run_server
 
 SUM = """
@@ -67,9 +67,9 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.fixture(scope="module")
-def server(repository: Path) -> Iterator[RunningServer]:
-    with run_server(repository, "--model-control-mode=explicit", "--load-model=*") as running:
+@pytest.fixture(scope="module", params=["thread", "process"])
+def server(request: pytest.FixtureRequest, repository: Path) -> Iterator[RunningServer]:
+    with run_server(repository, "--model-control-mode=explicit", "--load-model=*", isolated(request.param)) as running:
         yield running
 
 

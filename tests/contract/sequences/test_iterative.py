@@ -15,7 +15,7 @@ import tritonclient.grpc as grpc_client
 import tritonclient.http as http_client
 from tritonclient.utils import InferenceServerException
 
-from contract.conftest import add_model
+from contract.conftest import add_model, isolated
 from pyinfer.testing import RunningServer, run_server
 
 COUNTDOWN = """
@@ -80,14 +80,14 @@ instance_group [ {{ count: 1 kind: KIND_CPU }} ]
 ITERATIVE = "sequence_batching { iterative_sequence: true oldest { max_candidate_sequences: 6 } }"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+@pytest.fixture(scope="module", params=["thread", "process"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     repository: Path = tmp_path_factory.mktemp("iterative")
     add_model(repository, "countdown", CONFIG.format(batcher=ITERATIVE), {"model.py": COUNTDOWN})
     add_model(repository, "plain", CONFIG.format(batcher="dynamic_batching { }"), {"model.py": COUNTDOWN})
     decoupled = f"{ITERATIVE} model_transaction_policy {{ decoupled: true }}"
     add_model(repository, "tokens", CONFIG.format(batcher=decoupled), {"model.py": TOKENS})
-    with run_server(repository) as running:
+    with run_server(repository, isolated(request.param)) as running:
         yield running
 
 

@@ -47,6 +47,9 @@ class FakeVersion:
     def probes(self) -> list[Any]:
         return []
 
+    def watch(self, broken: Callable[[str], object]) -> None:
+        self.broken = broken
+
     def drain(self, timeout_s: float) -> bool:
         self.drained = self.idle.wait(timeout_s)
         return self.drained

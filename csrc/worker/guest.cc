@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "worker/guest.h"
+
+#include <cstdlib>
+#include <utility>
+
+namespace pyinfer {
+namespace {
+
+constexpr TimeNs kSecond = 1'000'000'000;
+
+// The guest whose batch this thread is finishing: what is answered meanwhile is sent at the end, in one message.
+thread_local const Guest* finishing = nullptr;
+
+const Clock& ClockOfWorker() {
+  static const SystemClock clock;
+  return clock;
+}
+
+}  // namespace
+
+// Hands the responses of one request on.
+class Guest::Sink final : public CompletionSink {
+ public:
+  Sink(std::shared_ptr<Guest> guest, uint64_t number, const uint8_t* cancelled, Slice message)
+      : guest_(std::move(guest)),
+        number_(number),
+        cancelled_(reinterpret_cast<const std::atomic<uint8_t>*>(cancelled)),
+        message_(std::move(message)) {}
+
+  void Send(const Request&, Response response, bool final) noexcept override {
+    if (!muted_) guest_->Answer(number_, std::move(response), final);
+  }
+  bool cancelled() const noexcept override { return cancelled_->load(std::memory_order_relaxed) != 0; }
+  void Mute() { muted_ = true; }
+  uint64_t number() const { return number_; }
+
+ private:
+  const std::shared_ptr<Guest> guest_;
+  const uint64_t number_;
+  const std::atomic<uint8_t>* const cancelled_;
+  const Slice message_;  // where that byte is
+  bool muted_ = false;
+};
+
+// Told of the requests that are to be executed once more: nobody here answers them.
+class Guest::Observer final : public ExecutionObserver {
+ public:
+  explicit Observer(Guest& guest) : guest_(guest) {}
+
+  void OnExecuted(int64_t, const ExecutionTimes&) noexcept override {}
+  void OnRescheduled(RequestPtr request) noexcept override {
+    for (size_t i = 0; i < guest_.requests_.size(); ++i) {
+      if (guest_.requests_[i] == request.get()) guest_.Reschedule(i);
+    }
+  }
+
+ private:
+  Guest& guest_;
+};
+
+StatusOr<std::shared_ptr<Guest>> Guest::Make(int requests, int answers) {
+  StatusOr<LaneMemoryPtr> in = LaneMemory::Adopt(requests);
+  StatusOr<LaneMemoryPtr> out = LaneMemory::Adopt(answers);
+  if (!in.ok()) return in.status();
+  if (!out.ok()) return out.status();
+  return {std::shared_ptr<Guest>(new Guest(std::move(in).value(), std::move(out).value()))};
+}
+
+StatusOr<Batch> Guest::Next() {
+  for (;;) {
+    StatusOr<std::optional<Slice>> taken = reader_.TryTake();
+    if (!taken.ok()) return taken.status();
+    if (!taken.value()) {
+      reader_.Wait(60 * kSecond);
+      continue;
+    }
+    const Slice message = *std::move(taken).value();
+    StatusOr<MessageKind> kind = KindOf(message);
+    if (!kind.ok()) return kind.status();
+    if (kind.value() == MessageKind::kStop) return {Batch()};
+    if (kind.value() == MessageKind::kBatch && model_) return Take(message);
+    StatusOr<std::shared_ptr<const ModelSpec>> model = ReadModel(message);
+    if (!model.ok()) return model.status();
+    model_ = std::move(model).value();
+  }
+}
+
+StatusOr<Batch> Guest::Take(const Slice& message) {
+  requests_.clear();
+  sinks_.clear();
+  StatusOr<WorkerBatch> batch = ReadBatch(message, model_, [&](uint64_t number, const uint8_t* cancelled) {
+    auto sink = std::make_shared<Sink>(shared_from_this(), number, cancelled, message);
+    sinks_.push_back(sink);
+    return sink;
+  });
+  if (!batch.ok()) return batch.status();
+  first_ = batch->first;
+  for (const RequestPtr& request : batch->requests) requests_.push_back(request.get());
+  const size_t states = batch->has_states && model_->sequence ? requests_.size() : 0;
+  if (!observer_) observer_ = std::make_shared<Observer>(*this);
+  const Clock& clock = ClockOfWorker();
+  return {
+      Batch(std::move(batch->requests), model_, observer_, clock, clock.Now(), std::vector<SequenceStatePtr>(states))};
+}
+
+void Guest::Finish(Batch& batch) {
+  std::vector<uint64_t> detached;
+  for (size_t i = 0; i < batch.size(); ++i) {
+    if (batch.detached(i)) detached.push_back(first_ + i);
+  }
+  finishing = this;
+  batch.Finish();
+  finishing = nullptr;
+  std::lock_guard<std::mutex> lock(mutex_);
+  pending_.done = true;
+  pending_.detached = std::move(detached);
+  FlushLocked();
+}
+
+void Guest::Reschedule(size_t index) {
+  if (const std::shared_ptr<Sink> sink = sinks_[index].lock()) sink->Mute();
+  std::lock_guard<std::mutex> lock(mutex_);
+  pending_.rescheduled.push_back(first_ + index);
+}
+
+void Guest::Answer(uint64_t request, Response response, bool final) {
+  const bool apart = finishing != this;
+  std::lock_guard<std::mutex> lock(mutex_);
+  pending_.answers.push_back({request, apart, final, std::move(response)});
+  if (apart) FlushLocked();
+}
+
+void Guest::FlushLocked() {
+  MessageWriter writer(MessageKind::kAnswers);
+  WriteAnswers(writer, pending_);
+  StatusOr<uint8_t*> message = writer_.Allocate(writer.size());
+  if (!message.ok()) {
+    // What can still be said is why there are no outputs.
+    for (WorkerAnswer& answer : pending_.answers) {
+      if (!answer.response.outputs.empty()) answer.response = Response::Error(message.status());
+    }
+    writer = MessageWriter(MessageKind::kAnswers);
+    WriteAnswers(writer, pending_);
+    message = writer_.Allocate(writer.size());
+    if (!message.ok()) std::abort();  // the server tells of it
+  }
+  writer.Write(message.value());
+  while (!writer_.TrySend(message.value(), writer.size())) writer_.WaitTaken(kSecond);
+  pending_ = WorkerAnswers();
+}
+
+}  // namespace pyinfer

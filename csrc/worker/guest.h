@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// guest.h - the worker's end: batches come in, answers go out.
+//
+// What comes in is an ordinary Batch of ordinary requests, whose sinks send their answers to the server. The executor
+// sees no difference.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "base/status.h"
+#include "sched/batch.h"
+#include "worker/lane.h"
+#include "worker/message.h"
+
+namespace pyinfer {
+
+class Guest : public std::enable_shared_from_this<Guest> {
+ public:
+  // `requests` and `answers` are the two lanes, as file descriptors; takes them over.
+  static StatusOr<std::shared_ptr<Guest>> Make(int requests, int answers);
+
+  // Blocks until there is a batch. An empty one once the server wants no more. For one thread.
+  StatusOr<Batch> Next();
+  // Finishes the batch and tells the server so. For the same thread.
+  void Finish(Batch& batch);
+
+ private:
+  class Sink;
+  class Observer;
+
+  Guest(LaneMemoryPtr requests, LaneMemoryPtr answers) : reader_(std::move(requests)), writer_(std::move(answers)) {}
+  StatusOr<Batch> Take(const Slice& message);
+  void Reschedule(size_t index);
+  void Answer(uint64_t request, Response response, bool final);
+  // Sends what is pending. Requires: mutex_ is held.
+  void FlushLocked();
+
+  LaneReader reader_;
+  std::shared_ptr<const ModelSpec> model_;
+  // Of the batch that is being executed:
+  uint64_t first_ = 0;
+  std::vector<const Request*> requests_;
+  std::vector<std::weak_ptr<Sink>> sinks_;
+  std::shared_ptr<Observer> observer_;
+
+  std::mutex mutex_;
+  LaneWriter writer_;
+  WorkerAnswers pending_;
+};
+
+}  // namespace pyinfer

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// host.h - the server's end of one instance whose batches are executed by a worker process.
+//
+// A Host lives as long as its instance; its workers come and go. The thread of the instance hands it batches. Whoever
+// looks after the processes tells it of each worker that is ready to execute (Attach) and of each that is gone (End).
+// A worker that is gone takes the batch with it that it was executing, and the requests that it was to answer apart:
+// they are answered with the reason. A batch that the worker had not begun waits for the next one.
+//
+// What a worker says is checked before it is believed; one that says what can not be true is not listened to any more.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "base/clock.h"
+#include "base/status.h"
+#include "sched/batch.h"
+#include "worker/lane.h"
+
+namespace pyinfer {
+
+class WorkerSession;
+
+class WorkerHost {
+ public:
+  // `execution_limit`: a batch may take so long; 0: any time.
+  explicit WorkerHost(TimeNs execution_limit) : execution_limit_(execution_limit) {}
+  ~WorkerHost();
+  WorkerHost(const WorkerHost&) = delete;
+  WorkerHost& operator=(const WorkerHost&) = delete;
+
+  // A worker that is ready, with the two lanes that it has been given. `kill` ends its process, at once; any thread may
+  // call it, until End has returned. Requires: there is none, or it was ended.
+  void Attach(LaneMemoryPtr requests, LaneMemoryPtr answers, std::function<void()> kill);
+  // The worker is gone; `reason` is what its requests are answered with.
+  void End(const Status& reason);
+  // There will be no more workers, but the one that there is goes on: an instance that still has a batch executes it.
+  // `reason` is what a batch is answered with that no worker takes.
+  void Close(const Status& reason);
+
+  // Blocks until there is a worker. False once there will be none.
+  bool WaitReady();
+  // Answers every request of the batch, or has it answered apart. Blocks meanwhile. One batch at a time.
+  void Execute(Batch& batch);
+  // Blocks until the worker has answered all that it was to answer apart, or is gone, or Close was called.
+  void WaitLate();
+  // Lets the worker end once it is done with what was sent to it.
+  void Stop();
+
+  // Batches that workers have executed to their end.
+  uint64_t executed() const { return executed_.load(std::memory_order_relaxed); }
+
+ private:
+  std::shared_ptr<WorkerSession> WaitSession();
+
+  const TimeNs execution_limit_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::shared_ptr<WorkerSession> session_;
+  bool closed_ = false;
+  Status closed_reason_;
+  std::atomic<uint64_t> executed_{0};
+};
+
+}  // namespace pyinfer

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "worker/session.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/burst.h"
+
+namespace pyinfer {
+namespace {
+
+// How often a batch that takes long is looked at: whether somebody has cancelled, whether its time is over.
+constexpr TimeNs kLook = 25'000'000;
+
+// Copies what a worker could still write to, or would never have back.
+void CopyOutputs(std::vector<Tensor>& outputs) {
+  for (Tensor& output : outputs) {
+    if (output.data.foreign()) output.data = Slice::Copy(output.data.data(), output.data.size());
+  }
+}
+
+// Whether the answer to the request is kept, or read more than once.
+bool IsReadTwice(const Request& request) {
+  const auto classified = [](const RequestedOutput& output) { return output.classification != 0; };
+  return request.model->cached || request.model->sequence ||
+         std::any_of(request.requested_outputs.begin(), request.requested_outputs.end(), classified);
+}
+
+Status Broken(const std::string& how) {
+  return Status::Internal("the worker process of the model sent what can not be true: " + how);
+}
+
+}  // namespace
+
+WorkerSession::~WorkerSession() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+  }
+  late_changed_.notify_all();
+  reader_.Wake();
+  if (listener_.joinable()) listener_.join();
+}
+
+StatusOr<uint8_t*> WorkerSession::SendLocked(const MessageWriter& writer, bool pinned) {
+  StatusOr<uint8_t*> message = writer_.Allocate(writer.size(), pinned);
+  if (!message.ok()) return message;
+  writer.Write(message.value());
+  if (writer_.TrySend(message.value(), writer.size())) return message;
+  return Status::Internal("the worker process of the model does not take what it is sent");
+}
+
+Status WorkerSession::SendBatchLocked(const Batch& batch) {
+  if (!introduced_) {
+    MessageWriter model(MessageKind::kModel);
+    WriteModel(model, batch.model());
+    if (StatusOr<uint8_t*> sent = SendLocked(model, false); !sent.ok()) return sent.status();
+    introduced_ = true;
+  }
+  std::vector<const Request*> requests;
+  for (size_t i = 0; i < batch.size(); ++i) requests.push_back(&batch.request(i));
+  MessageWriter writer(MessageKind::kBatch);
+  WriteBatch(writer, requests, next_, batch.has_states());
+  StatusOr<uint8_t*> message = SendLocked(writer, true);
+  if (!message.ok()) return message.status();
+  message_ = message.value();
+  cancelled_ = reinterpret_cast<std::atomic<uint8_t>*>(message.value() + writer.data_offset());
+  first_ = std::exchange(next_, next_ + batch.size());
+  return Status();
+}
+
+WorkerSession::Outcome WorkerSession::Execute(Batch& batch, TimeNs limit) {
+  const SystemClock clock;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (ended()) return Outcome::kNotBegun;
+    if (Status status = SendBatchLocked(batch); !status.ok()) {
+      batch.FailOpen(status);
+      return Outcome::kFailed;
+    }
+    batch_ = &batch;
+    done_ = false;
+  }
+  batch.MarkPacked();
+  const TimeNs until = limit == 0 ? 0 : clock.Now() + limit;
+  for (;;) {
+    reader_.Wait(limit == 0 ? kLook : std::clamp(until - clock.Now(), TimeNs{1}, kLook));
+    const Burst burst;  // outlives the lock
+    std::lock_guard<std::mutex> lock(mutex_);
+    ListenLocked();
+    if (done_ || ended()) return LeaveLocked(batch);
+    TellCancelledLocked();
+    if (limit != 0 && clock.Now() >= until) {
+      kill_();
+      EndLocked({Code::kDeadlineExceeded, "the model '" + batch.model().name + "' did not execute the request within " +
+                                              std::to_string(limit / 1'000'000) + " ms"});
+      return LeaveLocked(batch);
+    }
+  }
+}
+
+WorkerSession::Outcome WorkerSession::LeaveLocked(Batch& batch) {
+  batch_ = nullptr;
+  if (late_of_.find(message_) == late_of_.end()) writer_.Unpin(message_);
+  if (done_) return Outcome::kDone;
+  if (!writer_.drained()) return Outcome::kNotBegun;
+  batch.FailOpen(reason_);
+  return Outcome::kFailed;
+}
+
+void WorkerSession::Stop() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (ended()) return;
+  if (!SendLocked(MessageWriter(MessageKind::kStop), false).ok()) kill_();
+}
+
+bool WorkerSession::has_late() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return !late_.empty();
+}
+
+void WorkerSession::End(const Status& reason) {
+  const Burst burst;  // outlives the lock
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (ended()) return;
+  ListenLocked();  // what it could still say counts
+  EndLocked(reason);
+}
+
+void WorkerSession::EndLocked(const Status& reason) {
+  if (ended()) return;
+  reason_ = reason;
+  ended_.store(true, std::memory_order_release);
+  for (auto& [number, late] : late_) late.responder->Fail(reason, /*final=*/true);
+  late_.clear();
+  late_of_.clear();
+  reader_.Wake();
+}
+
+void WorkerSession::ListenLocked() {
+  while (!ended()) {
+    StatusOr<std::optional<Slice>> message = reader_.TryTake();
+    if (message.ok() && !message.value()) return;
+    Status status = message.status();
+    if (status.ok()) {
+      StatusOr<WorkerAnswers> answers = ReadAnswers(*message.value());
+      message = std::optional<Slice>();  // gives it back
+      status = answers.ok() ? TakeLocked(std::move(answers).value()) : answers.status();
+    }
+    if (status.ok()) continue;
+    kill_();
+    EndLocked(Broken(status.message()));
+  }
+}
+
+Status WorkerSession::TakeLocked(WorkerAnswers answers) {
+  for (WorkerAnswer& answer : answers.answers) {
+    if (Status status = TakeOneLocked(std::move(answer)); !status.ok()) return status;
+  }
+  return answers.done ? FinishLocked(answers) : Status();
+}
+
+std::optional<size_t> WorkerSession::OpenIndex(uint64_t number) const {
+  if (batch_ == nullptr || number < first_ || number - first_ >= batch_->size()) return std::nullopt;
+  const size_t index = number - first_;
+  return batch_->open(index) ? std::optional<size_t>(index) : std::nullopt;
+}
+
+Status WorkerSession::TakeOneLocked(WorkerAnswer answer) {
+  if (answer.apart) return TakeApartLocked(std::move(answer));
+  const std::optional<size_t> index = OpenIndex(answer.request);
+  if (!index || answer.response.only_ends) return Status::InvalidArg("an answer to no request");
+  Response& response = answer.response;
+  if (response.status.ok()) {
+    if (IsReadTwice(batch_->request(*index))) CopyOutputs(response.outputs);
+    batch_->Respond(*index, std::move(response.outputs), std::move(response.parameters));
+  } else {
+    batch_->Fail(*index, std::move(response.status));
+  }
+  return Status();
+}
+
+Status WorkerSession::TakeApartLocked(WorkerAnswer answer) {
+  if (const std::optional<size_t> index = OpenIndex(answer.request)) {
+    if (batch_->has_states()) return Status::InvalidArg("a response apart from a batch that has states");
+    DetachLocked(*index);
+  }
+  const auto late = late_.find(answer.request);
+  if (late == late_.end()) return Status();  // it was ended meanwhile
+  Responder& responder = *late->second.responder;
+  Response& response = answer.response;
+  // One response ends a request to a model that is not decoupled, whatever is said of it.
+  const bool final = answer.final || !responder.decoupled();
+  if (response.only_ends) {
+    responder.End();
+  } else if (!response.status.ok()) {
+    responder.Fail(std::move(response.status), final);
+  } else {
+    CopyOutputs(response.outputs);
+    responder.Send(std::move(response.outputs), std::move(response.parameters), final);
+  }
+  if (responder.ended()) ForgetLocked(answer.request);
+  return Status();
+}
+
+Status WorkerSession::FinishLocked(const WorkerAnswers& answers) {
+  if (batch_ == nullptr || done_) return Status::InvalidArg("the end of no batch");
+  for (const uint64_t number : answers.detached) {
+    const std::optional<size_t> index = OpenIndex(number);
+    if (!index) continue;  // it has had its last response
+    if (batch_->has_states()) return Status::InvalidArg("a response apart from a batch that has states");
+    DetachLocked(*index);
+  }
+  for (const uint64_t number : answers.rescheduled) {
+    const auto late = late_.find(number);
+    const bool is_late = late != late_.end();
+    if (number < first_ || number - first_ >= batch_->size() || !batch_->may_reschedule(number - first_)) {
+      return Status::InvalidArg("a request that can not be executed again");
+    }
+    batch_->Reschedule(number - first_, is_late ? late->second.responder.get() : nullptr);
+    if (is_late) ForgetLocked(number);
+  }
+  done_ = true;
+  return Status();
+}
+
+void WorkerSession::DetachLocked(size_t index) {
+  late_.emplace(first_ + index, Late{batch_->Detach(index), cancelled_ + index, message_});
+  ++late_of_[message_];
+  if (!listener_.joinable()) listener_ = std::thread([this] { ListenForLate(); });
+  late_changed_.notify_all();
+}
+
+void WorkerSession::ForgetLocked(uint64_t number) {
+  const auto late = late_.find(number);
+  const uint8_t* const message = late->second.message;
+  late_.erase(late);
+  if (--late_of_[message] != 0) return;
+  late_of_.erase(message);
+  if (batch_ == nullptr || message != message_) writer_.Unpin(message);
+}
+
+void WorkerSession::TellCancelledLocked() {
+  for (size_t i = 0; batch_ != nullptr && i < batch_->size(); ++i) {
+    if (batch_->open(i) && batch_->request(i).cancelled()) cancelled_[i].store(1, std::memory_order_relaxed);
+  }
+  for (const auto& [number, late] : late_) {
+    if (late.responder->cancelled()) late.cancelled->store(1, std::memory_order_relaxed);
+  }
+}
+
+void WorkerSession::ListenForLate() {
+  for (;;) {
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      late_changed_.wait(lock, [this] { return stopping_ || (!late_.empty() && !ended()); });
+      if (stopping_) return;
+    }
+    reader_.Wait(kLook);
+    const Burst burst;  // outlives the lock
+    std::lock_guard<std::mutex> lock(mutex_);
+    ListenLocked();
+    TellCancelledLocked();
+  }
+}
+
+}  // namespace pyinfer

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// session.h - one worker process as the server talks to it: from the moment it is ready until it is gone.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/status.h"
+#include "sched/batch.h"
+#include "worker/lane.h"
+#include "worker/message.h"
+
+namespace pyinfer {
+
+class WorkerSession {
+ public:
+  WorkerSession(LaneMemoryPtr requests, LaneMemoryPtr answers, std::function<void()> kill)
+      : writer_(std::move(requests)), reader_(std::move(answers), /*foreign=*/true), kill_(std::move(kill)) {}
+  ~WorkerSession();
+  WorkerSession(const WorkerSession&) = delete;
+  WorkerSession& operator=(const WorkerSession&) = delete;
+
+  enum class Outcome { kDone, kFailed, kNotBegun };
+  // Has the worker execute `batch`. kFailed: all is answered, by why it could not; kNotBegun: nothing is.
+  // `limit`: 0 for none. One at a time.
+  Outcome Execute(Batch& batch, TimeNs limit);
+  void Stop();
+
+  // Fails what the worker was to answer. Any thread; the first one counts.
+  void End(const Status& reason);
+  // Whether there are requests that it is to answer apart.
+  bool has_late();
+  bool ended() const { return ended_.load(std::memory_order_acquire); }
+
+ private:
+  // A request that is answered apart, and the byte that tells the worker that nobody waits any more.
+  struct Late {
+    std::shared_ptr<Responder> responder;
+    std::atomic<uint8_t>* cancelled;
+    const uint8_t* message;
+  };
+  // Where the message is.
+  StatusOr<uint8_t*> SendLocked(const MessageWriter& writer, bool pinned);
+  Status SendBatchLocked(const Batch& batch);
+  Outcome LeaveLocked(Batch& batch);
+  // Takes what the worker says. Requires: mutex_ is held, a Burst is open.
+  void ListenLocked();
+  Status TakeLocked(WorkerAnswers answers);
+  Status TakeOneLocked(WorkerAnswer answer);
+  Status TakeApartLocked(WorkerAnswer answer);
+  Status FinishLocked(const WorkerAnswers& answers);
+  // The index in the batch that is being executed; nothing where the request is not of it, or has its answer.
+  std::optional<size_t> OpenIndex(uint64_t number) const;
+  void DetachLocked(size_t index);
+  void ForgetLocked(uint64_t number);
+  void EndLocked(const Status& reason);
+  // Marks the requests for whose answer nobody waits any more.
+  void TellCancelledLocked();
+  void ListenForLate();
+
+  LaneWriter writer_;
+  LaneReader reader_;
+  const std::function<void()> kill_;
+
+  std::mutex mutex_;
+  std::condition_variable late_changed_;
+  bool introduced_ = false;
+  // What is being executed; null in between.
+  Batch* batch_ = nullptr;
+  uint64_t first_ = 0;
+  uint64_t next_ = 1;
+  const uint8_t* message_ = nullptr;
+  std::atomic<uint8_t>* cancelled_ = nullptr;
+  bool done_ = false;
+  Status reason_;
+  std::atomic<bool> ended_{false};
+
+  std::unordered_map<uint64_t, Late> late_;
+  std::unordered_map<const uint8_t*, size_t> late_of_;  // messages -> how many of its requests are late
+  std::thread listener_;  // of answers that come while no batch is executed; started when first needed
+  bool stopping_ = false;
+};
+
+}  // namespace pyinfer

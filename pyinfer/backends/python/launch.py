@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starts a worker process: a fresh interpreter, by exec, with one end of a socket pair and nothing else of the server.
+
+The interpreter is the server's, or one of an environment of the model's own. That one need not have pyinfer: it is told
+where the few modules are that a worker needs, and has all others from its environment.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+from pyinfer.backends.python.channel import Channel
+from pyinfer.errors import ModelError
+
+__all__ = ["Process", "launch"]
+
+Process = subprocess.Popen[bytes]
+
+#: what a worker imports of the server's installation
+_MODULES = (
+    "pyinfer",
+    "pyinfer._core",
+    "pyinfer.errors",
+    "pyinfer.backends",
+    "pyinfer.backends.base",
+    "pyinfer.backends.paths",
+    "pyinfer.backends.python",
+    "pyinfer.backends.python._objects",
+    "pyinfer.backends.python.autocomplete",
+    "pyinfer.backends.python.backend",
+    "pyinfer.backends.python.calls",
+    "pyinfer.backends.python.channel",
+    "pyinfer.backends.python.coroutines",
+    "pyinfer.backends.python.imports",
+    "pyinfer.backends.python.selection",
+    "pyinfer.backends.python.utils",
+    "pyinfer.backends.python.worker",
+    "triton_python_backend_utils",
+)
+
+#: run by the new interpreter, with (files, cache tag, descriptor, process of the server) in front
+_BOOT = """
+import json, os, struct, sys
+if sys.implementation.cache_tag != tag:
+    text = f"the environment's Python is {sys.implementation.cache_tag}, the server needs {tag}"
+    text = json.dumps({"event": "failed", "error": text}).encode()
+    os.write(descriptor, struct.pack("<I", len(text)) + text)
+    sys.exit(1)
+from importlib.util import spec_from_file_location
+class Found:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name in files:
+            file = files[name]
+            return spec_from_file_location(name, file)
+sys.path[:] = [entry for entry in sys.path if entry]
+sys.meta_path.insert(0, Found)
+from pyinfer.backends.python.worker import main
+main(descriptor, parent)
+"""
+
+
+def launch(environment: Path | None, name: str) -> tuple[Process, Channel]:
+    """A new process, the leader of a process group and session of its own, and the channel to it.
+
+    ``environment`` is the directory of the environment whose interpreter is to be used, None for the server's.
+    ``name`` says whose process it is, to people who list processes. Raises ModelError where none can be started.
+    """
+    ours, theirs = socket.socketpair()
+    try:
+        names = (
+            f"files = {json.dumps(_files())}\ntag = {sys.implementation.cache_tag!r}\n"
+            f"descriptor = {theirs.fileno()}\nparent = {os.getpid()}\n"
+        )
+        process = subprocess.Popen(  # noqa: S603 - no shell, and no text of a client
+            [str(_interpreter(environment)), "-c", names + _BOOT, f"pyinfer-worker:{name}"],
+            stdin=subprocess.DEVNULL,
+            pass_fds=(theirs.fileno(),),
+            start_new_session=True,
+            env=_variables(environment),
+        )
+    except OSError as error:
+        ours.close()
+        raise ModelError(f"the worker process of '{name}' can not be started: {error.strerror}") from error
+    finally:
+        theirs.close()
+    return process, Channel(ours)
+
+
+@cache
+def _files() -> dict[str, str]:
+    found = {name: importlib.util.find_spec(name) for name in _MODULES}
+    return {name: spec.origin for name, spec in found.items() if spec is not None and spec.origin is not None}
+
+
+def _interpreter(environment: Path | None) -> Path:
+    if environment is None:
+        return Path(sys.executable)
+    for name in ("python3", "python"):
+        if (file := environment / "bin" / name).is_file():
+            return file
+    raise ModelError("the environment of EXECUTION_ENV_PATH has no bin/python3")
+
+
+def _variables(environment: Path | None) -> dict[str, str]:
+    variables = dict(os.environ)
+    if environment is not None:
+        for name in ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "CONDA_PREFIX"):
+            variables.pop(name, None)
+        is_venv = (environment / "pyvenv.cfg").is_file()
+        variables["VIRTUAL_ENV" if is_venv else "CONDA_PREFIX"] = str(environment)
+        variables["PATH"] = f"{environment / 'bin'}{os.pathsep}{variables.get('PATH', os.defpath)}"
+    return variables

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Python models whose instances are processes: each instance has a worker, which is replaced when it dies.
+
+The server never imports the model. A worker that dies takes the batch with it that it was executing; the next one
+starts at once, then ever later while none of them executes anything, and at last the model is given up.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyinfer._core import WorkerHost
+from pyinfer.backends.base import Backend, Instance, InstanceContext, ModelContext
+from pyinfer.backends.paths import lowest_version, model_file, without_paths
+from pyinfer.backends.python.environment import find_environment
+from pyinfer.backends.python.supervisor import Plan, Supervisor, ask_once
+from pyinfer.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    from pyinfer._core import Batch
+    from pyinfer._core import Instance as CoreInstance
+
+__all__ = ["ProcessBackend"]
+
+_ENVIRONMENT = "EXECUTION_ENV_PATH"
+_HOOK = b"auto_complete_config"
+_FILE = "model.py"
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """How long things may take, in seconds."""
+
+    #: one batch; 0: any time
+    execution_s: float
+    #: the start of an interpreter, without what the model does
+    start_s: float
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], options: Mapping[str, str]) -> _Limits:
+        """Raises ConfigError for what is no number of seconds."""
+        parameter = config.get("parameters", {}).get("EXECUTION_LIMIT_SECONDS", {}).get("string_value")
+        execution = parameter or options.get("execution-limit-seconds", "0")
+        return cls(
+            _seconds("execution limit", execution),
+            _seconds("stub-timeout-seconds", options.get("stub-timeout-seconds", "30")),
+        )
+
+
+class ProcessBackend(Backend):
+    """One loaded version of a Python model; see the module."""
+
+    def __init__(self, model: ModelContext) -> None:
+        super().__init__(model)
+        self._limits = _Limits.of(model.config, model.options)
+        file = model_file(model.directory, model.version, model.config, _FILE)
+        if not file.is_file():
+            where = f"{model.directory.name}/{file.parent.name}/{file.name}"
+            raise ModelError(f"model '{model.name}' has no file {where}")
+        self._environment = find_environment(model.parameter(_ENVIRONMENT), model.directory)
+
+    @classmethod
+    def auto_complete(cls, directory: Path, config: dict[str, Any], options: Mapping[str, str]) -> dict[str, Any]:
+        version = lowest_version(directory)
+        if version is None:
+            return config
+        file = model_file(directory, version, config, _FILE)
+        if not file.is_file() or _HOOK not in file.read_bytes():
+            return config
+        name = str(config.get("name") or directory.name)
+        setting = str(config.get("parameters", {}).get(_ENVIRONMENT, {}).get("string_value", ""))
+        plan = Plan(
+            name,
+            {"do": "complete", "directory": str(directory.absolute()), "config": config, "log_level": _log_level()},
+            find_environment(setting, directory),
+            _Limits.of(config, options).start_s,
+        )
+        answer = ask_once(plan)
+        completed = answer.get("config")
+        if answer.get("event") == "completed" and isinstance(completed, dict):
+            return completed
+        text = without_paths(str(answer.get("error", "it said nothing")), directory)
+        raise (ConfigError if answer.get("fault") == "config" else ModelError)(text)
+
+    def make_instance(self, instance: InstanceContext) -> Instance:
+        model = self.model
+        wanted = {
+            "do": "execute",
+            "model": {
+                "name": model.name,
+                "version": model.version,
+                "directory": str(model.directory.absolute()),
+                "config": dict(model.config),
+            },
+            "instance": {"name": instance.name, "kind": instance.kind, "device_id": instance.device_id},
+            "log_level": _log_level(),
+        }
+        plan = Plan(instance.name, wanted, self._environment, self._limits.start_s)
+        made = _ProcessInstance(plan, WorkerHost(self._limits.execution_s), model.directory, instance)
+        made.start()
+        return made
+
+
+class _ProcessInstance:
+    """Batches go from its thread to a worker without the interpreter's lock."""
+
+    def __init__(self, plan: Plan, host: WorkerHost, directory: Path, instance: InstanceContext) -> None:
+        self._host = host
+        self._supervisor = Supervisor(plan, host, lambda text: without_paths(text, directory), instance.give_up)
+
+    def start(self) -> None:
+        """Wait for the first worker. Raises ModelError where it can not start."""
+        self._supervisor.start()
+        self._supervisor.wait_first()
+
+    def execute(self, batch: Batch) -> None:
+        self._host.execute(batch)
+
+    def run(self, core: CoreInstance) -> None:
+        """See :class:`pyinfer.backends.base.Instance`."""
+        self._host.run(core)
+
+    def interrupt(self) -> None:
+        """No worker that dies from now on is replaced."""
+        self._supervisor.end()
+
+    def is_ready(self) -> bool:
+        """Whether there is a worker and, where the model has a say in that, what it says."""
+        return self._supervisor.is_ready()
+
+    def close(self) -> None:
+        self._supervisor.end()
+        self._host.stop()
+        self._supervisor.join()
+
+
+def _log_level() -> int:
+    return logging.getLogger("pyinfer").getEffectiveLevel()
+
+
+def _seconds(what: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e9:
+        raise ConfigError(f"{what} of the python backend must be a number of seconds, got '{text}'")
+    return value

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether the instances of a Python model are threads of the server or processes of their own.
+
+The model's parameter ``ISOLATION`` says so (``thread`` or ``process``), or ``--backend-config=python,isolation=...``
+for models without it. A model with ``EXECUTION_ENV_PATH`` needs a process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pyinfer.backends.base import Backend, Instance, InstanceContext, ModelContext
+from pyinfer.backends.paths import lowest_version
+from pyinfer.errors import ConfigError
+
+__all__ = ["PythonBackend", "isolation_of"]
+
+_PARAMETER = "ISOLATION"
+_OPTION = "isolation"
+_ENVIRONMENT = "EXECUTION_ENV_PATH"
+#: where nobody says anything
+_DEFAULT = "thread"
+
+
+def isolation_of(config: Mapping[str, Any], options: Mapping[str, str]) -> str:
+    """``thread`` or ``process``. Raises ConfigError for anything else, and for a thread that needs an environment."""
+    parameters = config.get("parameters", {})
+    chosen = str(parameters.get(_PARAMETER, {}).get("string_value", ""))
+    has_environment = bool(parameters.get(_ENVIRONMENT, {}).get("string_value", ""))
+    where = f"model parameter {_PARAMETER}" if chosen else f"backend option {_OPTION} of the python backend"
+    chosen = chosen or options.get(_OPTION, "process" if has_environment else _DEFAULT)
+    if chosen not in ("thread", "process"):
+        raise ConfigError(f"{where} must be thread or process, got '{chosen}'")
+    if has_environment and chosen == "thread":
+        raise ConfigError(
+            f"model parameter {_ENVIRONMENT} needs a process of its own, and {where} says 'thread'; remove one of them"
+        )
+    return chosen
+
+
+class PythonBackend(Backend):
+    """A Python model that runs as :func:`isolation_of` says."""
+
+    def __init__(self, model: ModelContext) -> None:
+        super().__init__(model)
+        self._chosen = _chosen(model.config, model.options)(model)
+
+    @classmethod
+    def auto_complete(cls, directory: Path, config: dict[str, Any], options: Mapping[str, str]) -> dict[str, Any]:
+        if lowest_version(directory) is None:
+            return config
+        return _chosen(config, options).auto_complete(directory, config, options)
+
+    def device_inputs(self) -> bool:
+        return self._chosen.device_inputs()
+
+    def make_instance(self, instance: InstanceContext) -> Instance:
+        return self._chosen.make_instance(instance)
+
+    def close(self) -> None:
+        self._chosen.close()
+
+
+def _chosen(config: Mapping[str, Any], options: Mapping[str, str]) -> type[Backend]:
+    # Imported where needed: a worker process imports this module's package, and must stay small.
+    if isolation_of(config, options) == "process":
+        from pyinfer.backends.python.process import ProcessBackend
+
+        return ProcessBackend
+    from pyinfer.backends.python.backend import InProcessBackend
+
+    return InProcessBackend

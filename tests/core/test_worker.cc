@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+// Both ends of the boundary in one process: the guest runs on a thread of its own and does what a test tells it to.
+#include <unistd.h>
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "check.h"
+#include "scheduling.h"
+#include "worker/guest.h"
+#include "worker/host.h"
+
+namespace pyinfer {
+namespace {
+
+using testing::IntsOf;
+using testing::KeepingSink;
+using testing::SinkPtr;
+
+// A worker; what it executes is up to `execute`, which may say that the worker dies: it then says nothing any more.
+class FakeWorker {
+ public:
+  explicit FakeWorker(std::function<bool(Batch&)> execute) {
+    requests_ = LaneMemory::Create().value();
+    answers_ = LaneMemory::Create().value();
+    guest_ = Guest::Make(dup(requests_->fd()), dup(answers_->fd())).value();
+    thread_ = std::thread([this, run = std::move(execute)] {
+      for (;;) {
+        StatusOr<Batch> batch = guest_->Next();
+        if (!batch.ok() || batch->empty()) return;
+        if (!run(batch.value())) {
+          lost_ = std::move(batch).value();
+          return;
+        }
+        guest_->Finish(batch.value());
+      }
+    });
+  }
+  ~FakeWorker() { thread_.join(); }
+
+  void AttachTo(WorkerHost& host) {
+    host.Attach(requests_, answers_, [this] { killed = true; });
+  }
+
+  std::atomic<bool> killed{false};
+
+ private:
+  LaneMemoryPtr requests_, answers_;
+  std::shared_ptr<Guest> guest_;
+  Batch lost_;  // its answers go nowhere
+  std::thread thread_;
+};
+
+struct Requests {
+  explicit Requests(bool decoupled = false, int32_t count = 2) {
+    ModelSpec spec = testing::IntModel({8, true, {}, 0});
+    spec.decoupled = decoupled;
+    const auto model = testing::Shared(std::move(spec));
+    std::vector<RequestPtr> made;
+    for (int32_t i = 0; i < count; ++i) {
+      sinks.push_back(std::make_shared<KeepingSink>());
+      made.push_back(testing::IntRequest(model, sinks.back(), 1, 4, i));
+    }
+    batch = Batch(std::move(made), model, nullptr, clock, clock.Now());
+  }
+
+  void ExecuteBy(WorkerHost& host) {
+    host.Execute(batch);
+    batch.Finish();
+  }
+  void WaitAnswered(size_t index) {
+    while (sinks[index]->answers.load() == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+
+  SystemClock clock;
+  std::vector<SinkPtr> sinks;
+  Batch batch;
+};
+
+std::vector<Tensor> Echo(const Request& request) {
+  Tensor tensor = request.inputs.at(0);
+  tensor.name = "OUT";
+  return {tensor};
+}
+
+bool EchoAll(Batch& batch) {
+  for (size_t i = 0; i < batch.size(); ++i) batch.Respond(i, Echo(batch.request(i)), {});
+  return true;
+}
+
+TEST(Worker, ExecutesBatches) {
+  WorkerHost host(0);
+  FakeWorker worker(EchoAll);
+  worker.AttachTo(host);
+  CHECK(host.WaitReady());
+  for (int round = 0; round < 300; ++round) {
+    Requests requests(false, round % 8 + 1);
+    requests.ExecuteBy(host);
+    for (size_t i = 0; i < requests.sinks.size(); ++i) {
+      CHECK_EQ(requests.sinks[i]->answers.load(), 1);
+      CHECK_EQ(IntsOf(requests.sinks[i]->response.outputs.at(0).data).at(3), static_cast<int32_t>(i));
+    }
+  }
+  CHECK_EQ(host.executed(), uint64_t{300});
+  host.Stop();
+}
+
+TEST(Worker, AnswersAreChecked) {
+  WorkerHost host(0);
+  FakeWorker worker([](Batch& batch) {
+    std::vector<Tensor> wrong = Echo(batch.request(0));
+    wrong[0].name = "OTHER";
+    batch.Respond(0, std::move(wrong), {});
+    batch.Fail(1, Status::InvalidArg("not this one"));
+    return true;
+  });
+  worker.AttachTo(host);
+  Requests requests;
+  requests.ExecuteBy(host);
+  CHECK(requests.sinks[0]->message().find("unknown output 'OTHER'") != std::string::npos);
+  CHECK(requests.sinks[1]->code() == Code::kInvalidArg);
+  CHECK_EQ(requests.sinks[1]->message(), "not this one");
+  CHECK(!worker.killed);
+  host.Stop();
+}
+
+TEST(Worker, ResponsesComeApartFromTheirBatch) {
+  WorkerHost host(0);
+  std::shared_ptr<Responder> late;
+  FakeWorker worker([&](Batch& batch) {
+    std::vector<Tensor> outputs = Echo(batch.request(0));
+    late = batch.Detach(0);
+    late->Send(outputs, {}, false);
+    batch.Respond(1, Echo(batch.request(1)), {});
+    return true;
+  });
+  worker.AttachTo(host);
+  Requests requests(/*decoupled=*/true);
+  requests.ExecuteBy(host);
+  CHECK_EQ(requests.sinks[1]->answers.load(), 1);
+  CHECK_EQ(requests.sinks[0]->answers.load(), 0);
+  CHECK_EQ(requests.sinks[0]->partial.size(), size_t{1});
+  CHECK(!late->cancelled());
+  requests.sinks[0]->cancel = true;
+  while (!late->cancelled()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  late->End();
+  requests.WaitAnswered(0);
+  CHECK(requests.sinks[0]->response.only_ends);
+  host.Stop();
+}
+
+TEST(Worker, ADeathFailsWhatWasBeingExecutedAndNothingElse) {
+  WorkerHost host(0);
+  std::shared_ptr<Responder> late;
+  std::atomic<bool> begun{false};
+  FakeWorker first([&](Batch& batch) {
+    if (!late) {
+      late = batch.Detach(0);
+      return true;
+    }
+    begun = true;
+    return false;
+  });
+  first.AttachTo(host);
+  Requests apart(/*decoupled=*/true, 1);
+  apart.ExecuteBy(host);
+  Requests lost;
+  std::thread reaper([&] {
+    while (!begun) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    host.End(Status::Internal("it died"));
+  });
+  lost.ExecuteBy(host);
+  reaper.join();
+  CHECK_EQ(lost.sinks[0]->message(), "it died");
+  CHECK_EQ(apart.sinks[0]->message(), "it died");
+  // the next worker takes what comes; so it does with a batch that waits for one
+  Requests waiting;
+  std::thread executor([&] { waiting.ExecuteBy(host); });
+  FakeWorker second(EchoAll);
+  second.AttachTo(host);
+  executor.join();
+  CHECK(waiting.sinks[0]->response.status.ok());
+  host.Stop();
+  late.reset();
+}
+
+TEST(Worker, ABatchThatIsNotBegunWaitsForTheNextWorker) {
+  WorkerHost host(0);
+  // one that never looks at what it is sent
+  host.Attach(LaneMemory::Create().value(), LaneMemory::Create().value(), [] {});
+  Requests requests;
+  std::thread executor([&] { requests.ExecuteBy(host); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  host.End(Status::Internal("it died"));
+  FakeWorker worker(EchoAll);
+  worker.AttachTo(host);
+  executor.join();
+  CHECK(requests.sinks[0]->response.status.ok() && requests.sinks[1]->response.status.ok());
+  host.Stop();
+}
+
+TEST(Worker, ABatchThatTakesTooLongIsFailedAndItsWorkerKilled) {
+  WorkerHost host(30'000'000);
+  FakeWorker worker([](Batch&) { return false; });
+  worker.AttachTo(host);
+  Requests requests;
+  requests.ExecuteBy(host);
+  CHECK(worker.killed);
+  CHECK(requests.sinks[0]->code() == Code::kDeadlineExceeded);
+  CHECK_EQ(requests.sinks[0]->message(), "the model 'm' did not execute the request within 30 ms");
+  host.End(Status::Internal("killed"));
+}
+
+TEST(Worker, NoMoreWorkersFailWhatWaits) {
+  WorkerHost host(0);
+  Requests requests;
+  std::thread executor([&] { requests.ExecuteBy(host); });
+  host.Close(Status::Unavailable("given up"));
+  executor.join();
+  CHECK(requests.sinks[0]->code() == Code::kUnavailable);
+  CHECK_EQ(requests.sinks[0]->message(), "given up");
+  CHECK(!host.WaitReady());
+}
+
+TEST(Worker, NonsenseIsNotBelieved) {
+  WorkerHost host(0);
+  const LaneMemoryPtr requests = LaneMemory::Create().value();
+  const LaneMemoryPtr answers = LaneMemory::Create().value();
+  std::atomic<bool> killed{false};
+  host.Attach(requests, answers, [&] { killed = true; });
+  LaneReader reader(requests);
+  LaneWriter writer(answers);
+  std::thread liar([&] {
+    for (int taken = 0; taken < 2;) {  // the model, the batch
+      if (reader.TryTake().value()) {
+        ++taken;
+      } else {
+        reader.Wait(1'000'000'000);
+      }
+    }
+    MessageWriter message(MessageKind::kAnswers);
+    WorkerAnswers lie;
+    lie.answers.push_back({12345, false, true, {}});
+    WriteAnswers(message, lie);
+    uint8_t* const at = writer.Allocate(message.size()).value();
+    message.Write(at);
+    CHECK(writer.TrySend(at, message.size()));
+  });
+  Requests sent;
+  sent.ExecuteBy(host);
+  liar.join();
+  CHECK(killed);
+  CHECK(sent.sinks[0]->code() == Code::kInternal);
+  CHECK(sent.sinks[0]->message().find("what can not be true: an answer to no request") != std::string::npos);
+  host.End(Status::Internal("killed"));
+}
+
+}  // namespace
+}  // namespace pyinfer
