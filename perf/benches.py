@@ -24,6 +24,7 @@ from perf.events import measure_events
 from perf.in_process import measure_in_process, run_once
 from perf.json_readers import measure_json_readers
 from perf.load import LoadError, Window, measure_window, run_h2load
+from perf.padding import build_padding_repository, measure_padding
 from perf.procs import cpu_seconds, memory
 from perf.queue_depth import measure_queue
 from perf.scenarios import Scenario
@@ -264,6 +265,13 @@ def _compare_cores(scenario: Scenario, turns: int, *, histograms: bool) -> Diffe
         return compare(one, other, turns)
 
 
+def _padding(scenario: Scenario, effort: Effort, _names: Sequence[str], repository: Path) -> _Figures:
+    """Windows are long enough for hundreds of answers, of which the slowest tell."""
+    models = build_padding_repository(repository.parent / "padding")
+    with start_server("pyinfer", models) as server:
+        return measure_padding(server, scenario.texts, scenario.connections, 5 * effort.seconds, effort.rounds)
+
+
 _KINDS: Mapping[str, Callable[[Scenario, Effort, Sequence[str], Path], _Figures]] = {
     "load": _load,
     "json": _json,
@@ -275,6 +283,7 @@ _KINDS: Mapping[str, Callable[[Scenario, Effort, Sequence[str], Path], _Figures]
     "ensemble": _ensemble,
     "goodput": _goodput,
     "batching_hurts": _batching_hurts,
+    "padding": _padding,
     "queue": _queue,
 }
 

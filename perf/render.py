@@ -27,7 +27,8 @@ its own. `echo` answers with the bytes it was sent, under uvloop, with nothing e
 alone, at the mean batch that the server formed. Readers of JSON turn the request's body into numbers on one thread:
 `core` is pyinfer's own, into a tensor; `json` and `orjson` make Python's objects, and with `_numpy` an array of these.
 `waiting_N` is the scheduler's queue alone, on one thread, with so many requests in it; of these `expired` is the share
-whose time ran out.
+whose time ran out. MiniLM is `all-MiniLM-L6-v2`, made an ONNX model of its trained weights, on one server as two models
+that take turns: `unpadded` puts texts of equal length into one batch, `padded` pads them ([padding](../padding.md)).
 """
 
 _NAMES = {"grpc": "h2load", "grpc_stream": "grpc_stream_load", "http_binary": "wrk", "http_json": "wrk"}

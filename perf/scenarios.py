@@ -26,6 +26,7 @@ _Kind = Literal[
     "queue",
     "goodput",
     "batching_hurts",
+    "padding",
 ]
 
 
@@ -60,6 +61,8 @@ class Scenario:
     peers: tuple[str, ...] = ("triton",)
     goals: tuple[Goal, ...] = ()
     known: str = ""
+    #: what a text encoder is asked for; see perf.minilm
+    texts: Literal["titles", "sentences"] = "sentences"
     #: measure onnxruntime alone in this process too, at the mean batch that the server formed
     in_process: bool = False
 
@@ -255,6 +258,29 @@ SCENARIOS = (
         peers=(),
         goals=(Goal("slo.rows_per_s", ">=", factor=0.9, of="better.rows_per_s"),),
         known="71 rows/s with `dynamic_batching {}`",
+    ),
+    Scenario(
+        "padding_titles",
+        "MiniLM on titles of the Python reference, HTTP binary, 64 in flight: as it is, and padded",
+        kind="padding",
+        texts="titles",
+        connections=64,
+        streams=1,
+        peers=(),
+        goals=(
+            Goal("padded.requests_per_s", ">=", factor=2, of="unpadded.requests_per_s"),
+            Goal("padded.p99_us", "<=", factor=1, of="unpadded.p99_us"),
+        ),
+    ),
+    Scenario(
+        "padding_sentences",
+        "MiniLM on sentences of the Python reference, HTTP binary, 64 in flight: as it is, and padded",
+        kind="padding",
+        texts="sentences",
+        connections=64,
+        streams=1,
+        peers=(),
+        goals=(Goal("padded.requests_per_s", ">=", factor=1, of="unpadded.requests_per_s"),),
     ),
 )
 

@@ -18,9 +18,13 @@ class IdentityExecutor final : public Executor {
     if (delay_.count() != 0) std::this_thread::sleep_for(delay_);
     const ModelSpec& model = batch.model();
     for (size_t i = 0; i < batch.size(); ++i) {
-      std::vector<Tensor> outputs = batch.request(i).inputs;
-      for (Tensor& output : outputs) {
-        output.name = model.outputs[static_cast<size_t>(model.FindInput(output.name) - model.inputs.data())].name;
+      std::vector<Tensor> outputs;
+      outputs.reserve(model.outputs.size());
+      for (const Tensor& input : batch.request(i).inputs) {
+        const TensorSpec* spec = model.FindInput(input.name);
+        if (spec == nullptr) continue;  // made by the scheduler: no client has asked for it
+        outputs.push_back(input);
+        outputs.back().name = model.outputs[static_cast<size_t>(spec - model.inputs.data())].name;
       }
       batch.Respond(i, std::move(outputs), {});
     }

@@ -9,6 +9,7 @@
 #include "infer/padding.h"
 #include "infer/validate.h"
 #include "sched/batch.h"
+#include "sched/executor.h"
 #include "sched/pack.h"
 #include "scheduling.h"
 
@@ -221,6 +222,21 @@ TEST(Padding, OneAxisInTwoDimensions) {
   CHECK_EQ(uneven.status.message(),
            "[request id: <id_unknown>] input 'IN' for model 'm' has 3 along dimension 2, but other inputs have 2 along "
            "'tokens'");
+}
+
+TEST(Padding, AModelThatReturnsItsInputsReturnsNoneThatTheServerMade) {
+  ModelSpec spec = IntModel({8, true, {}, 0});
+  PaddingOptions padding;
+  padding.axes = {{"tokens", {4}, false, "LENGTHS", DType::kInt32}};
+  padding.inputs = {{"IN", {{1, 0}}, Element(int32_t{0})}};
+  padding.outputs = {{"OUT", {{1, 0}}, {}}};
+  spec.padding = padding;
+  Fixture f(spec, {{Input("IN", {1, 2}, 5)}});
+  CHECK_EQ(f.batch.request(0).inputs.at(1).name, "LENGTHS");
+  MakeExecutor("identity", {}, *f.model).value()->Execute(f.batch);
+  f.batch.Finish();
+  CHECK_EQ(f.sinks[0]->response.outputs.size(), size_t{1});
+  CheckTensor(f.Answer(0), "[1,2]", {5, 6});
 }
 
 std::string Texts(const std::vector<std::string>& texts) {

@@ -6,8 +6,10 @@ from __future__ import annotations
 import pytest
 
 from perf.goals import describe, figure, judge
+from perf.padding import MODELS as PADDING_MODELS
 from perf.scenarios import SCENARIOS, Goal, scenario_named
-from perf.slo import LOADS, MODELS
+from perf.slo import LOADS
+from perf.slo import MODELS as SLO_MODELS
 
 SERVERS = {"pyinfer": {"cpu_us": 12.0, "p50_us": 100.0}, "triton": {"p50_us": 330.0}, "in_process": {"cpu_us": 9.0}}
 THIRD = Goal("pyinfer.p50_us", "<=", factor=1 / 3, of="triton.p50_us")
@@ -47,8 +49,9 @@ def test_scenarios_have_names_of_their_own_and_goals_within_their_reach() -> Non
         measured |= {"core"} if scenario.kind == "json" else set()
         measured |= {"waiting_1", "waiting_1000", "waiting_1000000"} if scenario.kind == "queue" else set()
         if scenario.kind == "goodput":
-            measured |= {f"{model.name}_{load}" for model in MODELS for load in LOADS}
+            measured |= {f"{model.name}_{load}" for model in SLO_MODELS for load in LOADS}
         measured |= {"slo", "better"} if scenario.kind == "batching_hurts" else set()
+        measured |= set(PADDING_MODELS) if scenario.kind == "padding" else set()
         assert scenario.goals, scenario.name
         for goal in scenario.goals:
             for metric in filter(None, (goal.metric, goal.of)):

@@ -197,6 +197,18 @@ def test_what_a_backend_may_complete_is_not_judged(tmp_path):
     assert messages() == []
 
 
+def test_padding_is_judged_once_the_tensors_are_known(tmp_path):
+    config = "parameters { key: 'padding.tokens.%s' value { string_value: '%s' } } "
+    add(tmp_path, "m", "max_batch_size: 8 " + config % ("inputs", "x"), "1/model.onnx")
+    no_rule = "parameter 'padding.tokens.buckets' must say to which lengths requests are padded"
+    [(place, path, message)] = told(tmp_path)  # whether there is an 'x' the model will tell
+    assert (place, path, message[: len(no_rule)]) == ("m/config.pbtxt:1:19", "parameters", no_rule)
+    add(tmp_path, "n", IDENTITY + config % ("bucket", "16"))
+    assert [message for place, _, message in told(tmp_path) if place.startswith("n/")] == [
+        "parameter 'padding.tokens.bucket' is unknown; did you mean 'buckets'? for n",
+    ]
+
+
 def test_repositories(tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     add(one, "m", IDENTITY)
