@@ -140,15 +140,15 @@ void Model::OnFound(RequestPtr request, std::string key, std::optional<Response>
 }
 
 TimeNs Model::Expire(TimeNs now) {
-  if (!cache_ || !cache_->remote()) return source_->Expire(now);
   TimeNs asked = 0;
-  {
+  if (cache_ && cache_->remote()) {
     // Looked at first: what is not here any more is in the queue.
     std::lock_guard<std::mutex> lock(awaited_mutex_);
     const auto later = asked_.upper_bound(now);
     if (later != asked_.end()) asked = *later;
   }
   const TimeNs next = source_->Expire(now);
+  if (limiter_) limiter_->Reconsider();
   return asked != 0 && (next == 0 || asked < next) ? asked : next;
 }
 
@@ -212,12 +212,6 @@ void Model::RemoveInstance(size_t instance) {
 void Model::Reap() {
   source_->Reap();
   if (limiter_) limiter_->Reconsider();
-}
-
-TimeNs Model::Expire(TimeNs now) {
-  const TimeNs next = source_->Expire(now);
-  if (limiter_) limiter_->Reconsider();
-  return next;
 }
 
 void Model::Start(NativeInstance& instance, std::shared_ptr<LimitedInstance> limited) {

@@ -19,7 +19,7 @@ from typing import ClassVar, Literal, TypeAlias
 
 from pyinfer.backends.python._objects import TritonModelException
 
-__all__ = ["Metric", "MetricFamily", "MetricKind", "families"]
+__all__ = ["Metric", "MetricFamily", "MetricKind", "families", "refuse"]
 
 #: type, name, help text, and samples: a suffix of the name, label pairs and a value
 Family: TypeAlias = tuple[
@@ -32,6 +32,14 @@ _LABEL_NAME = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 #: names of the server's own families begin with these
 _RESERVED = ("nv_", "pyinfer_")
 _lock = threading.Lock()
+#: why there can be none in this process
+_refusal = ""
+
+
+def refuse(reason: str) -> None:
+    """Let every MetricFamily of this process fail, because ``reason``."""
+    global _refusal
+    _refusal = reason
 
 
 class MetricKind(IntEnum):
@@ -79,6 +87,8 @@ class MetricFamily:
 
     def __init__(self, name: str, description: str, kind: MetricKind) -> None:
         """Raises TritonModelException for a name that Prometheus does not take or that has another kind elsewhere."""
+        if _refusal:
+            raise TritonModelException(_refusal)
         what = "Error when creating MetricFamily"
         if not _METRIC_NAME.fullmatch(name):
             raise _failed(what, "Invalid metric name")

@@ -49,9 +49,11 @@ def main(descriptor: int, parent: int) -> None:
 
 def _execute(channel: Channel, wanted: Mapping[str, Any], guest: WorkerGuest) -> None:
     from pyinfer.backends.base import InstanceContext, ModelContext
+    from pyinfer.backends.python import metrics
     from pyinfer.backends.python.backend import InProcessBackend
     from pyinfer.errors import PyinferError
 
+    metrics.refuse("metrics of a model need instances that are threads: set its parameter ISOLATION to thread")
     model = ModelContext(
         wanted["model"]["name"],
         wanted["model"]["version"],
