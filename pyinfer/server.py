@@ -12,7 +12,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 import uvloop
 
 from pyinfer._core import Engine
+from pyinfer.backends.find import metric_families
 from pyinfer.config.foreign import IGNORED
 from pyinfer.config.metrics import metrics_config
 from pyinfer.config.options import Options
@@ -153,7 +153,7 @@ class Server:
         readers = machine_families(
             cpu=options.allow_cpu_metrics, gpu=options.allow_gpu_metrics, interval_ms=options.metrics_interval_ms
         )
-        return [*readers, _model_families, *([self._log_settings.families] if self._log_settings else [])]
+        return [*readers, metric_families, *([self._log_settings.families] if self._log_settings else [])]
 
     def _bind(self) -> dict[str, socket.socket]:
         options = self.options
@@ -334,12 +334,6 @@ def _grpc_settings(options: Options) -> GrpcSettings:
             "max_connection_age_grace_ms": options.grpc_max_connection_age_grace,
         },
     )
-
-
-def _model_families() -> list[Family]:
-    """Metrics that models have made. Where no Python model was loaded its backend is not imported for it."""
-    module = sys.modules.get("pyinfer.backends.python.metrics")
-    return [] if module is None else module.families()
 
 
 def _loader(options: Options, engine: Engine) -> Loader:

@@ -216,6 +216,16 @@ void BindModel(py::module_& module) {
       });
 }
 
+using TotalTuple = std::tuple<std::string, uint64_t, std::optional<int64_t>>;
+
+std::shared_ptr<RateLimiter> MakeRateLimiter(const std::vector<TotalTuple>& given) {
+  std::vector<ResourceTotal> totals;
+  for (const auto& [name, count, device] : given) {
+    totals.push_back({name, count, device.value_or(ResourceTotal::kEveryDevice)});
+  }
+  return std::make_shared<RateLimiter>(totals);
+}
+
 }  // namespace
 
 ModelHandle::~ModelHandle() {
@@ -274,13 +284,7 @@ void BindEngine(py::module_& module) {
       .def_property_readonly("has_remote_cache", &Engine::has_remote_cache)
       .def(
           "set_rate_limiter",
-          [](Engine& engine, const std::vector<std::tuple<std::string, uint64_t, std::optional<int64_t>>>& given) {
-            std::vector<ResourceTotal> totals;
-            for (const auto& [name, count, device] : given) {
-              totals.push_back({name, count, device.value_or(ResourceTotal::kEveryDevice)});
-            }
-            engine.SetRateLimiter(std::make_shared<RateLimiter>(totals));
-          },
+          [](Engine& engine, const std::vector<TotalTuple>& totals) { engine.SetRateLimiter(MakeRateLimiter(totals)); },
           py::arg("totals"))
       .def("stop_accepting", &Engine::StopAccepting)
       .def_property_readonly("tracer", &Engine::tracer)

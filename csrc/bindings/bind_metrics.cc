@@ -21,7 +21,8 @@ MetricFamily::Type TypeOf(const std::string& type, const std::string& name) {
   if (type == "counter") return MetricFamily::Type::kCounter;
   if (type == "gauge") return MetricFamily::Type::kGauge;
   if (type == "histogram") return MetricFamily::Type::kHistogram;
-  throw py::value_error("family '" + name + "': the type must be 'counter', 'gauge' or 'histogram', got '" + type + "'");
+  throw py::value_error("family '" + name + "': the type must be 'counter', 'gauge' or 'histogram', got '" + type +
+                        "'");
 }
 
 MetricFamily MakeFamily(const FamilyTuple& given) {

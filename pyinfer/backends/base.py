@@ -19,15 +19,21 @@ There are two kinds of backend:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from pyinfer._core import Batch, Engine
 
-__all__ = ["Backend", "Instance", "InstanceContext", "ModelContext", "ModelControl", "NativeExecutor"]
+__all__ = ["Backend", "Instance", "InstanceContext", "MetricFamily", "ModelContext", "ModelControl", "NativeExecutor"]
+
+
+#: type, name, help text, and samples: a suffix of the name, label pairs and a value
+MetricFamily: TypeAlias = tuple[
+    Literal["counter", "gauge", "histogram"], str, str, Sequence[tuple[str, Sequence[tuple[str, str]], float]]
+]
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,11 @@ class Backend(ABC):
         What the user has written is never changed: a contradiction raises :class:`pyinfer.errors.ConfigError`.
         """
         return config
+
+    @classmethod
+    def metric_families(cls) -> Sequence[MetricFamily]:
+        """Metrics of the backend's own, of all its models together, for each page of metrics. Any thread."""
+        return ()
 
     def native(self) -> NativeExecutor | None:
         """The core's executor to use, or None for a Python executor."""

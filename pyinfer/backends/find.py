@@ -13,10 +13,17 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import NamedTuple
 
-from pyinfer.backends.base import Backend
+from pyinfer.backends.base import Backend, MetricFamily
 from pyinfer.errors import ConfigError, ModelError
 
-__all__ = ["ENTRY_POINT_GROUP", "backend_fault", "find_backend", "installed_backends", "may_auto_complete"]
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "backend_fault",
+    "find_backend",
+    "installed_backends",
+    "may_auto_complete",
+    "metric_families",
+]
 
 ENTRY_POINT_GROUP = "pyinfer.backends"
 
@@ -38,6 +45,9 @@ _BUILTIN = {
 }
 
 
+_found: set[type[Backend]] = set()
+
+
 def find_backend(name: str) -> type[Backend]:
     """The class of the backend ``name``. A name of pyinfer's own can not be taken over by another package.
 
@@ -50,6 +60,11 @@ def find_backend(name: str) -> type[Backend]:
         if entry.name == name:
             return _load_entry(entry)
     raise ConfigError(_unknown(name))
+
+
+def metric_families() -> list[MetricFamily]:
+    """Metrics that the models of all backends have made which were found by now."""
+    return [family for backend in list(_found) for family in backend.metric_families()]
 
 
 def backend_fault(name: str) -> str:
@@ -125,5 +140,6 @@ def _load_entry(entry: EntryPoint) -> type[Backend]:
 
 def _checked(name: str, loaded: object) -> type[Backend]:
     if isinstance(loaded, type) and issubclass(loaded, Backend):
+        _found.add(loaded)
         return loaded
     raise ModelError(f"backend '{name}' names an object that is not a subclass of pyinfer.backends.base.Backend")

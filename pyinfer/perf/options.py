@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The flags of ``pyinfer perf``: perf_analyzer's names and meanings, and a few of our own. Pure but for what is read.
 
-What perf_analyzer has and this has not is refused by name, never ignored.
+What perf_analyzer has and this has not is refused by name, never ignored. Longer than 400 lines: all flags are declared
+here, each once, with its default and its meaning.
 """
 
 from __future__ import annotations

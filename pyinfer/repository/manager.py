@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pyinfer.errors import InternalError, InvalidArgument, ModelError, PyinferError, Unavailable
 from pyinfer.repository.build import Origin, VersionBuilder, told_reason
@@ -356,18 +356,12 @@ class ModelManager:
         everything = {**self._installer.stale_ensembles(jobs), **jobs}
         for job in jobs.values():
             self._installer.announce(job, explicit=job.origin.model.name == name)
-        errors = {
-            model: self._installed(everything[model]) for group in self._installer.order(everything) for model in group
-        }
-        for model, error in errors.items():
-            if error is not None and model.name == name:
-                try:
-                    raise error
-                finally:
-                    # Else the error and this frame hold each other, and with them those who asked: models may.
-                    del error, errors
-            if error is not None:
-                _log.error("%s", str(error).rstrip())
+        groups = self._installer.order(everything)
+        results = {model: self._installed(everything[model]) for group in groups for model in group}
+        for model in [model for model, error in results.items() if error is not None]:
+            if model.name == name:  # an error and a frame that keeps it hold each other, and with them who has asked
+                raise cast(PyinferError, results.pop(model))
+            _log.error("%s", str(results[model]).rstrip())
 
     def _installed(self, job: Job) -> PyinferError | None:
         try:

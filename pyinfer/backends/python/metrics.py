@@ -15,16 +15,13 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from itertools import pairwise
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar
 
+from pyinfer.backends.base import MetricFamily as MetricPageFamily
 from pyinfer.backends.python._objects import TritonModelException
 
 __all__ = ["Metric", "MetricFamily", "MetricKind", "families", "refuse"]
 
-#: type, name, help text, and samples: a suffix of the name, label pairs and a value
-Family: TypeAlias = tuple[
-    Literal["counter", "gauge", "histogram"], str, str, Sequence[tuple[str, Sequence[tuple[str, str]], float]]
-]
 _Labels = tuple[tuple[str, str], ...]
 
 _METRIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
@@ -192,14 +189,14 @@ def _number(value: object) -> float:
     return float(value)
 
 
-def families() -> list[Family]:
+def families() -> list[MetricPageFamily]:
     """What models have made, for the page of metrics."""
     with _lock:
         known = sorted(_shared.values(), key=lambda shared: shared.name)
         return [_family(shared) for shared in known]
 
 
-def _family(shared: _Shared) -> Family:
+def _family(shared: _Shared) -> MetricPageFamily:
     samples: list[tuple[str, Sequence[tuple[str, str]], float]] = []
     for labels, value in sorted(shared.values.items()):
         if shared.kind is not MetricKind.HISTOGRAM:

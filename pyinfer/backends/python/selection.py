@@ -7,11 +7,12 @@ for models without it. A model with ``EXECUTION_ENV_PATH`` needs a process.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pyinfer.backends.base import Backend, Instance, InstanceContext, ModelContext
+from pyinfer.backends.base import Backend, Instance, InstanceContext, MetricFamily, ModelContext
 from pyinfer.backends.paths import lowest_version
 from pyinfer.errors import ConfigError
 
@@ -52,6 +53,12 @@ class PythonBackend(Backend):
         if lowest_version(directory) is None:
             return config
         return _chosen(config, options).auto_complete(directory, config, options)
+
+    @classmethod
+    def metric_families(cls) -> Sequence[MetricFamily]:
+        # Models in this process can have made some; where none is, nothing is imported for the question.
+        made = sys.modules.get("pyinfer.backends.python.metrics")
+        return () if made is None else made.families()
 
     def device_inputs(self) -> bool:
         return self._chosen.device_inputs()

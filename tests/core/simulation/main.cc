@@ -39,8 +39,8 @@ void Hung(int) {
 bool Passes(uint64_t seed, std::ostream* log) {
   hung_seed = static_cast<sig_atomic_t>(seed);
   try {
-    // One in five is that of an ensemble, one in ten that of models that share resources, one in ten that of a model with
-    // a latency SLO.
+    // One in five is that of an ensemble, one in ten that of models that share resources, one in ten that of a model
+    // with a latency SLO.
     if (seed % 5 == 4) {
       GraphSchedule(seed, log).Run();
     } else if (seed % 10 == 3) {

@@ -135,7 +135,7 @@ def test_request_shows_what_came(load: Load) -> None:
         ("raise SystemExit(3)", "SystemExit: 3"),
         (
             "pb_utils.InferenceRequest(model_name='m').exec()",
-            "TritonModelException: a model can call another one only inside the server",
+            "TritonModelException: a model can call another one only inside the server, from a thread of it",
         ),
         (
             "return [pb_utils.InferenceResponse(['text'])] * 2",
