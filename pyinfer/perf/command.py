@@ -46,7 +46,8 @@ def run(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         _complain("interrupted; this is what was measured so far")
         status = 1
-    return _report(found, options) or status
+    reported = _report(found, options)
+    return status or reported
 
 
 def _report(found: Sequence[Level], options: PerfOptions) -> int:
