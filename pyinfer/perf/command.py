@@ -15,6 +15,7 @@ from pyinfer.config.flags import UsageError
 from pyinfer.errors import PyinferError
 from pyinfer.perf.measure import Level, Session, levels
 from pyinfer.perf.options import PerfOptions, help_text, parse
+from pyinfer.perf.page import page_text
 from pyinfer.perf.report import csv_text, error_text, export_text, table_text
 
 __all__ = ["run"]
@@ -52,7 +53,11 @@ def run(argv: Sequence[str]) -> int:
 
 def _report(found: Sequence[Level], options: PerfOptions) -> int:
     sys.stdout.write(table_text(found, options))
-    files = ((options.csv_file, csv_text), (options.export_file, export_text))
+    files = (
+        (options.csv_file, csv_text),
+        (options.export_file, export_text),
+        (options.report_file, page_text),
+    )
     for name, text in files:
         if name:
             try:

@@ -64,6 +64,7 @@ class PerfOptions:
     csv_file: str = ""
     verbose_csv: bool = False
     export_file: str = ""
+    report_file: str = ""
     connections: int = 0
     threads: int = 1
     server_pid: int = 0
@@ -382,6 +383,9 @@ def _parser() -> _Parser:
         dest="export_file",
         default="",
         help="write each request's times as JSON",
+    )
+    report.add_argument(
+        "--report", metavar="FILE.html", dest="report_file", default="", help="own: write a page with charts"
     )
     for name in IGNORED:
         takes: dict[str, Any] = {} if name in _IGNORED_WITH_VALUE else {"nargs": 0, "action": _Seen}
