@@ -25,7 +25,7 @@ text { font-size: 11px; }
 text { fill: #ccc; } }
 """
 
-Line = tuple[str, Sequence[tuple[float, float]]]
+_Line = tuple[str, Sequence[tuple[float, float]]]
 
 
 def page_text(levels: Sequence[Level], options: PerfOptions) -> str:
@@ -47,7 +47,7 @@ def page_text(levels: Sequence[Level], options: PerfOptions) -> str:
     )
 
 
-def _curves(results: Sequence[Measured]) -> list[Line]:
+def _curves(results: Sequence[Measured]) -> list[_Line]:
     ordered = sorted(results, key=lambda one: one.window.throughput)
     return [
         (
@@ -58,8 +58,8 @@ def _curves(results: Sequence[Measured]) -> list[Line]:
     ]
 
 
-def _distribution(results: Sequence[Measured]) -> list[Line]:
-    lines: list[Line] = []
+def _distribution(results: Sequence[Measured]) -> list[_Line]:
+    lines: list[_Line] = []
     for one in results:
         latency, seen = one.window.load.latency, 0
         points: list[tuple[float, float]] = []
@@ -86,7 +86,7 @@ def _scale(values: Sequence[float], low: float, high: float, log: bool) -> tuple
     return lambda v: low + v / top * (high - low), [step * i for i in range(round(top / step) + 1)]
 
 
-def _chart(title: str, x: str, y: str, lines: Sequence[Line], *, log_x: bool = False, log_y: bool = False) -> str:
+def _chart(title: str, x: str, y: str, lines: Sequence[_Line], *, log_x: bool = False, log_y: bool = False) -> str:
     points = [point for _, each in lines for point in each]
     to_x, ticks_x = _scale([point[0] for point in points], _MARGIN, _WIDTH - 12, log_x)
     to_y, ticks_y = _scale([point[1] for point in points], _HEIGHT - 40, 12, log_y)

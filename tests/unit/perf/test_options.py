@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from pyinfer.config.flags import UsageError
-from pyinfer.perf.options import IGNORED, REFUSED, SWITCHES, PerfOptions, Range, help_text, parse
+from pyinfer.perf.foreign import IGNORED, REFUSED, SWITCHES
+from pyinfer.perf.options import PerfOptions, Range, help_text, parse
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""perf_analyzer's flags that ``pyinfer perf`` does not have, with the reason. Tables only."""
+
+from __future__ import annotations
+
+__all__ = ["IGNORED", "IGNORED_WITH_VALUE", "REFUSED", "SWITCHES"]
+
+#: perf_analyzer's flag -> why it has no effect
+IGNORED = {
+    "-a": "all requests are asynchronous",
+    "--async": "all requests are asynchronous",
+    "--sync": "all requests are asynchronous; that changes no figure",
+    "--max-threads": "one thread carries the load; --threads gives it more",
+    "-v": "all is shown",
+    "--model-signature-name": "it is for TensorFlow Serving",
+}
+#: those of them that take a value
+IGNORED_WITH_VALUE = {"--max-threads", "--model-signature-name"}
+_LATER = "not there yet; use perf_analyzer for it"
+#: perf_analyzer's flag -> the values that mean what is done anyway, and why others are refused
+REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
+    "--service-kind": (("triton",), "only servers of the KServe v2 protocol can be measured"),
+    "--streaming": ((), f"gRPC streams and decoupled models are {_LATER}"),
+    "--shared-memory": (("none",), f"tensors in shared memory are {_LATER}"),
+    "--output-shared-memory-size": ((), f"tensors in shared memory are {_LATER}"),
+    "--grpc-compression-algorithm": (("none",), f"compression is {_LATER}"),
+    "--periodic-concurrency-range": ((), f"a concurrency that grows during a run is {_LATER}"),
+    "--request-period": ((), f"a concurrency that grows during a run is {_LATER}"),
+    "--fixed-schedule": ((), f"schedules of payloads are {_LATER}"),
+    "--session-concurrency": ((), "it is for OpenAI-compatible servers"),
+    "--endpoint": ((), "it is for OpenAI-compatible servers"),
+    "--num-of-sequences": ((), f"sequences are {_LATER}"),
+    "--sequence-length": ((), f"sequences are {_LATER}"),
+    "--sequence-length-variation": ((), f"sequences are {_LATER}"),
+    "--sequence-id-range": ((), f"sequences are {_LATER}"),
+    "--serial-sequences": ((), f"sequences are {_LATER}"),
+    "--bls-composing-models": ((), f"the statistics of composing models are {_LATER}"),
+    "--grpc-method": ((), "only ModelInfer is called"),
+    "--proto": ((), "only ModelInfer is called"),
+    "--enable-mpi": ((), "there is one process"),
+    "--collect-metrics": ((), f"metrics of the server are {_LATER}"),
+    "--metrics-url": ((), f"metrics of the server are {_LATER}"),
+    "--metrics-interval": ((), f"metrics of the server are {_LATER}"),
+    "--trace-file": ((), "set tracing on the server: see its trace extension"),
+    "--trace-level": (("OFF",), "set tracing on the server: see its trace extension"),
+    "--trace-rate": ((), "set tracing on the server: see its trace extension"),
+    "--trace-count": ((), "set tracing on the server: see its trace extension"),
+    "--log-frequency": ((), "set tracing on the server: see its trace extension"),
+    "--triton-server-directory": ((), "there is no server in this process"),
+    "--model-repository": ((), "there is no server in this process"),
+    "--ssl-grpc-use-ssl": (("false", "0"), f"TLS is {_LATER}"),
+    "--ssl-grpc-root-certifications-file": ((), f"TLS is {_LATER}"),
+    "--ssl-grpc-private-key-file": ((), f"TLS is {_LATER}"),
+    "--ssl-grpc-certificate-chain-file": ((), f"TLS is {_LATER}"),
+    "--ssl-https-verify-peer": ((), f"TLS is {_LATER}"),
+    "--ssl-https-verify-host": ((), f"TLS is {_LATER}"),
+    "--ssl-https-ca-certificates-file": ((), f"TLS is {_LATER}"),
+    "--ssl-https-client-certificate-file": ((), f"TLS is {_LATER}"),
+    "--ssl-https-client-certificate-type": ((), f"TLS is {_LATER}"),
+    "--ssl-https-private-key-file": ((), f"TLS is {_LATER}"),
+    "--ssl-https-private-key-type": ((), f"TLS is {_LATER}"),
+    "--data-directory": ((), "it is deprecated: use --input-data"),
+    "-t": ((), "it is deprecated: use --concurrency-range"),
+    "-c": ((), "it is deprecated: use --concurrency-range"),
+    "-d": ((), "it is deprecated: use --concurrency-range with --latency-threshold"),
+    "-z": ((), "it is deprecated: use --input-data=zero"),
+}
+#: those of them that take no value
+SWITCHES = {"--streaming", "--serial-sequences", "--enable-mpi", "--collect-metrics", "--fixed-schedule", "-d", "-z"}
