@@ -39,6 +39,7 @@ _MODULES = (
     "pyinfer.backends.python.channel",
     "pyinfer.backends.python.coroutines",
     "pyinfer.backends.python.imports",
+    "pyinfer.backends.python.metrics",
     "pyinfer.backends.python.selection",
     "pyinfer.backends.python.utils",
     "pyinfer.backends.python.worker",
