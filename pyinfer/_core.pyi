@@ -215,7 +215,8 @@ class ModelSpec:
     executor, an input, INT32 or FP32) and ``batch_outputs`` (outputs, an input): what :meth:`Batch.packed` adds, and
     how :meth:`Batch.respond_packed` cuts.
     ``cached``: answers are kept in the engine's response cache, if it has one. ``padding``: requests of different
-    lengths share a batch. ValueError where it does not fit the tensors.
+    lengths share a batch. ValueError where it does not fit the tensors. ``split_large``: requests that are larger than
+    a batch are executed in parts.
     """
 
     def __init__(
@@ -240,6 +241,7 @@ class ModelSpec:
         batch_outputs: Sequence[tuple[Sequence[str], str]] = (),
         cached: bool = False,
         padding: PaddingOptions | None = None,
+        split_large: bool = False,
     ) -> None: ...
     @property
     def name(self) -> str: ...

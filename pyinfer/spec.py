@@ -25,6 +25,7 @@ from pyinfer._core import (
 from pyinfer.config.metrics import MetricsConfig, first_response_bounds
 from pyinfer.config.padding import Padding, padding_of
 from pyinfer.config.rules_slo import latency_slo_us
+from pyinfer.config.split import split_large
 from pyinfer.errors import ConfigError
 from pyinfer.model_files import data_size, read_labels, read_tensor, wire_type
 
@@ -81,6 +82,7 @@ def model_spec(
             for one in config["batch_input"]
         ],
         cached=config.get("response_cache", {}).get("enable", False),
+        split_large=split_large(config),
         batch_outputs=[(one["target_name"], one["source_input"][0]) for one in config["batch_output"]],
         padding=None if padding is None else _padding_options(padding, config["max_batch_size"]),
     )

@@ -73,7 +73,7 @@ ModelSpec MakeModelSpec(std::string name, int64_t version, std::vector<TensorSpe
                         StatisticsOptions statistics, bool device_inputs, bool preserve_ordering,
                         const std::vector<BatchInputTuple>& batch_inputs,
                         const std::vector<BatchOutputTuple>& batch_outputs, bool cached,
-                        std::optional<PaddingOptions> padding) {
+                        std::optional<PaddingOptions> padding, bool split_large) {
   if (version < 0) throw py::value_error("version must not be negative, got " + std::to_string(version));
   if (max_batch_size < 0) {
     throw py::value_error("max_batch_size must not be negative, got " + std::to_string(max_batch_size));
@@ -100,6 +100,7 @@ ModelSpec MakeModelSpec(std::string name, int64_t version, std::vector<TensorSpe
   spec.device_inputs = device_inputs;
   spec.batching.preserve_ordering = preserve_ordering;
   spec.cached = cached;
+  spec.split_large = split_large;
   for (const BatchInputTuple& input : batch_inputs) spec.batch_inputs.push_back(MakeBatchInput(input));
   for (const auto& [targets, source] : batch_outputs) spec.batch_outputs.push_back({targets, source});
   spec.padding = std::move(padding);
@@ -309,7 +310,7 @@ void BindValues(py::module_& module) {
            py::arg("device_inputs") = false, py::arg("preserve_ordering") = false,
            py::arg("batch_inputs") = std::vector<BatchInputTuple>(),
            py::arg("batch_outputs") = std::vector<BatchOutputTuple>(), py::arg("cached") = false,
-           py::arg("padding") = std::nullopt)
+           py::arg("padding") = std::nullopt, py::arg("split_large") = false)
       .def_readonly("name", &ModelSpec::name)
       .def_readonly("version", &ModelSpec::version);
 

@@ -178,6 +178,9 @@ struct StatisticsOptions {
   bool histograms = true;
 };
 
+// A part costs memory, however small its rows are.
+inline constexpr int64_t kMostParts = 1024;
+
 struct ModelSpec {
   std::string name;
   int64_t version = 0;
@@ -188,6 +191,9 @@ struct ModelSpec {
   QueueOptions queue;
   bool decoupled = false;      // a request may have no response, or several
   bool device_inputs = false;  // its executor takes inputs that are on a CUDA device; others find them on the host
+  // Requests of up to kMostParts times max_batch_size rows are executed in parts; see sched/split_source.h. Requires
+  // that there is a batch dimension, and neither sequences, nor several responses, nor ragged inputs.
+  bool split_large = false;
   std::optional<SequenceOptions> sequence;
   std::optional<EnsembleOptions> ensemble;
   std::vector<BatchInput> batch_inputs;
@@ -198,6 +204,8 @@ struct ModelSpec {
 
   const TensorSpec* FindInput(std::string_view input) const { return Find(inputs, input); }
   const TensorSpec* FindOutput(std::string_view output) const { return Find(outputs, output); }
+  // The most rows of a request. Requires: has_batch_dimension().
+  int64_t most_rows() const { return batching.max_batch_size * (split_large ? kMostParts : 1); }
   bool has_batch_dimension() const { return batching.max_batch_size > 0; }
 
  private:

@@ -127,9 +127,9 @@ Status CheckBatch(const ModelSpec& model, const Tensor& input, bool first, int64
   if (batch_size < 0) {
     return Status::InvalidArg("inference request batch-size must be >= 0 for " + Quoted(model.name));
   }
-  if (batch_size > model.batching.max_batch_size) {
-    return Status::InvalidArg("inference request batch-size must be <= " +
-                              std::to_string(model.batching.max_batch_size) + " for " + Quoted(model.name));
+  if (batch_size > model.most_rows()) {
+    return Status::InvalidArg("inference request batch-size must be <= " + std::to_string(model.most_rows()) + " for " +
+                              Quoted(model.name));
   }
   return Status();
 }

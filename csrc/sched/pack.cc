@@ -31,14 +31,15 @@ Shape PackedShape(const Batch& batch, size_t input, bool ragged) {
   return shape;
 }
 
-// The bytes of `packed`, copied unless they lie together already.
-void PackData(const Batch& batch, size_t input, Tensor& packed) {
-  Slice together = batch.request(0).inputs[input].data;
+// The bytes of `packed`: those of the `count` tensors that `at` gives, copied unless they lie together already.
+template <typename At>
+void PackData(size_t count, const At& at, Tensor& packed) {
+  Slice together = at(0).data;
   size_t bytes = 0;
   bool adjacent = true;
   bool shared = false;
-  for (size_t i = 0; i < batch.size(); ++i) {
-    const Tensor& one = batch.request(i).inputs[input];
+  for (size_t i = 0; i < count; ++i) {
+    const Tensor& one = at(i);
     bytes += one.data.size();
     shared = shared || one.shared;
     adjacent = adjacent && (i == 0 || together.Extend(one.data));
@@ -50,8 +51,8 @@ void PackData(const Batch& batch, size_t input, Tensor& packed) {
   }
   BufferPtr buffer = Buffer::Allocate(bytes);
   size_t offset = 0;
-  for (size_t i = 0; i < batch.size(); ++i) {
-    const Slice& data = batch.request(i).inputs[input].data;
+  for (size_t i = 0; i < count; ++i) {
+    const Slice& data = at(i).data;
     if (data.empty()) continue;
     std::memcpy(buffer->data() + offset, data.data(), data.size());
     offset += data.size();
@@ -64,7 +65,7 @@ Tensor PackOne(const Batch& batch, size_t input) {
   const TensorSpec* spec = batch.model().FindInput(first.name);
   const bool ragged = spec != nullptr && spec->ragged;
   Tensor packed{first.name, first.dtype, PackedShape(batch, input, ragged), {}};
-  PackData(batch, input, packed);
+  PackData(batch.size(), [&](size_t i) -> const Tensor& { return batch.request(i).inputs[input]; }, packed);
   return packed;
 }
 
@@ -101,6 +102,7 @@ StatusOr<size_t> Cut(const Tensor& output, const std::vector<Shape>& shapes, std
       return Status::Internal("output '" + output.name + "' has fewer elements than the requests of its batch");
     }
     parts[i].push_back({output.name, output.dtype, shapes[i], output.data.Sub(offset, bytes)});
+    parts[i].back().shared = output.shared;
     offset += bytes;
   }
   return offset;
@@ -114,9 +116,10 @@ Status SplitRows(const Batch& batch, const Tensor& output, std::vector<std::vect
   if (!row_elements || (fixed_size && ByteSize(output.dtype, output.shape) != output.data.size())) {
     return DoesNotFill(batch, output);
   }
-  std::vector<Shape> shapes(batch.size(), output.shape);
-  for (size_t i = 0; i < batch.size(); ++i) shapes[i][0] = batch.request(i).batch_size;
-  return Cut(output, shapes, parts).status();
+  std::vector<int64_t> rows;
+  rows.reserve(batch.size());
+  for (size_t i = 0; i < batch.size(); ++i) rows.push_back(batch.request(i).batch_size);
+  return CutRows(output, rows, parts);
 }
 
 // The same where the requests' parts have the shapes of an input.
@@ -138,6 +141,28 @@ Status Scatter(const Batch& batch, const BatchOutput& how, const Tensor& output,
 }
 
 }  // namespace
+
+Status CutRows(const Tensor& tensor, const std::vector<int64_t>& rows, std::vector<std::vector<Tensor>>& parts) {
+  std::vector<Shape> shapes(rows.size(), tensor.shape);
+  for (size_t i = 0; i < rows.size(); ++i) shapes[i][0] = rows[i];
+  return Cut(tensor, shapes, parts).status();
+}
+
+StatusOr<Tensor> JoinRows(std::vector<Tensor> pieces) {
+  Tensor joined{pieces.front().name, pieces.front().dtype, pieces.front().shape, {}};
+  joined.shape[0] = 0;
+  for (const Tensor& piece : pieces) {
+    const bool alike = piece.shape.size() == joined.shape.size() &&
+                       std::equal(piece.shape.begin() + 1, piece.shape.end(), joined.shape.begin() + 1);
+    if (!alike) {
+      return Status::Internal("the parts of output '" + joined.name + "' differ in shape: " +
+                              ShapeText(pieces.front().shape) + " and " + ShapeText(piece.shape));
+    }
+    joined.shape[0] += piece.shape[0];
+  }
+  PackData(pieces.size(), [&](size_t i) -> const Tensor& { return pieces[i]; }, joined);
+  return joined;
+}
 
 std::vector<Tensor> Pack(const Batch& batch) {
   std::vector<Tensor> packed;

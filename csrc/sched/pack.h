@@ -24,4 +24,12 @@ std::vector<Tensor> Pack(const Batch& batch);
 // rows as the batch.
 StatusOr<std::vector<std::vector<Tensor>>> Split(const Batch& batch, std::vector<Tensor> outputs);
 
+// Appends to each of `parts` its `rows` of `tensor`, without copying. Requires: as many parts as rows, which together
+// are those of `tensor`.
+Status CutRows(const Tensor& tensor, const std::vector<int64_t>& rows, std::vector<std::vector<Tensor>>& parts);
+
+// All rows of `pieces`, in their order. An Internal status names a tensor whose pieces differ in more than their rows.
+// Requires: there are some, all of one name and data type, in memory of the host.
+StatusOr<Tensor> JoinRows(std::vector<Tensor> pieces);
+
 }  // namespace pyinfer

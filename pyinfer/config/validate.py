@@ -21,6 +21,7 @@ from pyinfer.config.rules_slo import slo_faults
 from pyinfer.config.rules_state import state_faults
 from pyinfer.config.rules_warmup import warmup_faults
 from pyinfer.config.source import Source, path_text
+from pyinfer.config.split import split_faults
 from pyinfer.errors import ConfigError, Unsupported
 
 __all__ = ["faults", "placed", "require_supported", "unsupported", "validate"]
@@ -78,6 +79,7 @@ def faults(
     yield from _cache_and_metrics(config)
     yield from tensor_faults(config)
     yield from instance_group_faults(config, gpus)
+    yield from split_faults(config)
     yield from _paths(config)
     yield from state_faults(config)
     yield from warmup_faults(config)

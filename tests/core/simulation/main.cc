@@ -17,6 +17,7 @@
 #include "limit_schedule.h"
 #include "schedule.h"
 #include "slo_schedule.h"
+#include "split_schedule.h"
 
 namespace {
 
@@ -24,6 +25,7 @@ using pyinfer::simulation::GraphSchedule;
 using pyinfer::simulation::LimitSchedule;
 using pyinfer::simulation::Schedule;
 using pyinfer::simulation::SloSchedule;
+using pyinfer::simulation::SplitSchedule;
 
 // A scheduler that waits where it must not would hang the run: no seed takes so long.
 constexpr unsigned kHungSeconds = 20;
@@ -39,14 +41,16 @@ void Hung(int) {
 bool Passes(uint64_t seed, std::ostream* log) {
   hung_seed = static_cast<sig_atomic_t>(seed);
   try {
-    // One in five is that of an ensemble, one in ten that of models that share resources, one in ten that of a model
-    // with a latency SLO.
+    // One in five is that of an ensemble; one in ten that of models that share resources, of a model with a latency
+    // SLO, of large requests.
     if (seed % 5 == 4) {
       GraphSchedule(seed, log).Run();
     } else if (seed % 10 == 3) {
       LimitSchedule(seed, log).Run();
     } else if (seed % 10 == 6) {
       SloSchedule(seed, log).Run();
+    } else if (seed % 10 == 1) {
+      SplitSchedule(seed, log).Run();
     } else {
       Schedule(seed, log).Run();
     }
