@@ -107,7 +107,7 @@ def ask(client: Any, way: str, model: str, sequence: int | str, **flags: bool) -
 def test_controls(client: Any, way: str, pair: str, id_type: str) -> None:
     model, shape = name_of(way, pair, id_type), [1] if way == "alone" else [1, 1]
     kind, no, yes = PAIRS[pair]
-    texts, numbers = ["a text", "\u00fc" * 64, "x" * 10_240], [5, 2**31 + 1, 2**32 + 9, 2**63 - 1]
+    texts, numbers = ["a text", "\u00fc" * 64], [5, 2**31 + 1, 2**32 + 9, 2**63 - 1]
     # a number is cut to the size of the type
     ids: list[int | str] = [*(texts if id_type == "TYPE_STRING" else numbers)]
     for sequence in ids:
@@ -128,3 +128,10 @@ def test_an_id_of_the_other_kind_is_refused(client: Any, id_type: str, sequence:
     kind = "an integer" if isinstance(sequence, int) else "a string"
     with pytest.raises(InferenceServerException, match=f"expects a correlation ID of type .*, got {kind}"):
         ask(client, "direct", model, sequence, sequence_start=True)
+
+
+@pytest.mark.parametrize("length", [129, 10_240])
+def test_an_id_that_is_too_long_is_refused(client: Any, length: int) -> None:
+    model = name_of("direct", next(iter(PAIRS)), "TYPE_STRING")
+    with pytest.raises(InferenceServerException, match="string correlation ID cannot be longer than 128 characters"):
+        ask(client, "direct", model, "x" * length, sequence_start=True)
