@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "infer/padding.h"
 #include "specs.h"
 
 namespace pyinfer::simulation {
@@ -90,6 +91,7 @@ void LimitSchedule::Push() {
     request->correlation_id.number = 1 + random_.Below(4);
     request->flags = random_.Of<uint32_t>({kSequenceStart, kSequenceStart, 0, kSequenceStart | kSequenceEnd});
   }
+  if (spec.padding) CHECK(MeasurePadding(*request).ok());
   Log("push ", sinks_.size(), " of ", rows);
   sinks_.push_back(sink);
   model.Push(std::move(request));

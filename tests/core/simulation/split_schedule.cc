@@ -22,6 +22,10 @@ SplitSchedule::SplitSchedule(uint64_t seed, std::ostream* log)
   ModelSpec spec = DrawSpec(random_);
   spec.sequence.reset();
   spec.decoupled = false;
+  spec.padding.reset();
+  spec.batch_inputs.clear();
+  spec.batch_outputs.clear();
+  for (TensorSpec& input : spec.inputs) input.ragged = false;
   spec.split_large = true;
   if (spec.batching.max_batch_size == 0) spec.batching.max_batch_size = 3;
   if (log_ != nullptr) *log_ << Describe(spec);
