@@ -141,6 +141,32 @@ SCENARIOS = (
         known="142 us with its stub, 8.2 k req/s",
     ),
     Scenario(
+        "python_process_8x8",
+        "the same in a process of its own, gRPC, 8 connections x 8 streams",
+        model="python_process",
+        goals=(
+            Goal("pyinfer.cpu_us", "<=", 25),
+            Goal("pyinfer.cpu_us", "<=", factor=1 / 5, of="triton.cpu_us"),
+        ),
+    ),
+    Scenario(
+        "python_process_1x1",
+        "the same, one at a time",
+        model="python_process",
+        connections=1,
+        streams=1,
+        goals=(Goal("pyinfer.p50_us", "<=", factor=1 / 2, of="triton.p50_us"),),
+    ),
+    Scenario(
+        "python_process_4mib",
+        "the same with a tensor of 4 MiB there and back, gRPC, 4 connections",
+        model="python_process",
+        connections=4,
+        streams=1,
+        elements=_MIB_16 // 4,
+        goals=(Goal("pyinfer.cpu_us", "<=", factor=1 / 3, of="triton.cpu_us"),),
+    ),
+    Scenario(
         "mlp_64",
         "MLP 256-512-512-10, ONNX, gRPC, 8 connections x 8 streams",
         model="simple_mlp",

@@ -1,0 +1,1 @@
+../../python_identity/1/model.py
