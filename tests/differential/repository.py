@@ -249,7 +249,6 @@ def _ensemble(
 
 #: ensembles and what they are made of
 ENSEMBLES: tuple[Model, ...] = (
-    Model("measured", "measured", _config(["PLAN BYTES 1"], ["NOTES BYTES 1"])),
     Model("caller", "caller", _config(["PLAN BYTES 1"], ["NOTES BYTES 1"])),
     _echo("floats", "FP32", "-1", batch=8),
     _echo("counted_step", "FP32", "-1", batch=8),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules for what models see of what they ask of the server: the notes of ``caller`` and ``measured``."""
+"""Rules for what a model sees of the models that it calls: the notes of ``caller``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ Notes = list[Any]
 
 def _notes(answer: Answer) -> Notes | None:
     """What the model tells; None where the answer is not one of these."""
-    outputs = answer.get("json", {}).get("outputs", [])
+    body = answer.get("json")
+    outputs = body.get("outputs", []) if isinstance(body, dict) else []
     if len(outputs) != 1 or outputs[0]["name"] != "NOTES":
         return None
     found: Notes = json.loads(outputs[0]["data"][0])
@@ -54,13 +55,7 @@ def _lost(theirs: Notes, ours: Notes) -> bool:
     return isinstance(ours[0][0], list) and theirs[0] == [told for told in ours[0] if told[0] != "error"]
 
 
-def _reserved(theirs: Notes, ours: Notes) -> bool:
-    """A family that is the server's own can not be made."""
-    return theirs == ["done"] and "are the server's own" in str(ours)
-
-
 RULES: dict[str, Sequence[Rule]] = {
-    "own-metric-name": (_told(_reserved),),
     "call-traceback": (_told(_traceback),),
     "call-code": (_told(_code),),
     "call-lost-error": (_told(_lost),),

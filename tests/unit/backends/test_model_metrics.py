@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics that models make, without a server. What Triton answers to the same steps is in the differential suite."""
+"""Metrics that models make, without a server. What Triton answers is in test_model_metrics_steps.py."""
 
 from __future__ import annotations
 
