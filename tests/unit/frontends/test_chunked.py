@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import httptools
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pyinfer.frontends.chunked import ChunkedBody, ChunkError
@@ -76,12 +76,16 @@ def test_valid_bodies(case: tuple[bytes, bytes], pieces: int, rest: bytes) -> No
 
 @given(encoded(), st.data())
 @example((b"ab", b"2\nab\r\n0\r\n\r\n"), None)
+@settings(max_examples=400)
 def test_never_more_lenient_than_llhttp(case: tuple[bytes, bytes], data: st.DataObject | None) -> None:
+    """But for blanks around what parts an extension: RFC 9112, 7.1.1 has them taken out, and llhttp refuses them."""
     body = bytearray(case[1])
+    blank = len(body)
     if data is not None:
         at = data.draw(st.integers(0, len(body) - 1))
         change = data.draw(st.sampled_from([b"", b"\n", b"\r", b" ", b"-", b"g", b";", b"\0", b"\r\n", b"0"]))
         body[at : at + data.draw(st.integers(0, 1))] = change
+        blank = at if change == b" " else blank
     for pieces in (1, 3, len(body) + 1):
         try:
             found, used, done = decode(bytes(body), pieces)
@@ -89,8 +93,9 @@ def test_never_more_lenient_than_llhttp(case: tuple[bytes, bytes], data: st.Data
             continue
         # until its end a body is not executed, so a line that can not end well may be refused a little later
         if done:
-            whole = Reference(bytes(body[:used]))
-            assert (whole.data, whole.complete, whole.error) == (found, True, False)
+            taken = bytes(body[:used])
+            opinions = [Reference(taken), Reference(taken[:blank] + taken[blank + 1 :])]
+            assert (found, True, False) in [(one.data, one.complete, one.error) for one in opinions]
 
 
 @pytest.mark.parametrize(
