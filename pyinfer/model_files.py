@@ -16,8 +16,6 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pyinfer.errors import ConfigError
 
 __all__ = ["NUMPY_TYPES", "data_size", "model_digest", "read_labels", "read_model_file", "read_tensor", "wire_type"]
@@ -99,8 +97,11 @@ def wire_type(data_type: str) -> str:
 
 def data_size(data_type: str, dims: Sequence[int]) -> int:
     """Bytes of a tensor in the form of the wire; where it is of texts, of empty ones. ``dims`` are not negative."""
-    # an empty text is its length alone
-    return prod(dims) * (4 if data_type == "TYPE_STRING" else np.dtype(NUMPY_TYPES[data_type]).itemsize)
+    if data_type == "TYPE_STRING":
+        return prod(dims) * 4  # an empty text is its length alone
+    import numpy as np  # a server whose models do without is up sooner, and smaller
+
+    return prod(dims) * np.dtype(NUMPY_TYPES[data_type]).itemsize
 
 
 def model_digest(directory: Path, version: int, config: Mapping[str, Any]) -> str:

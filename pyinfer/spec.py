@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pyinfer._core import (
     EnsembleOptions,
     ModelSpec,
@@ -171,6 +169,8 @@ def _control(name: str, control: Mapping[str, Any]) -> tuple[str, str, str, byte
     kind = control["kind"].removeprefix("CONTROL_SEQUENCE_")
     if kind == "CORRID":
         return kind, name, wire_type(control["data_type"]), b"", b""
+    import numpy as np  # see data_size
+
     for field_name, datatype, numpy_type in _FALSE_TRUE:
         values = control[field_name]
         if values:

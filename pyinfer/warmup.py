@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from pyinfer.errors import ModelError
 from pyinfer.model_files import NUMPY_TYPES, data_size, read_tensor, wire_type
 
@@ -66,6 +64,8 @@ def random_bytes(data_type: str, dims: list[int]) -> bytes:
     """The same numbers each time: floats in [0, 1), bytes of any value, wider integers in [0, 128); texts are empty."""
     if data_type == "TYPE_STRING":
         return bytes(data_size(data_type, dims))
+    import numpy as np  # see data_size
+
     generator = np.random.default_rng(0)
     numpy_type = np.dtype(NUMPY_TYPES[data_type])
     if data_type == "TYPE_BF16":

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from contract.conftest import add_model, identity
 from pyinfer.config.foreign import IGNORED
 from pyinfer.testing import run_server
 
@@ -41,3 +42,12 @@ def test_a_wrong_command_line_ends_at_once(arguments: list[str], text: str) -> N
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"pyinfer serve: {text}")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_server_without_python_models_has_no_numpy(tmp_path: Path) -> None:
+    """It would be up a third later, and a third larger."""
+    add_model(tmp_path, "plain", identity("TYPE_FP32", "-1"))
+    with run_server(tmp_path) as server:
+        maps = Path("/proc", str(server.pid), "maps").read_text()
+    assert "_core." in maps
+    assert "numpy" not in maps
