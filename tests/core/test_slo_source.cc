@@ -25,6 +25,8 @@ class House {
     model_ = Model::Create(std::move(spec), clock_);
     model_->AddInstance();
   }
+  // What is left in the queue holds the model, and the model the queue.
+  ~House() { model_->Stop(); }
 
   SinkPtr Send(int value, uint64_t timeout_us = 0) {
     auto sink = std::make_shared<KeepingSink>();

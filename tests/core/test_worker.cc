@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <functional>
+#include <future>
 #include <memory>
 #include <string>
 #include <thread>
@@ -131,11 +132,12 @@ TEST(Worker, AnswersAreChecked) {
 
 TEST(Worker, ResponsesComeApartFromTheirBatch) {
   WorkerHost host(0);
-  std::shared_ptr<Responder> late;
+  std::promise<std::shared_ptr<Responder>> detached;
   FakeWorker worker([&](Batch& batch) {
     std::vector<Tensor> outputs = Echo(batch.request(0));
-    late = batch.Detach(0);
-    late->Send(outputs, {}, false);
+    const std::shared_ptr<Responder> responder = batch.Detach(0);
+    responder->Send(outputs, {}, false);
+    detached.set_value(responder);
     batch.Respond(1, Echo(batch.request(1)), {});
     return true;
   });
@@ -145,6 +147,7 @@ TEST(Worker, ResponsesComeApartFromTheirBatch) {
   CHECK_EQ(requests.sinks[1]->answers.load(), 1);
   CHECK_EQ(requests.sinks[0]->answers.load(), 0);
   CHECK_EQ(requests.sinks[0]->partial.size(), size_t{1});
+  const std::shared_ptr<Responder> late = detached.get_future().get();
   CHECK(!late->cancelled());
   requests.sinks[0]->cancel = true;
   while (!late->cancelled()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
