@@ -155,11 +155,9 @@ class _PythonInstance:
             else:
                 fault = answer(batch, requests, returned)
         except BaseException as error:  # sys.exit() in a model must not end the instance
-            _log.error("model instance '%s' failed to execute", self._name, exc_info=error)
-            fault = _told(error, self._directory)
+            fault = _execution_fault(error, self._name, self._directory)
         if fault is not None:
-            text = f"Failed to process the request(s) for model '{self._name}', message: {fault}"
-            fail_all(batch, requests, "INTERNAL", text)
+            _fail_requests(batch, requests, self._name, fault)
         release(requests)
         if self._scope is not None:
             self._scope.batch = None
@@ -177,6 +175,7 @@ class _ConcurrentInstance:
     def __init__(self, made: Any, name: str, model: ModelContext, loop: LoopThread) -> None:
         self._model = made
         self._name = name
+        self._model_name = model.name
         self._directory = model.directory
         self._engine = model.engine
         self._loop = loop
@@ -192,18 +191,26 @@ class _ConcurrentInstance:
         if self._engine is not None:
             CallScope(self._engine).enter()
         try:
-            fault = decoupled_fault(self._name, await self._model.execute(requests.copy()))
+            fault = decoupled_fault(self._model_name, await self._model.execute(requests.copy()))
         except BaseException as error:
-            _log.error("model instance '%s' failed to execute", self._name, exc_info=error)
-            fault = _told(error, self._directory)
+            fault = _execution_fault(error, self._name, self._directory)
         if fault is not None:
-            text = f"Failed to process the request(s) for model '{self._name}', message: {fault}"
-            fail_all(None, requests, "INTERNAL", text)
+            _fail_requests(None, requests, self._name, fault)
 
     def close(self) -> None:
         self._loop.wait_idle()
         _finalize(self._model, self._name)
         del self._model
+
+
+def _execution_fault(error: BaseException, instance: str, directory: Path) -> str:
+    """What clients are told of what ``execute`` raised; the log gets all of it."""
+    _log.error("model instance '%s' failed to execute", instance, exc_info=error)
+    return _told(error, directory)
+
+
+def _fail_requests(batch: Batch | None, requests: list[Any], instance: str, fault: str) -> None:
+    fail_all(batch, requests, "INTERNAL", f"Failed to process the request(s) for model '{instance}', message: {fault}")
 
 
 def _finalize(made: Any, name: str) -> None:

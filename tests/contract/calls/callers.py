@@ -176,6 +176,10 @@ CALLERS = {
     async def execute(self, requests):
         raise ValueError("on purpose")
 """,
+    "returns_too_much": """
+    async def execute(self, requests):
+        return []
+""",
     "fails_later": """
     async def execute(self, requests):
         await asyncio.sleep(0)
@@ -183,7 +187,7 @@ CALLERS = {
 """,
 }
 #: those with a transaction policy of their own, instances, or another scheduler
-DECOUPLED = ("repeat", "later", "fails_later")
+DECOUPLED = ("repeat", "later", "fails_later", "returns_too_much")
 SEQUENCES = ("adding",)
 INSTANCES = {"factorial": 5}
 

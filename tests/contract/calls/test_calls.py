@@ -154,16 +154,23 @@ def test_a_decoupled_coroutine_lets_others_begin(calling: RunningServer) -> None
     ]
 
 
-def test_a_decoupled_coroutine_that_raises(calling: RunningServer) -> None:
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [
+        ("fails_later", "ValueError: on purpose"),
+        ("returns_too_much", "Python model 'returns_too_much' is using the decoupled mode"),
+    ],
+)
+def test_a_decoupled_coroutine_that_fails(calling: RunningServer, model: str, text: str) -> None:
     answers: Queue[Any] = Queue()
     with grpc_client.InferenceServerClient(calling.grpc) as client:
         client.start_stream(lambda result, error: answers.put((result, error)))
         tensor = grpc_client.InferInput("INPUT0", [1, 1], "FP32")
         tensor.set_data_from_numpy(np.array([[1]], np.float32))
-        client.async_stream_infer("fails_later", [tensor])
+        client.async_stream_infer(model, [tensor])
         _, error = answers.get(timeout=30)
         client.stop_stream()
-    assert "ValueError: on purpose" in str(error)
+    assert text in str(error)
 
 
 def test_a_cancelled_request_takes_its_calls_along(calling: RunningServer, repository: Path) -> None:
