@@ -20,7 +20,7 @@ int32_t Compute(size_t step, int32_t sum) { return sum + static_cast<int32_t>(st
 
 }  // namespace
 
-GraphSchedule::GraphSchedule(uint64_t seed, std::ostream* log) : random_(seed), log_(log) {
+GraphSchedule::GraphSchedule(uint64_t seed, std::ostream* log) : random_(seed), log_(log, *works_.clock) {
   DrawGraph();
   for (size_t step = 0; step < parts_.size(); ++step) Replace(step);
   std::vector<EnsembleStep> steps;
@@ -32,7 +32,7 @@ GraphSchedule::GraphSchedule(uint64_t seed, std::ostream* log) : random_(seed), 
     steps.push_back(std::move(one));
   }
   max_inflight_ = random_.Of<size_t>({0, 0, 1, 3});
-  Log("max_inflight_requests ", max_inflight_);
+  log_("max_inflight_requests ", max_inflight_);
   ensemble_ = works_.Ensemble({"X"}, {"Y"}, std::move(steps), false, max_inflight_);
 }
 
@@ -58,7 +58,8 @@ void GraphSchedule::DrawGraph() {
     spec.queue.default_policy.allow_timeout_override = true;
     timeouts_ = timeouts_ || spec.queue.default_policy.default_timeout_ns != 0;
     parts_.push_back(std::move(spec));
-    if (log_ != nullptr) *log_ << "p" << step << " takes " << inputs.size() << " tensors; " << Describe(parts_.back());
+    if (log_.out() != nullptr)
+      *log_.out() << "p" << step << " takes " << inputs.size() << " tensors; " << Describe(parts_.back());
   }
 }
 
@@ -70,7 +71,7 @@ int32_t GraphSchedule::Value(size_t tensor, int32_t x) const {
 }
 
 void GraphSchedule::Replace(size_t step) {
-  Log("model of step ", step, " comes");
+  log_("model of step ", step, " comes");
   for (const Worker& worker : workers_) {
     if (worker.step == step) worker.model->Drain(std::chrono::nanoseconds(0));
   }
@@ -121,7 +122,7 @@ void GraphSchedule::Ask(int step) {
     const auto own = static_cast<int64_t>(request->timeout_us) * kUs;
     if (allowed != 0) root.deadline = works_.clock->Now() + (own == 0 ? allowed : std::min(allowed, own));
   }
-  Log("ask ", roots_.size(), " of ", step);
+  log_("ask ", roots_.size(), " of ", step);
   roots_.push_back(root);
   works_.engine->Submit(std::move(request));
   works_.engine->Dispatch();
@@ -132,7 +133,7 @@ void GraphSchedule::Cancel() {
   const size_t index = random_.Below(roots_.size());
   Root& root = roots_[index];
   if (root.sink->answers != 0) return;
-  Log("cancel ", index);
+  log_("cancel ", index);
   abandoned_ = true;
   root.sink->cancel = true;
   works_.engine->NoteCancellation();
@@ -144,7 +145,7 @@ void GraphSchedule::Cancel() {
 void GraphSchedule::Take(Worker& worker) {
   Batch batch = worker.model->TakeNow(0);
   if (batch.empty()) return;
-  Log("a model of step ", worker.step, " takes ", batch.size());
+  log_("a model of step ", worker.step, " takes ", batch.size());
   CHECK(batch.rows() <= parts_[worker.step].batching.max_batch_size);
   for (size_t i = 0; i < batch.size(); ++i) {
     const Request& request = batch.request(i);
@@ -159,7 +160,7 @@ void GraphSchedule::Take(Worker& worker) {
 void GraphSchedule::Finish(Worker& worker) {
   Batch batch = std::move(*worker.batch);
   worker.batch.reset();
-  Log("a model of step ", worker.step, " finishes");
+  log_("a model of step ", worker.step, " finishes");
   std::vector<size_t> failed;
   for (size_t i = 0; i < batch.size(); ++i) {
     const size_t index = Index(batch.request(i));
@@ -170,7 +171,7 @@ void GraphSchedule::Finish(Worker& worker) {
       testing::Works::Respond(batch, i, {Compute(worker.step, sum)});
       continue;
     }
-    Log("  ", index, " fails");
+    log_("  ", index, " fails");
     if (roots_[index].sink->answers == 0) failed.push_back(index);
     roots_[index].failed = true;
     batch.Fail(i, Status::Unavailable("refused"));
@@ -218,7 +219,7 @@ void GraphSchedule::CheckStep() {
 }
 
 void GraphSchedule::Settle() {
-  Log("settle");
+  log_("settle");
   const auto open = [](const Root& root) { return root.sink->answers == 0; };
   const auto busy = [](const Worker& worker) { return worker.model->in_flight() != 0; };
   for (size_t round = 0;

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "../ensembles.h"
+#include "event_log.h"
 #include "random.h"
 
 namespace pyinfer::simulation {
@@ -57,16 +58,9 @@ class GraphSchedule {
   int32_t Value(size_t tensor, int32_t x) const;
   size_t Index(const Request& request) const { return static_cast<size_t>(std::stoi(request.id)); }
 
-  template <typename... Parts>
-  void Log(const Parts&... parts) {
-    if (log_ == nullptr) return;
-    *log_ << works_.clock->Now() << ": ";
-    (*log_ << ... << parts) << std::endl;
-  }
-
   Random random_;
-  std::ostream* const log_;
   testing::Works works_;
+  const EventLog log_;
   std::vector<std::vector<size_t>> inputs_;  // of each step: tensors of the graph
   std::vector<ModelSpec> parts_;
   size_t max_inflight_ = 0;

@@ -17,19 +17,19 @@ bool IsGlobal(const std::string& resource) { return resource == "g"; }
 }  // namespace
 
 LimitSchedule::LimitSchedule(uint64_t seed, std::ostream* log)
-    : random_(seed), log_(log), clock_(std::make_shared<ManualClock>(1000 * kUs)) {
+    : random_(seed), clock_(std::make_shared<ManualClock>(1000 * kUs)), log_(log, *clock_) {
   std::vector<ResourceTotal> totals;
   if (random_.Chance(40)) {
     for (const std::string& resource : kResources) {
       limits_[resource] = random_.Below(5);
       totals.push_back({resource, limits_[resource], random_.Chance(50) ? 0 : ResourceTotal::kEveryDevice});
-      Log("there is ", limits_[resource], " of ", resource);
+      log_("there is ", limits_[resource], " of ", resource);
     }
   }
   limiter_ = std::make_shared<RateLimiter>(totals);
   for (size_t count = 1 + random_.Below(3); count != 0; --count) {
     ModelSpec spec = DrawSpec(random_);
-    if (log_ != nullptr) *log_ << "model " << models_.size() << ": " << Describe(spec);
+    if (log_.out() != nullptr) *log_.out() << "model " << models_.size() << ": " << Describe(spec);
     models_.push_back(Model::Create(std::move(spec), clock_));
     models_.back()->SetRateLimiter(limiter_);
     stopped_.push_back(false);
@@ -54,7 +54,7 @@ void LimitSchedule::Step() {
   if (what < 40) return Cancel();
   if (what < 50) {
     clock_->Advance(random_.Of<int64_t>({1, 2, 5, 20}) * kUs);
-    return Log("advance");
+    return log_("advance");
   }
   if (what < 86 && !instances_.empty()) {
     Instance& instance = instances_[random_.Below(instances_.size())];
@@ -65,7 +65,7 @@ void LimitSchedule::Step() {
   const size_t model = random_.Below(models_.size());
   if (what < 91) {
     const bool reap = random_.Chance(50);
-    Log(reap ? "reap" : "expire");
+    log_(reap ? "reap" : "expire");
     if (reap) {
       models_[model]->Reap();
     } else {
@@ -92,7 +92,7 @@ void LimitSchedule::Push() {
     request->flags = random_.Of<uint32_t>({kSequenceStart, kSequenceStart, 0, kSequenceStart | kSequenceEnd});
   }
   if (spec.padding) CHECK(MeasurePadding(*request).ok());
-  Log("push ", sinks_.size(), " of ", rows);
+  log_("push ", sinks_.size(), " of ", rows);
   sinks_.push_back(sink);
   model.Push(std::move(request));
 }
@@ -100,7 +100,7 @@ void LimitSchedule::Push() {
 void LimitSchedule::Cancel() {
   if (sinks_.empty()) return;
   const size_t which = random_.Below(sinks_.size());
-  Log("cancel ", which);
+  log_("cancel ", which);
   sinks_[which]->cancel = true;
 }
 
@@ -128,22 +128,22 @@ void LimitSchedule::AddInstance(size_t model) {
     entered = std::move(limited).value();
   }
   instance.number = models_[model]->AddInstance(std::move(entered));
-  Log("instance ", instances_.size(), " of model ", model, " comes, priority ", instance.priority);
-  for (const auto& [resource, count] : instance.needs) Log("  it needs ", count, " of ", resource);
+  log_("instance ", instances_.size(), " of model ", model, " comes, priority ", instance.priority);
+  for (const auto& [resource, count] : instance.needs) log_("  it needs ", count, " of ", resource);
   instances_.push_back(std::move(instance));
   Decide();
 }
 
 void LimitSchedule::RemoveInstance(Instance& instance) {
   if (instance.removed) return;
-  Log("instance ", &instance - instances_.data(), " is to go");
+  log_("instance ", &instance - instances_.data(), " is to go");
   instance.removed = true;
   models_[instance.model]->RemoveInstance(instance.number);
   Decide();
 }
 
 void LimitSchedule::Leave(Instance& instance) {
-  Log("instance ", &instance - instances_.data(), " goes");
+  log_("instance ", &instance - instances_.data(), " goes");
   CHECK(models_[instance.model]->NextBatch(instance.number).empty());  // does not block
   instance.gone = true;
   instance.state = State::kIdle;
@@ -163,7 +163,7 @@ void LimitSchedule::Take(Instance& instance) {
   }
   const bool may = instance.needs.empty() || instance.state == State::kGranted;
   Batch batch = model.TakeNow(instance.number);
-  Log("instance ", &instance - instances_.data(), may ? " takes " : " may not take, gets ", batch.size());
+  log_("instance ", &instance - instances_.data(), may ? " takes " : " may not take, gets ", batch.size());
   CHECK(may || batch.empty());
   if (may && batch.empty()) {
     CHECK(!IsRipe(instance));
@@ -177,7 +177,7 @@ void LimitSchedule::Take(Instance& instance) {
 }
 
 void LimitSchedule::Finish(Instance& instance) {
-  Log("instance ", &instance - instances_.data(), " finishes");
+  log_("instance ", &instance - instances_.data(), " finishes");
   Batch batch = std::move(*instance.batch);
   instance.batch.reset();
   if (random_.Chance(50)) batch.FailOpen(Status::Unavailable("refused"));
@@ -192,7 +192,7 @@ void LimitSchedule::Finish(Instance& instance) {
 }
 
 void LimitSchedule::Stop(size_t model) {
-  Log("stop model ", model);
+  log_("stop model ", model);
   models_[model]->Stop();
   stopped_[model] = true;
   Decide();
@@ -263,7 +263,7 @@ void LimitSchedule::CheckUses() {
 }
 
 void LimitSchedule::Settle() {
-  Log("settle");
+  log_("settle");
   const auto open = [](const testing::SinkPtr& sink) { return sink->answers == 0; };
   for (size_t model = 0; model < models_.size(); ++model) {
     const auto serves = [&](const Instance& one) { return one.model == model && !one.removed; };

@@ -16,6 +16,7 @@
 
 #include "../scheduling.h"
 #include "engine/model.h"
+#include "event_log.h"
 #include "random.h"
 #include "sched/rate_limiter.h"
 
@@ -63,16 +64,9 @@ class LimitSchedule {
   void Decide();
   void CheckUses();
 
-  template <typename... Parts>
-  void Log(const Parts&... parts) {
-    if (log_ == nullptr) return;
-    *log_ << clock_->Now() << ": ";
-    (*log_ << ... << parts) << std::endl;
-  }
-
   Random random_;
-  std::ostream* const log_;
   const std::shared_ptr<ManualClock> clock_;
+  const EventLog log_;
   std::map<std::string, uint64_t> limits_;  // what the operator says; empty: nothing
   std::shared_ptr<RateLimiter> limiter_;
   std::vector<std::shared_ptr<Model>> models_;

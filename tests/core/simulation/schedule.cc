@@ -17,9 +17,9 @@ std::unique_ptr<Rules> MakeRules(const ModelSpec& spec) {
 }  // namespace
 
 Schedule::Schedule(uint64_t seed, std::ostream* log)
-    : random_(seed), log_(log), clock_(std::make_shared<ManualClock>(1000 * kUs)) {
+    : random_(seed), clock_(std::make_shared<ManualClock>(1000 * kUs)), log_(log, *clock_) {
   ModelSpec spec = DrawSpec(random_);
-  if (log_ != nullptr) *log_ << Describe(spec);
+  if (log_.out() != nullptr) *log_.out() << Describe(spec);
   model_ = Model::Create(std::move(spec), clock_, std::make_shared<LocalCache>(size_t{1} << 30));
   rules_ = MakeRules(*model_->spec());
   sent_.reserve(256);
@@ -52,11 +52,11 @@ void Schedule::Step() {
   }
   if (what < 850 && !apart_.empty()) return Respond(random_.Below(apart_.size()), random_.Chance(50));
   if (what < 900) {
-    Log("expire");
+    log_("expire");
     rules_->Expire(clock_->Now());
     model_->Expire(clock_->Now());
   } else if (what < 940) {
-    Log("reap");
+    log_("reap");
     rules_->Reap(clock_->Now());
     model_->Reap();
   } else if (what < 960) {
@@ -117,9 +117,9 @@ RequestPtr Schedule::Make(const Asked& asked, const testing::SinkPtr& sink) cons
 
 void Schedule::Push() {
   const Asked asked = Draw();
-  Log("push ", asked.number, ": ", asked.value, " x ", asked.rows, " x ", asked.width, asked.more ? " +" : "",
-      ", priority ", asked.priority, ", timeout ", asked.timeout_us * kUs, ", sequence ", asked.sequence,
-      asked.start ? " START" : "", asked.end ? " END" : "");
+  log_("push ", asked.number, ": ", asked.value, " x ", asked.rows, " x ", asked.width, asked.more ? " +" : "",
+       ", priority ", asked.priority, ", timeout ", asked.timeout_us * kUs, ", sequence ", asked.sequence,
+       asked.start ? " START" : "", asked.end ? " END" : "");
   auto sink = std::make_shared<testing::KeepingSink>(asked.number, &order_);
   RequestPtr request = Make(asked, sink);
   sent_.push_back({asked, sink, 0, asked.width});
@@ -148,7 +148,7 @@ void Schedule::Push() {
 void Schedule::Cancel() {
   if (open_.empty()) return;
   const int number = open_[random_.Below(open_.size())];
-  Log("cancel ", number);
+  log_("cancel ", number);
   At(number).sink->cancel = true;
   rules_->Cancel(number);
 }
@@ -156,7 +156,7 @@ void Schedule::Cancel() {
 void Schedule::Advance() {
   const Time by = random_.Of<Time>({1, 1, 2, 5, 10, 50}) * kUs - (random_.Chance(10) ? 1 : 0);
   clock_->Advance(by);
-  Log("advance by ", by);
+  log_("advance by ", by);
 }
 
 void Schedule::AddInstance() {
@@ -164,27 +164,27 @@ void Schedule::AddInstance() {
   instance.number = model_->AddInstance();
   CHECK_EQ(instance.number, instances_.size());
   rules_->AddInstance(clock_->Now());
-  Log("instance ", instance.number, " comes");
+  log_("instance ", instance.number, " comes");
   instances_.push_back(std::move(instance));
 }
 
 void Schedule::RemoveInstance() {
   Instance& instance = instances_[random_.Below(instances_.size())];
   if (instance.removed) return;
-  Log("instance ", instance.number, " goes");
+  log_("instance ", instance.number, " goes");
   instance.removed = true;
   model_->RemoveInstance(instance.number);
   rules_->RemoveInstance(instance.number);
 }
 
 void Schedule::Drain() {
-  Log("drain");
+  log_("drain");
   rules_->Close();
   CHECK_EQ(model_->Drain(std::chrono::nanoseconds(0)), open_.empty());
 }
 
 void Schedule::Stop() {
-  Log("stop");
+  log_("stop");
   rules_->FailAll();
   model_->Stop();
 }
@@ -200,7 +200,7 @@ void Schedule::Take(Instance& instance) {
   if (ripe) CHECK_EQ(model_->RipeAt(instance.number, now), *ripe);
   std::vector<int> rows = rules_->Take(instance.number, now);
   if (ripe) CHECK_EQ(*ripe == now, !rows.empty());
-  Log("instance ", instance.number, " takes ", rows.size(), " from ", rows.empty() ? kEmptyRow : rows.front());
+  log_("instance ", instance.number, " takes ", rows.size(), " from ", rows.empty() ? kEmptyRow : rows.front());
   // Where there must be a batch, the instance does not wait for it.
   const bool wait = ripe && !rows.empty() && random_.Chance(30);
   Batch batch = wait ? model_->NextBatch(instance.number) : model_->TakeNow(instance.number);
@@ -233,7 +233,7 @@ void Schedule::Finish(Instance& instance) {
   instance.batch.reset();
   ++counts_.executions;
   const std::vector<int> rows = std::exchange(instance.rows, {});
-  Log("instance ", instance.number, " finishes");
+  log_("instance ", instance.number, " finishes");
   for (size_t i = rows.size(); i-- > 0;) {
     if (rows[i] != kEmptyRow) Answer(batch, i, rows[i]);
   }
@@ -251,7 +251,7 @@ void Schedule::Finish(Instance& instance) {
 
 void Schedule::Answer(Batch& batch, size_t row, int number) {
   if (iterative() && random_.Chance(45)) {
-    Log("  ", number, " is to run again");
+    log_("  ", number, " is to run again");
     CHECK(batch.may_reschedule(row) && batch.Reschedule(row, nullptr));
     again_.insert(number);
     return;
@@ -280,13 +280,13 @@ void Schedule::Respond(size_t which, bool last) {
   Sent& sent = At(apart.number);
   if (!last) {
     if (!apart.responder->decoupled()) return;
-    Log("a response to ", apart.number);
+    log_("a response to ", apart.number);
     CHECK(apart.responder->Send(Output(sent), {}, false));
     ++sent.partial;
     return;
   }
   const size_t how = random_.Below(3);
-  Log("the last response to ", apart.number);
+  log_("the last response to ", apart.number);
   if (how == 0) {
     CHECK(apart.responder->Send(Output(sent), {}, true));
     said_[apart.number] = Said::kValue;
@@ -302,7 +302,7 @@ void Schedule::Respond(size_t which, bool last) {
 }
 
 void Schedule::Settle() {
-  Log("settle");
+  log_("settle");
   const bool all_gone = std::all_of(instances_.begin(), instances_.end(), [](const Instance& i) { return i.removed; });
   if (all_gone) AddInstance();
   if (random_.Chance(70)) Drain();

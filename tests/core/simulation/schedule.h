@@ -18,6 +18,7 @@
 
 #include "../scheduling.h"
 #include "engine/model.h"
+#include "event_log.h"
 #include "random.h"
 #include "rules.h"
 
@@ -97,17 +98,10 @@ class Schedule {
   Tensor NextState(int number) const;
   Asked Draw();
   RequestPtr Make(const Asked& asked, const testing::SinkPtr& sink) const;
-  template <typename... Parts>
-  void Log(const Parts&... parts) {
-    if (log_ == nullptr) return;
-    *log_ << clock_->Now() << ": ";
-    (*log_ << ... << parts) << std::endl;
-  }
-
   Random random_;
   std::vector<int> order_;  // of all answers, as they came; written to until the model is gone
-  std::ostream* const log_;
   const std::shared_ptr<ManualClock> clock_;
+  const EventLog log_;
   std::shared_ptr<Model> model_;
   std::unique_ptr<Rules> rules_;
   std::vector<Sent> sent_;

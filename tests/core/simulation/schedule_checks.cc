@@ -163,7 +163,7 @@ void Schedule::Close(Sent& sent) {
 
 void Schedule::ExpectFailure(int number, Code code, const std::string& message, FailureReason reason) {
   Sent& sent = At(number);
-  Log("  ", number, " fails: ", message);
+  log_("  ", number, " fails: ", message);
   Close(sent);
   CHECK_EQ(sent.sink->message(), message);
   CHECK(sent.sink->code() == code);
@@ -190,7 +190,7 @@ void Schedule::ExpectValue(int number) {
 }
 
 void Schedule::ExpectHit(int number) {
-  Log("  ", number, " is answered from the cache");
+  log_("  ", number, " is answered from the cache");
   ExpectValue(number);
   counts_.rows -= static_cast<uint64_t>(At(number).asked.rows);  // nothing was executed
   ++counts_.hits;

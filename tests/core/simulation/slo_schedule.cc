@@ -14,7 +14,7 @@ constexpr TimeNs kUs = 1000;
 }  // namespace
 
 SloSchedule::SloSchedule(uint64_t seed, std::ostream* log)
-    : random_(seed), log_(log), clock_(std::make_shared<ManualClock>(1000 * kUs)) {
+    : random_(seed), clock_(std::make_shared<ManualClock>(1000 * kUs)), log_(log, *clock_) {
   BatchOptions batching;
   batching.max_batch_size = random_.Of<int64_t>({0, 1, 4, 8, 16});
   batching.dynamic = batching.max_batch_size > 0;
@@ -29,7 +29,7 @@ SloSchedule::SloSchedule(uint64_t seed, std::ostream* log)
   for (size_t count = 1 + random_.Below(3); count != 0; --count) {
     instances_.push_back({model_->AddInstance(), std::nullopt, {}});
   }
-  Log("SLO ", slo_, ", at most ", batching.max_batch_size, " rows, instances ", instances_.size());
+  log_("SLO ", slo_, ", at most ", batching.max_batch_size, " rows, instances ", instances_.size());
 }
 
 void SloSchedule::Run() {
@@ -46,7 +46,7 @@ void SloSchedule::Step() {
   if (what < 420) return Cancel();
   if (what < 600) {
     const TimeNs by = random_.Of<TimeNs>({1, 1, 2, 5, 20, 100}) * kUs;
-    Log("advance by ", by);
+    log_("advance by ", by);
     return clock_->Advance(by);
   }
   if (what < 930) {
@@ -54,21 +54,21 @@ void SloSchedule::Step() {
     return instance.batch ? Finish(instance) : Take(instance);
   }
   if (what < 970) {
-    Log("expire");
+    log_("expire");
     const TimeNs next = model_->Expire(clock_->Now());
     for (const size_t number : Waiting()) CHECK(next != 0 && next <= sent_[number].due);
     return;
   }
   if (what < 995) {
-    Log("reap");
+    log_("reap");
     model_->Reap();
     for (const size_t number : Waiting()) CHECK(!sent_[number].sink->cancel);
   } else if (what < 998) {
-    Log("drain");
+    log_("drain");
     closed_ = true;
     model_->Drain(std::chrono::nanoseconds(0));
   } else {
-    Log("stop");
+    log_("stop");
     closed_ = stopped_ = true;
     model_->Stop();
   }
@@ -93,7 +93,7 @@ void SloSchedule::Push() {
   if (request->timeout_us != 0) {
     sent.due = std::min(sent.due, clock_->Now() + static_cast<TimeNs>(request->timeout_us) * kUs);
   }
-  Log("push ", number, ": ", sent.rows, " x ", sent.width, ", level ", sent.level, ", due ", sent.due);
+  log_("push ", number, ": ", sent.rows, " x ", sent.width, ", level ", sent.level, ", due ", sent.due);
   const bool alone = idle() && Waiting().empty();
   sent_.push_back(sent);
   model_->Push(std::move(request));
@@ -109,7 +109,7 @@ void SloSchedule::Cancel() {
   const std::vector<size_t> waiting = Waiting();
   if (waiting.empty()) return;
   const size_t number = waiting[random_.Below(waiting.size())];
-  Log("cancel ", number);
+  log_("cancel ", number);
   sent_[number].sink->cancel = true;
 }
 
@@ -131,7 +131,7 @@ void SloSchedule::Take(Instance& instance) {
   Batch batch = model_->TakeNow(instance.number);
   std::vector<size_t> taken;
   for (size_t i = 0; i < batch.size(); ++i) taken.push_back(static_cast<size_t>(std::stoi(batch.request(i).id)));
-  Log("instance ", instance.number, " takes ", taken.size());
+  log_("instance ", instance.number, " takes ", taken.size());
   if (batch.empty()) {
     // Who was alone on an idle model, and in time, has gone.
     const bool alone = before.size() == 1 && idle() && sent_[before[0]].due > now && !sent_[before[0]].sink->cancel;
@@ -175,7 +175,7 @@ void SloSchedule::CheckWait(TimeNs until) {
 }
 
 void SloSchedule::Finish(Instance& instance) {
-  Log("instance ", instance.number, " finishes");
+  log_("instance ", instance.number, " finishes");
   Batch batch = std::move(*instance.batch);
   instance.batch.reset();
   for (size_t i = 0; i < batch.size(); ++i) {
@@ -204,7 +204,7 @@ void SloSchedule::CheckAnswers() {
     sent.open = false;
     if (sent.running) continue;  // looked at when it finished
     const std::string& said = sent.sink->message();
-    Log("  ", i, ": ", said);
+    log_("  ", i, ": ", said);
     if (said == "Request timeout expired") {
       ++given_up_;
       CHECK(sent.sink->code() == Code::kUnavailable && sent.sink->reason == FailureReason::kRejected);
@@ -226,7 +226,7 @@ void SloSchedule::CheckAnswers() {
 
 // All that waits goes, is cancelled or comes to its time.
 void SloSchedule::Settle() {
-  Log("settle");
+  log_("settle");
   for (size_t round = 0; !Waiting().empty(); ++round) {
     CHECK(round < 2000);
     for (Instance& instance : instances_) {

@@ -16,6 +16,7 @@
 
 #include "../scheduling.h"
 #include "engine/model.h"
+#include "event_log.h"
 #include "random.h"
 
 namespace pyinfer::simulation {
@@ -56,16 +57,9 @@ class SloSchedule {
   bool idle() const;
   std::vector<size_t> Waiting() const;
 
-  template <typename... Parts>
-  void Log(const Parts&... parts) {
-    if (log_ == nullptr) return;
-    *log_ << clock_->Now() << ": ";
-    (*log_ << ... << parts) << std::endl;
-  }
-
   Random random_;
-  std::ostream* const log_;
   const std::shared_ptr<ManualClock> clock_;
+  const EventLog log_;
   std::shared_ptr<Model> model_;
   TimeNs slo_ = 0;
   std::vector<Instance> instances_;

@@ -18,7 +18,7 @@ int32_t Element(size_t request, int64_t row) {
 }  // namespace
 
 SplitSchedule::SplitSchedule(uint64_t seed, std::ostream* log)
-    : random_(seed), log_(log), clock_(std::make_shared<ManualClock>(1000 * kUs)) {
+    : random_(seed), clock_(std::make_shared<ManualClock>(1000 * kUs)), log_(log, *clock_) {
   ModelSpec spec = DrawSpec(random_);
   spec.sequence.reset();
   spec.decoupled = false;
@@ -28,7 +28,7 @@ SplitSchedule::SplitSchedule(uint64_t seed, std::ostream* log)
   for (TensorSpec& input : spec.inputs) input.ragged = false;
   spec.split_large = true;
   if (spec.batching.max_batch_size == 0) spec.batching.max_batch_size = 3;
-  if (log_ != nullptr) *log_ << Describe(spec);
+  if (log_.out() != nullptr) *log_.out() << Describe(spec);
   model_ = Model::Create(std::move(spec), clock_);
   for (size_t count = 1 + random_.Below(3); count != 0; --count) running_[model_->AddInstance()];
 }
@@ -50,7 +50,7 @@ void SplitSchedule::Step() {
     const size_t instance = random_.Below(running_.size());
     return running_[instance] ? Finish(instance) : Take(instance);
   }
-  Log("drain");
+  log_("drain");
   model_->Drain(std::chrono::nanoseconds(0));
 }
 
@@ -70,7 +70,7 @@ void SplitSchedule::Push() {
   request->priority = sent.priority = random_.Below(spec.queue.priority_levels + 1);
   request->timeout_us = random_.Of<uint64_t>({0, 0, 2, 20});
   request->inputs.push_back({"IN", DType::kInt32, {sent.rows, 1}, testing::Ints(values)});
-  Log("push ", number, " of ", sent.rows);
+  log_("push ", number, " of ", sent.rows);
   sent_.push_back(sent);
   sent_.back().deadline = model_->Push(std::move(request));
 }
@@ -80,7 +80,7 @@ void SplitSchedule::Cancel() {
   const size_t number = random_.Below(sent_.size());
   Sent& sent = sent_[number];
   if (sent.sink->answers != 0) return;
-  Log("cancel ", number);
+  log_("cancel ", number);
   sent.sink->cancel = true;
   model_->Reap();
   // At once, unless an instance has all of it.
@@ -90,14 +90,14 @@ void SplitSchedule::Cancel() {
 
 void SplitSchedule::Advance() {
   clock_->Advance(random_.Of<int64_t>({1, 2, 5, 20}) * kUs);
-  Log("advance");
+  log_("advance");
   model_->Expire(clock_->Now());
 }
 
 void SplitSchedule::Take(size_t instance) {
   Batch batch = model_->TakeNow(instance);
   if (batch.empty()) return;
-  Log("instance ", instance, " takes ", batch.rows());
+  log_("instance ", instance, " takes ", batch.rows());
   CHECK(batch.rows() <= model_->spec()->batching.max_batch_size);
   for (size_t i = 0; i < batch.size(); ++i) {
     const Request& request = batch.request(i);
@@ -118,7 +118,7 @@ void SplitSchedule::Finish(size_t instance) {
   Batch batch = std::move(*running_[instance]);
   running_[instance].reset();
   ++executions_;
-  Log("instance ", instance, " finishes");
+  log_("instance ", instance, " finishes");
   for (size_t i = 0; i < batch.size(); ++i) {
     if (random_.Chance(8)) {
       Of(batch.request(i)).failed = true;
@@ -179,7 +179,7 @@ void SplitSchedule::CheckStep() {
 }
 
 void SplitSchedule::Settle() {
-  Log("settle");
+  log_("settle");
   for (size_t round = 0; model_->in_flight() != 0; ++round) {
     CHECK(round < 2000);
     for (auto& [instance, batch] : running_) {

@@ -16,6 +16,7 @@
 
 #include "../scheduling.h"
 #include "engine/model.h"
+#include "event_log.h"
 #include "random.h"
 
 namespace pyinfer::simulation {
@@ -47,16 +48,9 @@ class SplitSchedule {
   void CheckStep();
   Sent& Of(const Request& request) { return sent_[static_cast<size_t>(std::stoi(request.id))]; }
 
-  template <typename... Parts>
-  void Log(const Parts&... parts) {
-    if (log_ == nullptr) return;
-    *log_ << clock_->Now() << ": ";
-    (*log_ << ... << parts) << std::endl;
-  }
-
   Random random_;
-  std::ostream* const log_;
   const std::shared_ptr<ManualClock> clock_;
+  const EventLog log_;
   std::shared_ptr<Model> model_;
   std::vector<Sent> sent_;
   std::map<size_t, std::optional<Batch>> running_;  // by instance
