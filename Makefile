@@ -63,7 +63,7 @@ build/release/.stamp: $(COMPILED) $(STAMPS)/packages
 	@touch $@
 
 # --- what one does -------------------------------------------------------------------------------------------------------
-.PHONY: install run test simulate mutants lint types asan tsan bench wheel clean
+.PHONY: install run test simulate mutants lint types asan tsan bench peers wheel clean
 install: build/release/.stamp  ## build the project into .venv, editable
 
 run: build/release/.stamp  ## serve the example repository and show its answers to real input
@@ -96,10 +96,13 @@ asan: build/release/.stamp  ## build and run the suites under AddressSanitizer a
 tsan: build/release/.stamp  ## build and run the suites under ThreadSanitizer
 	scripts/sanitize.sh thread $(ARGS)
 
-bench: build/release/.stamp build/perf_analyzer/.stamp  ## measure, beside Triton; writes perf/results/ and docs/perf/
+bench: build/release/.stamp build/perf_analyzer/.stamp  ## measure, beside Triton and the peers there are; writes perf/results/, docs/perf/ and README.md
 	$(BIN)/python -m perf install-triton
 	PATH="$(TOOLS):$$PATH" $(BIN)/python -m perf run $(ARGS)
 	$(BIN)/python -m perf render
+
+peers: $(STAMPS)/venv  ## install the optional peers of the benches, each into an environment of its own
+	$(BIN)/python -m perf install-peers $(ARGS)
 
 wheel: $(STAMPS)/packages  ## a wheel with its system libraries bundled, in dist/
 	rm -rf build/wheel dist

@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 
 from perf.benches import FULL, QUICK, run_scenario
-from perf.goals import describe
 from perf.load import LoadError
+from perf.peer_servers import PEERS, find_peer, install_peer
 from perf.peers import PeerError, find_triton, install_triton
 from perf.procs import StartError
-from perf.render import PAGE, render, verdicts
+from perf.render import pages, verdicts
 from perf.results import Result, machine_facts, read_results, write_result
 from perf.scenarios import SCENARIOS, scenario_named
 
@@ -26,11 +26,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--only", default="", help=f"names, separated by commas, of: {', '.join(s.name for s in SCENARIOS)}"
     )
-    run.add_argument("--peer", choices=("triton", "none"), default="triton", help="measured in the same run (triton)")
+    run.add_argument("--peer", choices=("installed", "none"), default="installed", help="measured in the same run")
     run.add_argument("--quick", action="store_true", help="one short window each: a glance, not a record")
-    commands.add_parser("render", help="write docs/perf/README.md from perf/results/*.json")
+    commands.add_parser("render", help="write docs/perf/ and the table of README.md from perf/results/*.json")
     commands.add_parser("check", help="compare perf/results/*.json with the goals; exit 1 where one is missed")
-    commands.add_parser("install-triton", help="install the peer into .venv-triton")
+    commands.add_parser("install-triton", help="install tritonserver into .venv-triton")
+    peers = commands.add_parser("install-peers", help="install optional peers, each into .venv-NAME")
+    peers.add_argument("names", nargs="*", default=list(PEERS), metavar="NAME", help=f"of {', '.join(PEERS)}; all")
     return parser
 
 
@@ -41,12 +43,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "run":
             return _run(options.only, options.peer, options.quick)
         if options.command is None:
-            failed = _run("", "triton", quick=False)
+            failed = _run("", "installed", quick=False)
             _render()
             _check()
             return failed
         if options.command == "install-triton":
             print(f"tritonserver: {install_triton().server}")
+        if options.command == "install-peers":
+            for name in options.names:
+                print(f"{name}: {install_peer(name)}")
     except (FileNotFoundError, LoadError, PeerError, StartError, ValueError) as error:
         print(f"perf: {error}", file=sys.stderr)
         return 2
@@ -59,9 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(only: str, peer: str, quick: bool) -> int:
     chosen = [scenario_named(name) for name in only.split(",")] if only else list(SCENARIOS)
-    peers = [] if peer == "none" else [peer]
-    if peers and any("triton" in scenario.peers for scenario in chosen):
-        _need_triton()  # before anything is measured
+    peers = []
+    if peer == "installed":
+        peers = [name for name in PEERS if find_peer(name)]
+        if any("triton" in scenario.peers for scenario in chosen):
+            _need_triton()  # before anything is measured
+            peers.append("triton")
     machine, failed = machine_facts(), 0
     for scenario in chosen:
         print(f"{scenario.name}: {scenario.title}", flush=True)
@@ -71,7 +79,7 @@ def _run(only: str, peer: str, quick: bool) -> int:
             print(f"  failed: {error}", flush=True)
             failed += 1
             continue
-        write_result(Result(scenario.name, quick, figures, machine))
+        write_result(Result(scenario.name, quick, figures, machine, "pyinfer perf"))
         for server, numbers in figures.items():
             print(f"  {server}: " + ", ".join(f"{k} {v:.5g}" for k, v in numbers.items() if not isinstance(v, list)))
     return 1 if failed else 0
@@ -86,9 +94,10 @@ def _need_triton() -> None:
 
 
 def _render() -> None:
-    PAGE.parent.mkdir(parents=True, exist_ok=True)
-    PAGE.write_text(render(read_results()))
-    print(f"wrote {PAGE}")
+    for path, text in pages(read_results()).items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        print(f"wrote {path}")
 
 
 def _check() -> int:
@@ -97,7 +106,7 @@ def _check() -> int:
     for scenario, verdict in rows:
         value = "-" if verdict.value is None else f"{verdict.value:.5g}"
         limit = "-" if verdict.limit is None else f"{verdict.limit:.5g}"
-        print(f"{marks[verdict.met]:13} {scenario.name:15} {describe(verdict.goal):45} is {value}, limit {limit}")
+        print(f"{marks[verdict.met]:13} {scenario.name:15} {verdict.goal.text:60} is {value}, limit {limit}")
     return 0 if all(verdict.met is True for _, verdict in rows) else 1
 
 

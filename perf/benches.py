@@ -17,22 +17,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from perf.bodies import Body, fp32_rows, write_body
+from perf.bodies import Body, Protocol, fp32_rows, make_body
+from perf.clients import run_agreement, run_clients
 from perf.core_load import CoreLoad, Difference, compare
 from perf.events import measure_events
 from perf.in_process import measure_in_process, run_once
 from perf.json_readers import measure_json_readers
-from perf.load import LoadError, Window, measure_window, run_h2load
+from perf.load import LoadError, Window, measure_window, send_all
 from perf.padding import build_padding_repository, measure_padding
+from perf.peer_servers import PEERS, peer_body, read_answer, start_peer
 from perf.procs import cpu_seconds, memory
 from perf.queue_depth import measure_queue
 from perf.scenarios import Scenario
 from perf.servers import Server, build_repository, start_echo, start_server
 from perf.shared_memory import by_grpc, by_shared_memory, measure_exchange
 from perf.slo_runs import run_batching_hurts, run_goodput
+from perf.turns import medians, take_turns
 
-__all__ = ["FULL", "QUICK", "Effort", "keep_calmest", "run_scenario", "summarise"]
+__all__ = ["FULL", "KINDS", "QUICK", "Effort", "keep_calmest", "run_scenario", "summarise"]
 
 _Figures = dict[str, dict[str, Any]]
 
@@ -57,35 +61,41 @@ def run_scenario(scenario: Scenario, effort: Effort, peers: Sequence[str]) -> _F
     """Measure pyinfer and those of the scenario's peers that are in ``peers`` (``echo`` is always run)."""
     names = ["pyinfer", *(peer for peer in scenario.peers if peer == "echo" or peer in peers)]
     with tempfile.TemporaryDirectory(prefix="perf-") as directory:
-        repository = build_repository(Path(directory) / "models", [scenario.model])
-        return _KINDS[scenario.kind](scenario, effort, names, repository)
+        models = [] if scenario.model == "wide_mlp" else [scenario.model]  # that one is made
+        repository = build_repository(Path(directory) / "models", models)
+        return KINDS[scenario.kind](scenario, effort, names, repository)
 
 
 def _load(scenario: Scenario, effort: Effort, names: Sequence[str], repository: Path) -> _Figures:
     with contextlib.ExitStack() as stack:
-        servers = [stack.enter_context(_start(name, repository)) for name in names]
-        bodies = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="perf-")))
-        body = _body(scenario, scenario.protocol, bodies)
-        for server in servers:
-            _check_answer(server, scenario, repository)
-            measure_window(server, body, scenario.connections, scenario.streams, 1)
+        servers = {name: stack.enter_context(_start(name, repository, scenario)) for name in names}
+        bodies = {name: _body(scenario, scenario.protocol, name) for name in names}
+
+        def window(name: str, seconds: float) -> Window:
+            return measure_window(servers[name], bodies[name], scenario.connections, scenario.streams, seconds)
+
+        for name, server in servers.items():
+            _check_answer(server, bodies[name], scenario, repository)
+            window(name, 1)
         windows: dict[str, list[Window]] = {name: [] for name in names}
         for _ in range(effort.tries):
-            for server in servers:
-                window = measure_window(server, body, scenario.connections, scenario.streams, effort.seconds)
-                _check_size(server, scenario, window)
-                windows[server.name].append(window)
+            for name, seen in take_turns(names, 1, lambda name: window(name, effort.seconds)).items():
+                windows[name] += seen
             calm = (sum(w.stolen <= effort.max_stolen for w in of_one) for of_one in windows.values())
             if min(calm) >= effort.rounds:
                 break
-        figures = {s.name: summarise(keep_calmest(windows[s.name], effort.rounds)) for s in servers}
-        for server in servers:
-            figures[server.name]["rss_mib"] = memory(server.pid).rss_mib
+        figures = {name: summarise(keep_calmest(windows[name], effort.rounds)) for name in names}
+        for name, server in servers.items():
+            figures[name]["rss_mib"] = memory(server.pid).rss_mib
     if scenario.in_process:
         batch = max(1, round(figures["pyinfer"]["mean_batch"]))
-        model = repository / scenario.model / "1" / "model.onnx"
         figures["in_process"] = measure_in_process(
-            model, scenario.input, scenario.elements, batch, seconds=effort.seconds / 2, rounds=effort.rounds
+            _onnx_file(scenario, repository),
+            scenario.input,
+            scenario.elements,
+            batch,
+            seconds=effort.seconds / 2,
+            rounds=effort.rounds,
         )
     return figures
 
@@ -94,52 +104,44 @@ def _json(scenario: Scenario, effort: Effort, names: Sequence[str], repository: 
     """Servers that take the request and give its like back; then readers of its body, in this process."""
     loads = _load(scenario, effort, names, repository)
     shown = ("cpu_us", "requests_per_s", "p50_us", "rss_mib", "failures", "stolen", "windows")
-    with tempfile.TemporaryDirectory(prefix="perf-") as folder:
-        body = _body(scenario, scenario.protocol, Path(folder)).path.read_bytes()
-    readers = measure_json_readers(body, turns=effort.tries)
+    readers = measure_json_readers(_body(scenario, scenario.protocol).content, turns=effort.tries)
     return {name: {key: row[key] for key in shown} for name, row in loads.items()} | readers
 
 
-def _start_stop(_: Scenario, effort: Effort, names: Sequence[str], repository: Path) -> _Figures:
-    seen: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    for _turn in range(effort.starts):
-        for name in names:
-            with _start(name, repository) as server:
-                time.sleep(1)  # what start-up left to do
-                cpu = cpu_seconds(server.pid)
-                time.sleep(1)
-                idle, size = cpu_seconds(server.pid) - cpu, memory(server.pid)
-                start = time.perf_counter()
-                server.child.stop()
-                seen[name].append(
-                    {
-                        "ready_s": server.ready_s,
-                        "rss_mib": size.rss_mib,
-                        "pss_mib": size.pss_mib,
-                        "idle_cpu_ms_per_s": 1000 * idle,
-                        "stop_s": time.perf_counter() - start,
-                    }
-                )
-    return {
-        name: {key: statistics.median(one[key] for one in runs) for key in runs[0]} | {"windows": runs}
-        for name, runs in seen.items()
-    }
+def _start_stop(scenario: Scenario, effort: Effort, names: Sequence[str], repository: Path) -> _Figures:
+    def once(name: str) -> dict[str, float]:
+        with _start(name, repository, scenario) as server:
+            time.sleep(1)  # what start-up left to do
+            cpu = cpu_seconds(server.pid)
+            time.sleep(1)
+            idle, size = cpu_seconds(server.pid) - cpu, memory(server.pid)
+            start = time.perf_counter()
+            server.child.stop()
+            return {
+                "ready_s": server.ready_s,
+                "rss_mib": size.rss_mib,
+                "pss_mib": size.pss_mib,
+                "idle_cpu_ms_per_s": 1000 * idle,
+                "stop_s": time.perf_counter() - start,
+            }
+
+    return {name: medians(runs) for name, runs in take_turns(names, effort.starts, once).items()}
 
 
 def _growth(scenario: Scenario, effort: Effort, names: Sequence[str], repository: Path) -> _Figures:
     """RSS before and after ``growth_requests``, in ten parts that take turns between gRPC and HTTP JSON."""
     figures: _Figures = {}
     for name in names:
-        with _start(name, repository) as server, tempfile.TemporaryDirectory(prefix="perf-") as folder:
-            bodies = [_body(scenario, protocol, Path(folder)) for protocol in ("grpc", "http_json")]
-            _check_answer(server, scenario, repository)
+        with _start(name, repository, scenario) as server:
+            bodies = [_body(scenario, "grpc"), _body(scenario, "http_json")]
+            _check_answer(server, bodies[0], scenario, repository)
             part = effort.growth_requests // 10
             for body in bodies:
-                _send(server, body, scenario, part // 2)
+                send_all(server, body, scenario.connections, scenario.streams, part // 2)
             sizes = [memory(server.pid).rss_mib]
             before = server.counts(scenario.model)
             for turn in range(10):
-                _send(server, bodies[turn % 2], scenario, part)
+                send_all(server, bodies[turn % 2], scenario.connections, scenario.streams, part)
                 sizes.append(memory(server.pid).rss_mib)
             answered = server.counts(scenario.model).inferences - before.inferences
         figures[name] = {
@@ -154,34 +156,37 @@ def _growth(scenario: Scenario, effort: Effort, names: Sequence[str], repository
 def _shared_memory(scenario: Scenario, effort: Effort, names: Sequence[str], repository: Path) -> _Figures:
     tensor = fp32_rows(scenario.elements)
     ways = {"grpc": by_grpc, "shm": by_shared_memory}
-    with contextlib.ExitStack() as stack:
-        servers = [stack.enter_context(_start(name, repository)) for name in names]
-        seen: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-        for _ in range(effort.rounds):
-            for server in servers:
-                row: dict[str, float] = {}
-                for way, open_way in ways.items():
-                    with open_way(server, scenario.model, tensor) as exchange:
-                        figures = measure_exchange(server, exchange, tensor, effort.seconds)
-                    row |= {f"{way}_{key}": value for key, value in figures.items()}
-                seen[server.name].append(row | {"shm_over_grpc": row["shm_mb_per_s"] / row["grpc_mb_per_s"]})
-    return {
-        name: {key: statistics.median(one[key] for one in rows) for key in rows[0]} | {"windows": rows}
-        for name, rows in seen.items()
-    }
+
+    def once(server: Server) -> dict[str, float]:
+        row: dict[str, float] = {}
+        for way, open_way in ways.items():
+            with open_way(server, scenario.model, tensor) as exchange:
+                figures = measure_exchange(server, exchange, tensor, effort.seconds)
+            row |= {f"{way}_{key}": value for key, value in figures.items()}
+        return row | {"shm_over_grpc": row["shm_mb_per_s"] / row["grpc_mb_per_s"]}
+
+    return _in_turns(scenario, effort, names, repository, once)
 
 
 def _events(scenario: Scenario, effort: Effort, names: Sequence[str], repository: Path) -> _Figures:
+    def once(server: Server) -> dict[str, float]:
+        return measure_events(server, scenario.model, scenario.elements, effort.seconds)
+
+    return _in_turns(scenario, effort, names, repository, once)
+
+
+def _in_turns(
+    scenario: Scenario,
+    effort: Effort,
+    names: Sequence[str],
+    repository: Path,
+    measure: Callable[[Server], Mapping[str, float]],
+) -> _Figures:
+    """What ``measure`` finds of each server, all of them up at once."""
     with contextlib.ExitStack() as stack:
-        servers = [stack.enter_context(_start(name, repository)) for name in names]
-        seen: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-        for _ in range(effort.rounds):
-            for server in servers:
-                seen[server.name].append(measure_events(server, scenario.model, scenario.elements, effort.seconds))
-    return {
-        name: {key: statistics.median(one[key] for one in rows) for key in rows[0]} | {"windows": rows}
-        for name, rows in seen.items()
-    }
+        servers = {name: stack.enter_context(_start(name, repository, scenario)) for name in names}
+        seen = take_turns(names, effort.rounds, lambda name: measure(servers[name]))
+    return {name: medians(rows) for name, rows in seen.items()}
 
 
 def _histograms(scenario: Scenario, effort: Effort, _names: Sequence[str], _repository: Path) -> _Figures:
@@ -247,8 +252,9 @@ def _queue(_scenario: Scenario, effort: Effort, _names: Sequence[str], _reposito
     }
 
 
-def _goodput(_: Scenario, effort: Effort, _names: Sequence[str], repository: Path) -> _Figures:
-    return run_goodput(repository, 3 * effort.seconds, effort.rounds)
+def _goodput(scenario: Scenario, effort: Effort, _names: Sequence[str], repository: Path) -> _Figures:
+    """Windows are long enough for a queue to grow beyond what a fixed delay could still answer in time."""
+    return run_goodput(repository, scenario.model, 3 * effort.seconds, max(1, effort.rounds // 2))
 
 
 def _batching_hurts(_: Scenario, effort: Effort, _names: Sequence[str], repository: Path) -> _Figures:
@@ -272,7 +278,15 @@ def _padding(scenario: Scenario, effort: Effort, _names: Sequence[str], reposito
         return measure_padding(server, scenario.texts, scenario.connections, 5 * effort.seconds, effort.rounds)
 
 
-_KINDS: Mapping[str, Callable[[Scenario, Effort, Sequence[str], Path], _Figures]] = {
+def _clients(scenario: Scenario, effort: Effort, _names: Sequence[str], repository: Path) -> _Figures:
+    return run_clients(scenario, repository, 2 * effort.seconds / 3, effort.rounds)
+
+
+def _agreement(scenario: Scenario, effort: Effort, _names: Sequence[str], repository: Path) -> _Figures:
+    return run_agreement(scenario, repository, 2 * effort.seconds / 3, effort.rounds)
+
+
+KINDS: Mapping[str, Callable[[Scenario, Effort, Sequence[str], Path], _Figures]] = {
     "load": _load,
     "json": _json,
     "start": _start_stop,
@@ -285,6 +299,8 @@ _KINDS: Mapping[str, Callable[[Scenario, Effort, Sequence[str], Path], _Figures]
     "batching_hurts": _batching_hurts,
     "padding": _padding,
     "queue": _queue,
+    "clients": _clients,
+    "agreement": _agreement,
 }
 
 
@@ -304,48 +320,42 @@ def summarise(windows: Sequence[Window]) -> dict[str, Any]:
     return summary
 
 
-def _start(name: str, repository: Path) -> Server:
-    return start_echo() if name == "echo" else start_server(name, repository)
+def _start(name: str, repository: Path, scenario: Scenario) -> Server:
+    if name == "echo":
+        return start_echo()
+    if name in PEERS:
+        return start_peer(name, _onnx_file(scenario, repository))
+    return start_server(name, repository)
 
 
-def _body(scenario: Scenario, protocol: Any, directory: Path) -> Body:
+def _onnx_file(scenario: Scenario, repository: Path) -> Path:
+    return repository / scenario.model / "1" / "model.onnx"
+
+
+def _body(scenario: Scenario, protocol: Protocol, server: str = "pyinfer") -> Body:
     tensor = fp32_rows(scenario.elements)
-    return write_body(directory, protocol, scenario.model, tensor, name=scenario.input, output=scenario.output)
+    if server in PEERS:
+        return peer_body(server, scenario.model, tensor, input_name=scenario.input, output=scenario.output)
+    return make_body(protocol, scenario.model, tensor, name=scenario.input, output=scenario.output)
 
 
-def _send(server: Server, body: Body, scenario: Scenario, requests: int) -> None:
-    http1 = body.protocol != "grpc"
-    address = server.http if http1 else server.grpc
-    connections, streams = (
-        (scenario.connections * scenario.streams, 1) if http1 else (scenario.connections, scenario.streams)
-    )
-    report = run_h2load(body, address, connections, streams, requests=requests, http1=http1)
-    if report.failures or report.requests < requests:
-        raise LoadError(f"{server.name} answered {report.requests} of {requests} requests over {body.protocol}")
-
-
-def _check_answer(server: Server, scenario: Scenario, repository: Path) -> None:
-    """One request by tritonclient, whose answer must be right: a fast server that errs is of no interest."""
+def _check_answer(server: Server, body: Body, scenario: Scenario, repository: Path) -> None:
+    """One request, whose answer must be right: a fast server that errs is of no interest."""
     if server.name == "echo":
         return
-    import tritonclient.http as client
-
     tensor = fp32_rows(scenario.elements)
-    given = client.InferInput(scenario.input, list(tensor.shape), "FP32")
-    given.set_data_from_numpy(tensor)
-    with contextlib.closing(client.InferenceServerClient(server.http)) as connection:
-        answer = connection.infer(scenario.model, [given]).as_numpy(scenario.output)
     wanted = tensor
     if scenario.model == "simple_mlp":
-        wanted = run_once(repository / scenario.model / "1" / "model.onnx", scenario.input, tensor)
+        wanted = run_once(_onnx_file(scenario, repository), scenario.input, tensor)
+    answer = read_answer(server, body) if server.name in PEERS else _ask(server, scenario, tensor)
     if answer is None or not np.allclose(answer, wanted, atol=1e-5):
         raise LoadError(f"{server.name} gives a wrong answer for {scenario.model}")
 
 
-def _check_size(server: Server, scenario: Scenario, window: Window) -> None:
-    """An error over gRPC is a 200 with no data, so the size of the answers tells."""
-    least = 4 * (10 if scenario.model == "simple_mlp" else scenario.elements)
-    if scenario.protocol in ("grpc", "grpc_stream") and window.bytes_per_answer < least:
-        raise LoadError(
-            f"{server.name} answered {window.bytes_per_answer:.0f} bytes a request, wanted at least {least}"
-        )
+def _ask(server: Server, scenario: Scenario, tensor: NDArray[np.float32]) -> Any:
+    import tritonclient.http as client
+
+    given = client.InferInput(scenario.input, list(tensor.shape), "FP32")
+    given.set_data_from_numpy(tensor)
+    with contextlib.closing(client.InferenceServerClient(server.http)) as connection:
+        return connection.infer(scenario.model, [given]).as_numpy(scenario.output)

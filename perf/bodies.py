@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Request bodies as files for the load tools: one FP32 tensor as gRPC, as HTTP with binary tensors, as HTTP with JSON.
+"""Request bodies: one FP32 tensor as gRPC, as HTTP with binary tensors, as HTTP with JSON.
 
 The gRPC and binary forms are made by ``tritonclient``, so they are what real clients send.
 """
@@ -15,19 +15,43 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Body", "Protocol", "fp32_rows", "grpc_frame", "write_body"]
+__all__ = ["Body", "Protocol", "fp32_rows", "grpc_frame", "make_body"]
 
 Protocol = Literal["grpc", "grpc_stream", "http_binary", "http_json"]
 
 
 @dataclass(frozen=True)
 class Body:
-    """One request in a file. ``header_length`` is the size of the JSON part of a binary HTTP request, else None."""
+    """One request. ``header_length`` is the size of the JSON part of a binary HTTP request, else None.
 
-    path: Path
+    ``path`` is where it is posted to over HTTP.
+    """
+
+    content: bytes
     protocol: Protocol
     model: str
     header_length: int | None = None
+    path: str = ""
+
+    @property
+    def url_path(self) -> str:
+        return self.path or f"/v2/models/{self.model}/infer"
+
+    def http_request(self, host: str) -> bytes:
+        """All of the request, as it is sent over HTTP/1.1."""
+        lines = [f"POST {self.url_path} HTTP/1.1", f"Host: {host}"]
+        kind = "json" if self.protocol == "http_json" else "octet-stream"
+        lines.append(f"Content-Type: application/{kind}")
+        if self.header_length is not None:
+            lines.append(f"Inference-Header-Content-Length: {self.header_length}")
+        lines.append(f"Content-Length: {len(self.content)}")
+        return "\r\n".join([*lines, "", ""]).encode() + self.content
+
+    def write(self, directory: Path) -> Path:
+        """A file with the content, for load tools."""
+        file = directory / f"{self.model}.{self.protocol}"
+        file.write_bytes(self.content)
+        return file
 
 
 def fp32_rows(elements: int, rows: int = 1) -> NDArray[np.float32]:
@@ -41,20 +65,14 @@ def grpc_frame(message: bytes) -> bytes:
     return b"\0" + struct.pack(">I", len(message)) + message
 
 
-def write_body(
-    directory: Path, protocol: Protocol, model: str, tensor: NDArray[np.float32], *, name: str, output: str
-) -> Body:
-    """Write the request that sends ``tensor`` to input ``name`` of ``model`` and wants ``output`` back the same way."""
-    path = directory / f"{model}.{protocol}"
-    header_length = None
+def make_body(protocol: Protocol, model: str, tensor: NDArray[np.float32], *, name: str, output: str) -> Body:
+    """The request that sends ``tensor`` to input ``name`` of ``model`` and wants ``output`` back the same way."""
     if protocol in ("grpc", "grpc_stream"):
-        path.write_bytes(grpc_frame(_grpc_message(model, tensor, name)))
-    elif protocol == "http_binary":
+        return Body(grpc_frame(_grpc_message(model, tensor, name)), protocol, model)
+    if protocol == "http_binary":
         content, header_length = _binary(tensor, name, output)
-        path.write_bytes(content)
-    else:
-        path.write_text(json.dumps(_json(tensor, name)))
-    return Body(path, protocol, model, header_length)
+        return Body(content, protocol, model, header_length)
+    return Body(json.dumps(_json(tensor, name)).encode(), protocol, model)
 
 
 def _grpc_message(model: str, tensor: NDArray[np.float32], name: str) -> bytes:

@@ -1,15 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compare results with goals. Pure: values in, verdicts out; no test asserts on wall-clock time through this."""
+"""Goals, and results held against them. Pure: values in, verdicts out; no test asserts on wall-clock time through this.
+
+A goal is a line of text: a metric, written ``server.figure``, ``<=`` or ``>=``, and its limit. The limit is a number,
+or a share of another metric, with a number on top if need be::
+
+    pyinfer.cpu_us <= 13
+    pyinfer.cpu_us <= 1/3 of triton.cpu_us
+    padded.requests_per_s >= 2 times unpadded.requests_per_s
+    pyinfer.cpu_us <= in_process.cpu_us + 15
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
-from perf.scenarios import Goal
+__all__ = ["Goal", "Verdict", "figure", "judge", "parse_goal"]
 
-__all__ = ["Verdict", "describe", "figure", "judge"]
+_METRIC = r"[a-z]\w*\.[a-z]\w*"
+_NUMBER = r"\d+(?:\.\d+)?"
+_GOAL = re.compile(
+    rf"(?P<metric>{_METRIC}) (?P<relation><=|>=) (?:(?P<number>{_NUMBER})"
+    rf"|(?:(?P<share>{_NUMBER}%|\d+/\d+) of |(?P<times>{_NUMBER}) times )?"
+    rf"(?P<of>{_METRIC})(?: \+ (?P<more>{_NUMBER}))?)"
+)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """``metric`` must be ``relation`` to ``constant + factor * of``. ``text`` is what it was read from."""
+
+    text: str
+    metric: str
+    relation: str
+    constant: float
+    factor: float = 0.0
+    of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -20,6 +49,19 @@ class Verdict:
     met: bool | None
     value: float | None
     limit: float | None
+
+
+def parse_goal(text: str) -> Goal:
+    """Raises ValueError for what is no goal."""
+    found = _GOAL.fullmatch(text)
+    if found is None:
+        raise ValueError(f"not a goal: {text!r}")
+    if found["of"] is None:
+        return Goal(text, found["metric"], found["relation"], float(found["number"]))
+    factor = float(found["times"] or 1)
+    if share := found["share"]:
+        factor = float(share[:-1]) / 100 if share.endswith("%") else float(Fraction(share))
+    return Goal(text, found["metric"], found["relation"], float(found["more"] or 0), factor, found["of"])
 
 
 def figure(servers: Mapping[str, Mapping[str, Any]], metric: str) -> float | None:
@@ -40,17 +82,3 @@ def judge(goal: Goal, servers: Mapping[str, Mapping[str, Any]]) -> Verdict:
     if value is None:
         return Verdict(goal, None, None, limit)
     return Verdict(goal, value <= limit if goal.relation == "<=" else value >= limit, value, limit)
-
-
-def describe(goal: Goal) -> str:
-    """The goal as a short text: ``cpu_us <= 13``, ``p50_us <= 1/3 of triton.p50_us``."""
-    name = goal.metric.partition(".")[2]
-    if goal.of is None:
-        return f"{name} {goal.relation} {goal.constant:g}"
-    if goal.factor == 1:
-        share = goal.of
-    elif goal.factor < 0.5:
-        share = f"1/{round(1 / goal.factor)} of {goal.of}"
-    else:
-        share = f"{goal.factor:.0%} of {goal.of}"
-    return f"{name} {goal.relation} {share}" + (f" + {goal.constant:g}" if goal.constant else "")

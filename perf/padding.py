@@ -1,19 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """A text encoder under requests of many lengths: as it is, and with padding and length buckets.
 
-Closed loop: so many clients, each with one text at a time over a connection of its own. Both models are served by one
-server and take turns.
+Closed loop: so many connections, each with one text at a time, which take the texts in turn. Both models are served by
+one server and take turns.
 """
 
 from __future__ import annotations
 
 import contextlib
-import http.client
 import random
 import shutil
 import statistics
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from perf.load import LoadError, percentile
+from perf.bodies import Body
+from perf.load import LoadError, measure_window
 from perf.minilm import Texts, WordPieces, encoder_file, texts, vocabulary
-from perf.procs import cpu_seconds
 from perf.servers import Server
+from perf.tools import percentile
+from perf.turns import medians, take_turns
 
 __all__ = ["MODELS", "build_padding_repository", "measure_padding"]
 
@@ -72,14 +71,9 @@ def measure_padding(
     encoded = [ids for ids in map(pieces.ids, texts(kind)) if len(ids) <= _LONGEST_TEXT]
     random.Random(0).shuffle(encoded)
     _check_answers(server, encoded[:24])
-    windows: dict[str, list[dict[str, float]]] = {model: [] for model in MODELS}
-    for _ in range(rounds):
-        for model in MODELS:
-            windows[model].append(_window(server, model, encoded, clients, seconds))
-    figures: dict[str, dict[str, Any]] = {
-        model: {key: statistics.median(one[key] for one in rows) for key in rows[0]} | {"windows": rows}
-        for model, rows in windows.items()
-    }
+    bodies = {model: _bodies(encoded, model) for model in MODELS}
+    windows = take_turns(list(MODELS), rounds, lambda model: _window(server, bodies[model], clients, seconds))
+    figures = {model: medians(rows) for model, rows in windows.items()}
     lengths = sorted(map(len, encoded))
     figures["texts"] = {
         "texts": len(lengths),
@@ -125,62 +119,21 @@ def _inputs(ids: Sequence[int]) -> list[Any]:
     return inputs
 
 
-def _bodies(encoded: Sequence[Sequence[int]]) -> list[tuple[bytes, dict[str, str]]]:
-    """Requests for the vector of each text, with their headers."""
+def _bodies(encoded: Sequence[Sequence[int]], model: str) -> list[Body]:
+    """Requests for the vector of each text."""
     import tritonclient.http as client
 
     wanted = [client.InferRequestedOutput("sentence_embedding", binary_data=True)]
     bodies = []
     for ids in encoded:
         content, header = client.InferenceServerClient.generate_request_body(_inputs(ids), outputs=wanted)
-        bodies.append((bytes(content), {"Inference-Header-Content-Length": str(header)}))
+        bodies.append(Body(bytes(content), "http_binary", model, int(header)))
     return bodies
 
 
-def _window(
-    server: Server, model: str, encoded: Sequence[Sequence[int]], clients: int, seconds: float
-) -> dict[str, float]:
-    bodies = _bodies(encoded)
-    latencies: list[int] = []  # us
-    faults: list[str] = []
-    begun = threading.Barrier(clients + 1)
-    end = [0.0]
-
-    def client(number: int) -> None:
-        connection = http.client.HTTPConnection(server.http, timeout=60)
-        with contextlib.closing(connection):
-            begun.wait()
-            place = number * len(bodies) // clients
-            while time.perf_counter() < end[0]:
-                body, headers = bodies[place % len(bodies)]
-                place += 1
-                start = time.perf_counter()
-                connection.request("POST", f"/v2/models/{model}/infer", body, headers)
-                answer = connection.getresponse()
-                said = answer.read()
-                latencies.append(int(1e6 * (time.perf_counter() - start)))
-                if answer.status != 200:
-                    faults.append(said[:200].decode(errors="replace"))
-                    return
-
-    threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
-    for thread in threads:
-        thread.start()
-    counts, cpu = server.counts(model), cpu_seconds(server.pid)
-    start = time.perf_counter()
-    end[0] = start + seconds
-    begun.wait()
-    for thread in threads:
-        thread.join()
-    elapsed, cpu = time.perf_counter() - start, cpu_seconds(server.pid) - cpu
-    after = server.counts(model)
-    if faults or not latencies:
-        raise LoadError(f"{model} does not answer: {faults[:1]}")
-    ordered = sorted(latencies)
-    return {
-        "requests_per_s": len(ordered) / elapsed,
-        "p50_us": percentile(ordered, 0.5),
-        "p99_us": percentile(ordered, 0.99),
-        "cpu_us": 1e6 * cpu / len(ordered),
-        "mean_batch": (after.inferences - counts.inferences) / max(1, after.executions - counts.executions),
-    }
+def _window(server: Server, bodies: Sequence[Body], clients: int, seconds: float) -> dict[str, float]:
+    window = measure_window(server, bodies, clients, 1, seconds)
+    if window.failures:
+        raise LoadError(f"{bodies[0].model} has refused {window.failures} requests")
+    shown = ("requests_per_s", "p50_us", "p99_us", "cpu_us", "mean_batch")
+    return {key: getattr(window, key) for key in shown}

@@ -33,7 +33,7 @@ _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 class StartError(RuntimeError):
-    """A child process ended or was not ready in time; the text holds the end of its log."""
+    """A child process ended, was not ready or did not end in time; the text holds the end of its log."""
 
 
 class Memory:
@@ -152,6 +152,14 @@ class Child:
         tail = self.log_tail()
         self.stop()
         raise StartError(f"{self.command[0]} did not become ready at {url}; the end of its log:\n{tail}")
+
+    def wait(self, seconds: float) -> int:
+        """Its exit status, once it has ended by itself; it is stopped where that takes longer than ``seconds``."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(seconds)
+        tail = self.log_tail()
+        self.stop()
+        raise StartError(f"{self.command[0]} did not end within {seconds:g} s; the end of its log:\n{tail}")
 
     def stop(self, seconds: float = 20.0) -> int:
         """Ask it to stop, then kill what is left of its tree; return its exit status. May be called again."""

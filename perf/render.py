@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results -> ``docs/perf/README.md``. Every number on that page comes from a JSON file; none is typed by hand."""
+"""Results -> ``docs/perf/`` and the table of ``README.md``. All numbers come from JSON files; none is typed by hand."""
 
 from __future__ import annotations
 
@@ -7,31 +7,64 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from perf.goals import Verdict, describe, judge
+from perf.goals import Verdict, figure, judge
+from perf.plots import Row, chart
 from perf.results import Result
 from perf.scenarios import SCENARIOS, Scenario
 
-__all__ = ["PAGE", "render", "verdicts"]
+__all__ = ["PAGE", "README", "pages", "readme_with", "render", "verdicts"]
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "perf" / "README.md"
+_ROOT = Path(__file__).resolve().parents[1]
+PAGE, README = _ROOT / "docs" / "perf" / "README.md", _ROOT / "README.md"
 
 _HEAD = """# Performance
 
 This page is written by `python -m perf render` from the files in `perf/results/`; change those by `python -m perf run`.
 
-Server CPU is user plus system time of all processes of the server per request, read from `/proc`: load tool and server
+Server CPU is user plus system time of all processes of the server per request, read from `/proc`: load and server
 share the cores, so requests per second move with what else the machine does, and CPU per request much less. Servers of
-one row are up at the same time and take turns. Latencies are the load tool's. `triton` is the real tritonserver of the
-PyPI package `nvidia-pytriton`; its `identity` backend is compiled from `perf/triton_identity.c`, its Python backend is
-its own. `echo` answers with the bytes it was sent, under uvloop, with nothing else around. `in_process` is onnxruntime
-alone, at the mean batch that the server formed. Readers of JSON turn the request's body into numbers on one thread:
-`core` is pyinfer's own, into a tensor; `json` and `orjson` make Python's objects, and with `_numpy` an array of these.
+one row are up at the same time and take turns. The load is made by the engine of `pyinfer perf`, on one thread, where
+[Machines](#machines) does not name other tools; latencies are those that it sees. `triton` is the real tritonserver of
+the PyPI package `nvidia-pytriton`; its `identity` backend is compiled from `perf/triton_identity.c`, its Python
+backend is its own. `fastapi`, `litserve` and `mlserver` serve the same ONNX file, each with one session on one thread.
+`echo` answers with the bytes it was sent, under uvloop, with nothing else around. `in_process` is onnxruntime alone,
+at the mean batch that the server formed. Readers of JSON turn the request's body into numbers on one thread: `core` is
+pyinfer's own, into a tensor; `json` and `orjson` make Python's objects, and with `_numpy` an array of these.
 `waiting_N` is the scheduler's queue alone, on one thread, with so many requests in it; of these `expired` is the share
-whose time ran out. MiniLM is `all-MiniLM-L6-v2`, made an ONNX model of its trained weights, on one server as two models
-that take turns: `unpadded` puts texts of equal length into one batch, `padded` pads them ([padding](../padding.md)).
+whose time ran out. MiniLM is `all-MiniLM-L6-v2`, made an ONNX model of its trained weights, on one server as two
+models that take turns: `unpadded` puts texts of equal length into one batch, `padded` pads them
+([padding](../padding.md)).
+
+Where load tools are beside each other, each loads pyinfer: `client_us` is the tool's own CPU per request while it is
+under way, `cpu_us` that of the server, `served_per_s` what the server counts meanwhile. `agreement` says how far
+`pyinfer perf` is from any of the others at most, as a share, and how far runs of one and the same tool are from each
+other (`noise`).
 """
 
-_NAMES = {"grpc": "h2load", "grpc_stream": "grpc_stream_load", "http_binary": "wrk", "http_json": "wrk"}
+_LOAD_COLUMNS = (
+    "work",
+    "server",
+    "CPU us",
+    "req/s",
+    "p50 us",
+    "p99 us",
+    "load's CPU us",
+    "mean batch",
+    "RSS MiB",
+    "failures",
+    "stolen",
+)
+_README_BEGIN, _README_END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
+
+
+def pages(results: Mapping[str, Result]) -> dict[Path, str]:
+    """All that is rendered: the page, its charts, and the README with its table."""
+    charts = _charts(results)
+    return {
+        PAGE: render(results),
+        **{PAGE.with_name(name): text for name, text in charts.items()},
+        README: readme_with(README.read_text(), results),
+    }
 
 
 def render(results: Mapping[str, Result]) -> str:
@@ -45,24 +78,72 @@ def render(results: Mapping[str, Result]) -> str:
     loads = [(s, r) for s, r in chosen if s.kind == "load"]
     others = [(s, r) for s, r in chosen if s.kind != "load"]
     parts.append("## Goals\n\n" + _table(("work", "goal", "is", "met"), _goal_rows(chosen)))
+    parts += [f"![{name.removesuffix('.svg')}]({name})\n" for name in _charts(results)]
     if loads:
-        columns = (
-            "work",
-            "server",
-            "CPU us",
-            "req/s",
-            "p50 us",
-            "p99 us",
-            "mean batch",
-            "RSS MiB",
-            "failures",
-            "stolen",
-        )
-        parts.append("## Load\n\n" + _table(columns, _load_rows(loads)))
+        parts.append("## Load\n\n" + _table(_LOAD_COLUMNS, _load_rows(loads)))
     for scenario, result in others:
         parts.append(_section(scenario, result))
+    missing = [f"`{s.name}`" for s in SCENARIOS if s.name not in results]
+    if missing:
+        parts.append(f"## Not measured yet\n\n{', '.join(missing)}\n")
     parts.append("## Machines\n\n" + _machines(chosen))
     return "\n".join(parts)
+
+
+def readme_with(text: str, results: Mapping[str, Result]) -> str:
+    """The README ``text`` with its table rendered anew. Raises ValueError where the marks are not there."""
+    before, begin, rest = text.partition(_README_BEGIN)
+    _, end, after = rest.partition(_README_END)
+    if not begin or not end:
+        raise ValueError("the README has no marks for the table of measurements")
+    rows = []
+    for scenario in SCENARIOS:
+        servers = results[scenario.name].servers if scenario.name in results else {}
+        own, other = (figure(servers, f"{name}.cpu_us") for name in ("pyinfer", "triton"))
+        if scenario.shown and own and other:
+            rows.append((scenario.title, f"{_number(own)} us", f"{_number(other)} us", f"{other / own:.1f} x"))
+    table = _table(("server CPU for each request", "pyinfer", "Triton", "Triton costs"), rows)
+    return before + begin + table + end + after
+
+
+def _charts(results: Mapping[str, Result]) -> dict[str, str]:
+    """File name -> SVG, of the charts for which there are results."""
+    loads = [(s, results[s.name]) for s in SCENARIOS if s.kind == "load" and s.name in results]
+    tools = [(s, results[s.name]) for s in SCENARIOS if s.kind == "clients" and s.name in results]
+    drawn = {
+        "cpu.svg": ("Server CPU for each request", "us", _spreads(loads, "cpu_us"), "median", "all windows"),
+        "latency.svg": ("Latency", "us", _latencies(loads), "p50", "p50 to p99"),
+        "clients.svg": ("CPU of load tools for each request", "us", _spreads(tools, "client_us"), "median", "all runs"),
+    }
+    return {
+        name: chart(title, unit, rows, middle=middle, ends=ends)
+        for name, (title, unit, rows, middle, ends) in drawn.items()
+        if rows
+    }
+
+
+def _spreads(chosen: Sequence[tuple[Scenario, Result]], key: str) -> list[Row]:
+    rows: list[Row] = []
+    for scenario, result in chosen:
+        spreads = {}
+        for server, figures in result.servers.items():
+            seen = [window[key] for window in figures.get("windows", ()) if window.get(key)]
+            if seen and figures.get(key):
+                spreads[server] = (min(seen), figures[key], max(seen))
+        rows += [(scenario.title, spreads)] if spreads else []
+    return rows
+
+
+def _latencies(chosen: Sequence[tuple[Scenario, Result]]) -> list[Row]:
+    rows: list[Row] = []
+    for scenario, result in chosen:
+        spreads = {
+            server: (figures["p50_us"], figures["p50_us"], figures["p99_us"])
+            for server, figures in result.servers.items()
+            if figures.get("p50_us") and figures.get("p99_us")
+        }
+        rows += [(scenario.title, spreads)] if spreads else []
+    return rows
 
 
 def verdicts(results: Mapping[str, Result]) -> list[tuple[Scenario, Verdict]]:
@@ -80,7 +161,7 @@ def _goal_rows(chosen: Sequence[tuple[Scenario, Result]]) -> list[tuple[str, ...
         for goal in scenario.goals:
             verdict = judge(goal, result.servers)
             met = {True: "yes", False: "**no**", None: "not measured"}[verdict.met]
-            text = describe(goal)
+            text = goal.text
             if goal.of is not None and verdict.limit is not None:
                 text += f" ({_number(verdict.limit)})"
             rows.append((scenario.title, text, _number(verdict.value), met))
@@ -88,11 +169,11 @@ def _goal_rows(chosen: Sequence[tuple[Scenario, Result]]) -> list[tuple[str, ...
 
 
 def _load_rows(loads: Sequence[tuple[Scenario, Result]]) -> list[tuple[str, ...]]:
-    keys = ("cpu_us", "requests_per_s", "p50_us", "p99_us", "mean_batch", "rss_mib", "failures")
+    keys = ("cpu_us", "requests_per_s", "p50_us", "p99_us", "client_us", "mean_batch", "rss_mib", "failures")
     rows = []
     for scenario, result in loads:
         for index, (server, figures) in enumerate(result.servers.items()):
-            title = f"{scenario.title} ({_NAMES[scenario.protocol]})" if index == 0 else ""
+            title = scenario.title if index == 0 else ""
             stolen = figures.get("stolen")
             numbers = [_number(figures.get(key)) for key in keys]
             rows.append((title, server, *numbers, "" if stolen is None else f"{100 * stolen:.0f} %"))
@@ -109,7 +190,9 @@ def _machines(chosen: Sequence[tuple[Scenario, Result]]) -> str:
     """One line for each set of facts, with the scenarios that were taken under it."""
     lines: dict[str, list[str]] = {}
     for scenario, result in chosen:
-        lines.setdefault(_facts(result.machine), []).append(f"`{scenario.name}` ({result.taken[:10]})")
+        lines.setdefault(f"{_facts(result.machine)}; load by {result.load}", []).append(
+            f"`{scenario.name}` ({result.taken[:10]})"
+        )
     return "".join(f"- {facts}: {', '.join(names)}\n" for facts, names in lines.items())
 
 

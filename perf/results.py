@@ -25,12 +25,16 @@ _PACKAGES = ("pyinfer", "numpy", "uvloop", "httptools", "onnxruntime", "orjson")
 
 @dataclass(frozen=True)
 class Result:
-    """The figures of one scenario: ``servers["pyinfer"]["cpu_us"]``. ``quick`` ones are a glance, not a record."""
+    """The figures of one scenario: ``servers["pyinfer"]["cpu_us"]``. ``quick`` ones are a glance, not a record.
+
+    ``load`` is what has made the load of most scenarios; results that do not say it were taken with h2load and wrk.
+    """
 
     scenario: str
     quick: bool
     servers: Mapping[str, Mapping[str, Any]]
     machine: Mapping[str, Any]
+    load: str = "h2load, wrk"
     taken: str = field(default_factory=lambda: dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"))
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from perf.peers import start_triton
 from perf.procs import Child
 
-__all__ = ["Counts", "Server", "build_repository", "command_of_pyinfer", "start_echo", "start_server"]
+__all__ = ["Counts", "Server", "build_repository", "command_of_pyinfer", "free_ports", "start_echo", "start_server"]
 
 _ROOT = Path(__file__).resolve().parents[1]
 _REPOSITORIES = (_ROOT / "model_repository", _ROOT / "perf" / "repository")
@@ -89,8 +89,8 @@ def command_of_pyinfer(repository: Path, port: int) -> list[str]:
     return [sys.executable, "-m", "pyinfer", "serve", f"--model-repository={repository}", *ports, *flags]
 
 
-def _free_ports() -> int:
-    """The first of a run of ports that were free a moment ago."""
+def free_ports() -> int:
+    """The first of three ports in a row that were free a moment ago."""
     while True:
         with contextlib.ExitStack() as stack:
             first = stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
@@ -104,7 +104,7 @@ def _free_ports() -> int:
 
 def start_server(name: str, repository: Path) -> Server:
     """Start ``pyinfer`` or ``triton`` on ``repository`` and wait until it is ready. Raises StartError, PeerError."""
-    port = _free_ports()
+    port = free_ports()
     http, grpc = f"127.0.0.1:{port}", f"127.0.0.1:{port + 1}"
     if name == "triton":
         triton = start_triton(repository, http_port=port, grpc_port=port + 1, metrics_port=port + 2)
@@ -115,7 +115,7 @@ def start_server(name: str, repository: Path) -> Server:
 
 def start_echo() -> Server:
     """Start ``perf.echo``: what sockets and bytes alone cost under uvloop."""
-    port = _free_ports()
+    port = free_ports()
     address = f"127.0.0.1:{port}"
     child = Child([sys.executable, "-m", "perf.echo", str(port)], {"PYTHONPATH": str(_ROOT)})
     ready_s = child.wait_ready(f"http://{address}/ready")

@@ -8,23 +8,21 @@ many requests in flight.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 import math
 import random
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import uvloop
 
-from perf.load import LoadError, percentile
+from perf.bodies import Body
+from perf.load import LoadError, begin_load, measure_window
 from perf.servers import Server
+from perf.tools import percentile
 
 __all__ = [
     "DELAYS_MS",
@@ -39,6 +37,10 @@ __all__ = [
     "write_wide_mlp",
 ]
 
+#: more than can be answered within an SLO: what is to wait does so in the server
+_CONNECTIONS = 512
+#: for the last answer, seconds
+_PATIENCE_S = 30.0
 #: fixed queue delays that are tried
 DELAYS_MS = (0, 2, 5, 10, 20)
 
@@ -122,100 +124,44 @@ def _plain_config(path: Path) -> str:
 
 def measure_goodput(server: Server, variant: str, model: SloModel, times: Sequence[float]) -> Goodput:
     """Send a request at each of ``times``; wait for all answers. Raises LoadError for an answer that is no answer."""
-    client = _Client(server, variant, model)
-    taken = uvloop.run(client.open_loop(times))
-    answered = sorted(1e3 * seconds for seconds, status in taken if status == 200)
-    if any(status not in (200, 503) for _, status in taken):
-        raise LoadError(f"{variant} answered with {sorted({status for _, status in taken})}")
-    good = sum(ms <= model.slo_ms for ms in answered)
-    whole = [round(1e3 * ms) for ms in answered]
+    whole = [round(1e9 * at) for at in times]
+    run = begin_load(server, [_body(variant, model)], _CONNECTIONS, times_ns=whole, record=True)
+    try:
+        run.wait(times[-1] + _PATIENCE_S)
+    finally:
+        met = run.stop(_PATIENCE_S)
+    others = [text for text in met.errors if not text.startswith("HTTP status 503")]
+    if others or met.unanswered or met.overdue:
+        raise LoadError(f"{variant}: {met.unanswered + met.overdue} requests without an answer, {others[:1]}")
+    # intended, sent, ended, body, error
+    records = np.frombuffer(met.records, np.int64).reshape(-1, 5)
+    taken = np.sort((records[:, 2] - records[:, 0])[records[:, 4] == 0])
+    answered, good = len(taken), int((taken <= 1e6 * model.slo_ms).sum())
     return Goodput(
-        sent=len(taken),
-        good=good / len(taken),
-        late=(len(answered) - good) / len(taken),
-        refused=1 - len(answered) / len(taken),
-        p50_ms=percentile(whole, 0.5) / 1e3,
-        p99_ms=percentile(whole, 0.99) / 1e3,
+        sent=len(times),
+        good=good / len(times),
+        late=(answered - good) / len(times),
+        refused=1 - answered / len(times),
+        p50_ms=percentile(taken.tolist(), 0.5) / 1e6,
+        p99_ms=percentile(taken.tolist(), 0.99) / 1e6,
     )
 
 
 def measure_rate(server: Server, variant: str, model: SloModel, in_flight: int, seconds: float) -> float:
     """Rows a second that are answered, with ``in_flight`` requests of one row at any time."""
-    client = _Client(server, variant, model)
-    answered, took = uvloop.run(client.closed_loop(in_flight, seconds))
-    if not answered:
-        raise LoadError(f"{variant} answered nothing")
-    return answered / took
+    return measure_window(server, _body(variant, model), in_flight, 1, seconds).requests_per_s
 
 
-class _Client:
-    """HTTP/1.1 over connections that are kept, in one event loop."""
-
-    def __init__(self, server: Server, variant: str, model: SloModel) -> None:
-        host, port = server.http.split(":")
-        self._address = (host, int(port))
-        row = np.random.default_rng(0).integers(0, 256, (1, model.elements))
-        data = row.astype(np.int32 if model.datatype == "INT32" else np.float32).tobytes()
-        tensor = {"name": model.input, "shape": [1, model.elements], "datatype": model.datatype}
-        head = json.dumps(
-            {
-                "inputs": [tensor | {"parameters": {"binary_data_size": len(data)}}],
-                "parameters": {"binary_data_output": True},
-            }
-        ).encode()
-        lines = [
-            f"POST /v2/models/{variant}/infer HTTP/1.1",
-            "Host: perf",
-            f"Inference-Header-Content-Length: {len(head)}",
-            f"Content-Length: {len(head) + len(data)}",
-        ]
-        self._request = "\r\n".join([*lines, "", ""]).encode() + head + data
-        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
-
-    async def open_loop(self, times: Sequence[float]) -> list[tuple[float, int]]:
-        """(seconds from the time that was meant to the answer, status) of each."""
-        loop = asyncio.get_running_loop()
-        start, tasks = loop.time() + 0.1, []
-        for at in times:
-            await asyncio.sleep(max(0.0, start + at - loop.time()))
-            tasks.append(asyncio.create_task(self._timed(start + at)))
-        try:
-            return await asyncio.gather(*tasks)
-        finally:
-            self._close()
-
-    async def closed_loop(self, in_flight: int, seconds: float) -> tuple[int, float]:
-        """How many were answered with 200, and in how many seconds."""
-        start = time.perf_counter()
-
-        async def one() -> int:
-            count = 0
-            while time.perf_counter() - start < seconds:
-                count += await self._call() == 200
-            return count
-
-        try:
-            return sum(await asyncio.gather(*(one() for _ in range(in_flight)))), time.perf_counter() - start
-        finally:
-            self._close()
-
-    async def _timed(self, meant: float) -> tuple[float, int]:
-        status = await self._call()
-        return asyncio.get_running_loop().time() - meant, status
-
-    async def _call(self) -> int:
-        reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(*self._address)
-        writer.write(self._request)
-        head = await reader.readuntil(b"\r\n\r\n")
-        fields = dict(line.lower().split(b":", 1) for line in head.split(b"\r\n")[1:] if b":" in line)
-        await reader.readexactly(int(fields[b"content-length"]))
-        self._idle.append((reader, writer))
-        return int(head.split(b" ", 2)[1])
-
-    def _close(self) -> None:
-        for _, writer in self._idle:
-            with contextlib.suppress(OSError):
-                writer.close()
+def _body(variant: str, model: SloModel) -> Body:
+    row = np.random.default_rng(0).integers(0, 256, (1, model.elements))
+    data = row.astype(np.int32 if model.datatype == "INT32" else np.float32).tobytes()
+    tensor = {"name": model.input, "shape": [1, model.elements], "datatype": model.datatype}
+    document = {
+        "inputs": [tensor | {"parameters": {"binary_data_size": len(data)}}],
+        "parameters": {"binary_data_output": True},
+    }
+    head = json.dumps(document).encode()
+    return Body(head + data, "http_binary", variant, len(head))
 
 
 def write_wide_mlp(directory: Path, sizes: Sequence[int] = (256, 4096, 4096, 4096, 10)) -> Path:

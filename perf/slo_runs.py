@@ -34,23 +34,24 @@ _WAYS = {
 }
 
 
-def run_goodput(repository: Path, seconds: float, rounds: int) -> dict[str, dict[str, Any]]:
-    """Figures for each model and load, ``<model>_<load>``. ``repository`` holds magika."""
-    write_wide_mlp(repository / "wide_mlp")
+def run_goodput(repository: Path, name: str, seconds: float, rounds: int) -> dict[str, dict[str, Any]]:
+    """Figures of the model ``name`` for each load. ``repository`` holds magika, if it is that one."""
+    model = next(one for one in MODELS if one.name == name)
+    if name == "wide_mlp":
+        write_wide_mlp(repository / name)
+    served = repository.parent / f"served_{name}"
+    variants = build_variants(repository / name, served, model)
     figures: dict[str, dict[str, Any]] = {}
-    for model in MODELS:
-        served = repository.parent / f"served_{model.name}"
-        variants = build_variants(repository / model.name, served, model)
-        with start_server("pyinfer", served) as server:
-            # what the model can do: as fast as it goes in any of these ways
-            possible = max(measure_rate(server, one, model, _IN_FLIGHT, seconds / 2) for one in variants)
-            for load, (share, burst) in LOADS.items():
-                seen: dict[str, list[Goodput]] = {variant: [] for variant in variants}
-                for turn in range(rounds):
-                    times = arrivals(share * possible, seconds, burst, 2e-3 * model.slo_ms, turn)
-                    for variant in variants:
-                        seen[variant].append(measure_goodput(server, variant, model, times))
-                figures[f"{model.name}_{load}"] = {"rate_per_s": share * possible} | _compared(seen)
+    with start_server("pyinfer", served) as server:
+        # what the model can do: as fast as it goes in any of these ways
+        possible = max(measure_rate(server, one, model, _IN_FLIGHT, seconds / 2) for one in variants)
+        for load, (share, burst) in LOADS.items():
+            seen: dict[str, list[Goodput]] = {variant: [] for variant in variants}
+            for turn in range(rounds):
+                times = arrivals(share * possible, seconds, burst, 2e-3 * model.slo_ms, turn)
+                for variant in variants:
+                    seen[variant].append(measure_goodput(server, variant, model, times))
+            figures[load] = {"rate_per_s": share * possible} | _compared(seen)
     return figures
 
 

@@ -8,16 +8,17 @@ import http.client
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from perf.bodies import fp32_rows, grpc_frame, write_body
-from perf.load import measure_window
+from perf.bodies import Body, Protocol, fp32_rows, grpc_frame, make_body
+from perf.load import LoadError, measure_window, send_all
 from perf.peers import PeerError, find_triton
 from perf.procs import Child, StartError, cpu_seconds, memory, tree
-from perf.servers import build_repository, start_echo
+from perf.servers import build_repository, start_echo, start_server
 
 PARENT = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', {0!r}]); {1}"
 BUSY = "while True: pass"
@@ -48,35 +49,55 @@ def test_a_child_that_ends_early_is_quoted() -> None:
     assert not Path(f"/proc/{child.pid}").exists()
 
 
-def test_both_tools_measure_a_real_server(tmp_path: Path) -> None:
-    tensor = fp32_rows(16)
-    with start_echo() as server:
-        for protocol in ("grpc", "http_binary", "http_json"):
-            body = write_body(tmp_path, protocol, "identity", tensor, name="INPUT0", output="OUTPUT0")
-            window = measure_window(server, body, 2, 2, 1)
-            assert window.requests > 0
-            assert window.failures == 0
-            assert 0 < window.p50_us <= window.p99_us
-            assert window.cpu_us > 0
-            if protocol == "grpc":
-                # in its last instant the tool has received a little more than it counts as answered
-                assert window.bytes_per_answer == pytest.approx(body.path.stat().st_size, rel=0.01)
+PROTOCOLS: tuple[Protocol, ...] = ("grpc", "grpc_stream", "http_binary", "http_json")
 
 
-def test_bodies_are_what_clients_send(tmp_path: Path) -> None:
+def identity_body(protocol: Protocol, model: str = "identity") -> Body:
+    return make_body(protocol, model, fp32_rows(16), name="INPUT0", output="OUTPUT0")
+
+
+def test_windows_of_real_servers(tmp_path: Path) -> None:
+    repository = build_repository(tmp_path, ["identity"])
+    with start_server("pyinfer", repository) as server, start_echo() as echo:
+        for protocol in PROTOCOLS:
+            for one in (server, echo) if protocol != "grpc_stream" else (server,):
+                window = measure_window(one, identity_body(protocol), 2, 2, 1)
+                assert window.requests > 0
+                assert window.failures == 0
+                assert 0 < window.p50_us <= window.p99_us
+                assert window.cpu_us > 0
+                # the echo has no statistics
+                assert window.mean_batch >= 1 if one is server else window.mean_batch == 0
+        with pytest.raises(LoadError, match="pyinfer answered no request for identity: HTTP status 400"):
+            measure_window(server, [replace(identity_body("http_json"), content=b"{}")], 2, 2, 0.1)
+
+
+def test_so_many_requests_and_no_more(tmp_path: Path) -> None:
+    with start_server("pyinfer", build_repository(tmp_path, ["identity"])) as server:
+        for turn, protocol in enumerate(("grpc", "http_binary", "http_json"), 1):
+            send_all(server, identity_body(protocol), 8, 8, 3000)
+            assert server.counts("identity").inferences == 3000 * turn
+        with pytest.raises(LoadError, match="pyinfer answered 0 of 10 requests over http_json: HTTP status 400"):
+            send_all(server, replace(identity_body("http_json"), content=b"{}"), 1, 1, 10)
+
+
+def test_bodies_are_what_clients_send() -> None:
     from tritonclient.grpc import service_pb2
 
     tensor = fp32_rows(5, rows=2)
     assert np.array_equal(tensor, fp32_rows(5, rows=2))
-    body = write_body(tmp_path, "grpc", "m", tensor, name="INPUT0", output="OUTPUT0")
-    content = body.path.read_bytes()
+    content = make_body("grpc", "m", tensor, name="INPUT0", output="OUTPUT0").content
     request = service_pb2.ModelInferRequest.FromString(content[5:])
     assert grpc_frame(content[5:]) == content
     assert request.model_name == "m"
     assert list(request.inputs[0].shape) == [2, 5]
     assert request.raw_input_contents[0] == tensor.tobytes()
-    binary = write_body(tmp_path, "http_binary", "m", tensor, name="INPUT0", output="OUTPUT0")
-    assert binary.path.read_bytes()[binary.header_length :] == tensor.tobytes()
+    binary = make_body("http_binary", "m", tensor, name="INPUT0", output="OUTPUT0")
+    assert binary.content[binary.header_length :] == tensor.tobytes()
+    head, _, sent = binary.http_request("there:1").partition(b"\r\n\r\n")
+    assert sent == binary.content
+    assert head.startswith(b"POST /v2/models/m/infer HTTP/1.1\r\nHost: there:1\r\n")
+    assert f"Inference-Header-Content-Length: {binary.header_length}".encode() in head
 
 
 def test_a_repository_of_some_models_only(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from perf.load import LoadError, parse_h2load, parse_stream_load, parse_wrk, percentile
+from perf.clients import apart, parse_csv
 from perf.procs import parse_stat, stolen_share
+from perf.tools import LoadError, parse_h2load, parse_stream_load, parse_wrk, percentile
 
 H2LOAD = """starting benchmark...
 finished in 1.00s, 26551.00 req/s, 3.90MB/s
@@ -53,10 +54,27 @@ def test_stream_load() -> None:
     assert (report.p50_us, report.p99_us, report.bytes_per_answer) == (90.0, 210.0, 110.0)
 
 
+def test_report_of_perf_analyzer() -> None:
+    head = "Concurrency,Inferences/Second,Client Send,p50 latency,p90 latency,p95 latency,p99 latency"
+    report = parse_csv(f"{head}\n8,1234.5,3,640,700,720,900\n")
+    assert (report.requests_per_s, report.p50_us, report.p99_us) == (1234.5, 640, 900)
+
+
+def test_how_far_tools_are_apart() -> None:
+    def tool(*rates: float) -> dict[str, object]:
+        rows = [{"requests_per_s": rate, "p50_us": 10.0, "p99_us": 20.0} for rate in rates]
+        return {**rows[1], "windows": rows}
+
+    found = apart({"pyinfer": tool(98, 100, 101), "a": tool(95, 104, 110), "b": tool(98, 98, 98)}, "pyinfer")
+    assert found["requests_per_s_apart"] == pytest.approx(1 - 100 / 104)
+    assert found["requests_per_s_noise"] == pytest.approx(110 / 95 - 1)
+    assert found["p50_us_apart"] == found["p99_us_noise"] == 0
+
+
 @pytest.mark.parametrize(
     "parse",
-    [lambda text: parse_h2load(text, []), parse_wrk, parse_stream_load],
-    ids=["h2load", "wrk", "grpc_stream_load"],
+    [lambda text: parse_h2load(text, []), parse_wrk, parse_stream_load, parse_csv],
+    ids=["h2load", "wrk", "grpc_stream_load", "perf_analyzer"],
 )
 def test_a_tool_that_failed_is_quoted(parse) -> None:
     with pytest.raises(LoadError, match="unable to connect"):
