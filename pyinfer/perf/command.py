@@ -16,43 +16,59 @@ from pyinfer.errors import PyinferError
 from pyinfer.perf.measure import Level, Session, levels
 from pyinfer.perf.options import PerfOptions, help_text, parse
 from pyinfer.perf.page import page_text
-from pyinfer.perf.report import csv_text, error_text, export_text, table_text
+from pyinfer.perf.report import csv_text, error_text, export_text, level_table, notes_text
+from pyinfer.perf.terminal import Terminal, print_table
 
 __all__ = ["run"]
 
 
 def run(argv: Sequence[str]) -> int:
     """Measure what ``argv`` (without the program and the subcommand) asks for; the exit status."""
+    if argv[:1] == ["compare"]:
+        from pyinfer.perf.compare_command import run_compare
+
+        return run_compare(argv[1:])
     try:
         options = parse(argv)
     except UsageError as error:
-        _complain(str(error))
+        Terminal().complain(str(error))
         return 2
     if options is None:
         sys.stdout.write(help_text())
         return 0
-    for note in options.notes:
-        _complain(note)
     found: list[Level] = []
-    status = 0
-    try:
-        session = Session(options, _say)
-        for level in levels(options, session, found):
-            found.append(level)
-            _say(f"{level.kind.lower()} {level.value:g}")
-            session.measure(level)
-    except PyinferError as error:
-        _complain(error_text(str(error)))
-        status = 1
-    except KeyboardInterrupt:
-        _complain("interrupted; this is what was measured so far")
-        status = 1
+    with Terminal() as terminal:
+        status = _measure(options, found, terminal)
     reported = _report(found, options)
     return status or reported
 
 
+def _measure(options: PerfOptions, found: list[Level], terminal: Terminal) -> int:
+    for note in options.notes:
+        terminal.complain(note)
+    try:
+        session = Session(options, terminal.status)
+        for level in levels(options, session, found):
+            found.append(level)
+            terminal.status(f"{level.kind.lower()} {level.value:g}")
+            session.measure(level)
+            table = level_table(found, options)
+            if table is not None:
+                terminal.show(table)
+    except PyinferError as error:
+        terminal.complain(error_text(str(error)))
+        return 1
+    except KeyboardInterrupt:
+        terminal.complain("interrupted; this is what was measured so far")
+        return 1
+    return 0
+
+
 def _report(found: Sequence[Level], options: PerfOptions) -> int:
-    sys.stdout.write(table_text(found, options))
+    table = level_table(found, options)
+    if table is not None:
+        print_table(table)
+        sys.stdout.write(f"\n{notes_text(found)}")
     files = (
         (options.csv_file, csv_text),
         (options.export_file, export_text),
@@ -63,17 +79,9 @@ def _report(found: Sequence[Level], options: PerfOptions) -> int:
             try:
                 Path(name).write_text(text(found, options))
             except OSError as error:
-                _complain(f"can not write {name}: {error.strerror}")
+                Terminal().complain(f"can not write {name}: {error.strerror}")
                 return 1
     results = [level.measured for level in found if level.measured is not None]
     if any(one.window.load.failed for one in results):
         return 1
     return 0 if all(one.is_stable for one in results) else 3
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-
-
-def _complain(text: str) -> None:
-    _say(f"pyinfer perf: {text}")

@@ -15,8 +15,9 @@ from typing import Any
 from pyinfer.perf.measure import Level
 from pyinfer.perf.options import PerfOptions
 from pyinfer.perf.results import Measured
+from pyinfer.perf.table import Table
 
-__all__ = ["csv_text", "error_text", "export_text", "table_text"]
+__all__ = ["csv_text", "error_text", "export_text", "level_table", "notes_text", "table_text"]
 
 _PERCENTILES = (50, 90, 95, 99)
 _SERVER = {
@@ -115,27 +116,35 @@ def export_text(levels: Sequence[Level], options: PerfOptions) -> str:
     return json.dumps(document)
 
 
-def table_text(levels: Sequence[Level], options: PerfOptions) -> str:
-    """All that was measured, for a terminal."""
+def level_table(levels: Sequence[Level], options: PerfOptions) -> Table | None:
+    """All that was measured, a row for each level; None where nothing was."""
     results = _measured(levels)
     if not results:
-        return ""
+        return None
     with_process = any(one.window.process for one in results)
     own = options.percentile if options.percentile > 0 and options.percentile not in _PERCENTILES else None
     percentiles = sorted([*_PERCENTILES, *([own] if own else [])])
     head = [results[0].kind.lower(), "infer/s", "avg us", *(f"p{each}" for each in percentiles), "p99.9", "max"]
     head += ["queue", "compute", "network+", "errors", "client us"] + (["server us", "MiB"] if with_process else [])
-    rows = [head, *(_row(one, percentiles, with_process) for one in results)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    lines.append("")
-    lines.append(
+    return Table(head, [_row(one, percentiles, with_process) for one in results])
+
+
+def notes_text(levels: Sequence[Level]) -> str:
+    """What the table means, what has to be known about its numbers, and what went wrong."""
+    with_process = any(one.window.process for one in _measured(levels))
+    lines = [
         "Times in us. queue, compute: the server's own average for each request; network+: the rest of the latency. "
         "client us" + (", server us" if with_process else "") + ": CPU time for each request."
-    )
+    ]
     for level in levels:
         lines += [f"{level.kind.lower()} {level.value:g}: {text}" for text in _notes(level)]
-    return "\n".join(lines) + "\n"
+    return "".join(f"{line}\n" for line in lines)
+
+
+def table_text(levels: Sequence[Level], options: PerfOptions) -> str:
+    """Table and notes as plain text."""
+    table = level_table(levels, options)
+    return f"{table.text()}\n{notes_text(levels)}" if table is not None else ""
 
 
 def _row(one: Measured, percentiles: Sequence[int], with_process: bool) -> list[str]:

@@ -10,7 +10,7 @@ from pyinfer._core import LatencyHistogram, LoadWindow
 from pyinfer.perf.process import ProcessUse
 from pyinfer.perf.target import ServerTimes
 
-__all__ = ["STABLE_WINDOWS", "Measured", "Window", "is_stable", "merged", "warnings_of"]
+__all__ = ["STABLE_WINDOWS", "Measured", "Window", "client_warnings", "is_stable", "merged", "warnings_of"]
 
 #: windows in a row that have to agree
 STABLE_WINDOWS = 3
@@ -115,14 +115,20 @@ def warnings_of(measured: Measured, last: LoadWindow) -> list[str]:
             f"1 % of the requests were sent {late / 1e6:.1f} ms late or more; this is in their latency. Either the "
             "server did not keep up, or the load needs more --connections or --threads"
         )
-    if load.cpu_ns > 0.9e9 * measured.window.seconds:
-        found.append("the load has used a whole core: it may have limited the throughput; give it more --threads")
+    found += client_warnings(measured.window)
     if last.oldest_ns > max(latency.max_ns, 1_000_000_000):
         found.append(
             f"{last.unanswered + last.overdue} requests had no answer at the end; the oldest had waited for "
             f"{last.oldest_ns / 1e9:.2f} s. No percentile shows them"
         )
     return found
+
+
+def client_warnings(window: Window) -> list[str]:
+    """Where the load itself may have been the limit."""
+    if window.load.cpu_ns <= 0.9e9 * window.seconds:
+        return []
+    return ["the load has used a whole core: it may have limited the throughput; give it more --threads"]
 
 
 def _omission(latency: LatencyHistogram) -> list[str]:
