@@ -18,6 +18,7 @@ usage: pyinfer serve --model-repository DIR [flags]
        pyinfer config check DIR... [--format=text|json]
        pyinfer perf -m MODEL -u HOST:PORT [-i http|grpc] [flags]
        pyinfer perf compare SERVER SERVER... -m MODEL [flags]
+       pyinfer perf limit MODEL.onnx [flags]
        pyinfer perf --help
        pyinfer --version
        pyinfer help

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pyinfer.config.flags import UsageError
@@ -28,6 +29,10 @@ def run(argv: Sequence[str]) -> int:
         from pyinfer.perf.compare_command import run_compare
 
         return run_compare(argv[1:])
+    if argv[:1] == ["limit"]:
+        from pyinfer.perf.limit_command import run_limit
+
+        return run_limit(argv[1:])
     try:
         options = parse(argv)
     except UsageError as error:
@@ -36,6 +41,16 @@ def run(argv: Sequence[str]) -> int:
     if options is None:
         sys.stdout.write(help_text())
         return 0
+    if options.limit_file:
+        from pyinfer.perf.limit_command import read_limit
+
+        try:
+            limit = read_limit(options.limit_file)
+        except PyinferError as error:
+            Terminal().complain(str(error))
+            return 1
+        notes = [*options.notes, *([limit.note] if limit.note else [])]
+        options = replace(options, limit_rows_per_s=limit.rows_per_s, notes=tuple(notes))
     found: list[Level] = []
     with Terminal() as terminal:
         status = _measure(options, found, terminal)
@@ -68,7 +83,7 @@ def _report(found: Sequence[Level], options: PerfOptions) -> int:
     table = level_table(found, options)
     if table is not None:
         print_table(table)
-        sys.stdout.write(f"\n{notes_text(found)}")
+        sys.stdout.write(f"\n{notes_text(found, options)}")
     files = (
         (options.csv_file, csv_text),
         (options.export_file, export_text),

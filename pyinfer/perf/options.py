@@ -66,6 +66,9 @@ class PerfOptions:
     verbose_csv: bool = False
     export_file: str = ""
     report_file: str = ""
+    limit_file: str = ""
+    #: out of that file, once it is read; 0: no shares are shown
+    limit_rows_per_s: float = 0.0
     connections: int = 0
     threads: int = 1
     server_pid: int = 0
@@ -324,6 +327,13 @@ def _parser() -> _Parser:
     )
     report.add_argument(
         "--report", metavar="FILE.html", dest="report_file", default="", help="own: write a page with charts"
+    )
+    report.add_argument(
+        "--limit",
+        metavar="FILE",
+        dest="limit_file",
+        default="",
+        help="own: show results as shares of what 'pyinfer perf limit --json FILE' has measured",
     )
     for name in IGNORED:
         takes: dict[str, Any] = {} if name in IGNORED_WITH_VALUE else {"nargs": 0, "action": _Seen}

@@ -126,16 +126,25 @@ def level_table(levels: Sequence[Level], options: PerfOptions) -> Table | None:
     percentiles = sorted([*_PERCENTILES, *([own] if own else [])])
     head = [results[0].kind.lower(), "infer/s", "avg us", *(f"p{each}" for each in percentiles), "p99.9", "max"]
     head += ["queue", "compute", "network+", "errors", "client us"] + (["server us", "MiB"] if with_process else [])
-    return Table(head, [_row(one, percentiles, with_process) for one in results])
+    rows = [_row(one, percentiles, with_process) for one in results]
+    if options.limit_rows_per_s:
+        head.insert(2, "of limit")
+        for row, one in zip(rows, results, strict=True):
+            row.insert(2, f"{100 * one.window.throughput / options.limit_rows_per_s:.1f} %")
+    return Table(head, rows)
 
 
-def notes_text(levels: Sequence[Level]) -> str:
+def notes_text(levels: Sequence[Level], options: PerfOptions) -> str:
     """What the table means, what has to be known about its numbers, and what went wrong."""
     with_process = any(one.window.process for one in _measured(levels))
     lines = [
         "Times in us. queue, compute: the server's own average for each request; network+: the rest of the latency. "
         "client us" + (", server us" if with_process else "") + ": CPU time for each request."
     ]
+    if options.limit_rows_per_s:
+        lines.append(
+            f"of limit: infer/s as a share of the {options.limit_rows_per_s:.1f} rows/s that {options.limit_file} has."
+        )
     for level in levels:
         lines += [f"{level.kind.lower()} {level.value:g}: {text}" for text in _notes(level)]
     return "".join(f"{line}\n" for line in lines)
@@ -144,7 +153,7 @@ def notes_text(levels: Sequence[Level]) -> str:
 def table_text(levels: Sequence[Level], options: PerfOptions) -> str:
     """Table and notes as plain text."""
     table = level_table(levels, options)
-    return f"{table.text()}\n{notes_text(levels)}" if table is not None else ""
+    return f"{table.text()}\n{notes_text(levels, options)}" if table is not None else ""
 
 
 def _row(one: Measured, percentiles: Sequence[int], with_process: bool) -> list[str]:

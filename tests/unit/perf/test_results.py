@@ -106,6 +106,16 @@ def test_errors_are_shown_by_their_text() -> None:
     assert table.index("3 requests failed: b") < table.index("2 requests failed: HTTP status 400: a")
 
 
+def test_results_are_shown_as_shares_of_what_is_possible() -> None:
+    one = level("Concurrency", 4, {MS: 100})
+    plain, shared = PerfOptions(model="m"), PerfOptions(model="m", limit_file="f", limit_rows_per_s=400.0)
+    assert "of limit" not in table_text([one], plain)
+    head, row, _, *notes = table_text([one], shared).splitlines()
+    assert head.split()[2:4] == ["of", "limit"]
+    assert row.split()[2:4] == ["25.0", "%"]
+    assert any("400.0 rows/s that f has" in note for note in notes)
+
+
 def search(spread: Range, limit_of_load: float, **more: object) -> list[float]:
     """The levels that are measured on a server that is fast up to a load, and slow beyond."""
     options = PerfOptions(model="m", concurrency=spread, latency_threshold_ms=5, **more)  # type: ignore[arg-type]
