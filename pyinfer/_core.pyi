@@ -43,6 +43,7 @@ __all__ = [
     "QueuePolicy",
     "RemoteCache",
     "Responder",
+    "ResponseTimes",
     "SequenceOptions",
     "SharedMemoryRegistry",
     "StatisticsOptions",
@@ -1061,13 +1062,33 @@ class LatencyHistogram:
     def deviation_ns(self) -> float: ...
 
 @final
+class ResponseTimes:
+    """Of answers that are streams. ``tokens`` are those of output that the server tells, else responses. GIL: held.
+
+    ``first``: from the intended time of sending to a request's first response. ``gap``: between a response and the next
+    one. ``token``: of each successful request, from its first response to its last, for each token but the first.
+    """
+
+    @property
+    def responses(self) -> int: ...
+    @property
+    def tokens(self) -> int: ...
+    @property
+    def first(self) -> LatencyHistogram: ...
+    @property
+    def gap(self) -> LatencyHistogram: ...
+    @property
+    def token(self) -> LatencyHistogram: ...
+
+@final
 class LoadWindow:
     """What a load has met in a window. Times are of the monotonic clock. A snapshot. GIL: held.
 
     Requests count in the window in which they end, and only successful ones have a latency, which is counted from the
     intended time of sending. ``send_ns`` and ``receive_ns`` are sums over those; ``cpu_ns`` is what the load's threads
     used. ``unanswered``, ``overdue`` (not even sent) and ``oldest_ns`` are of the window's end. ``records`` has five
-    int64 for each request: intended, sent and ended (ns), number of the body, 1 for an error.
+    int64 for each request: intended, sent and ended (ns), number of the body, 1 for an error. ``response_records``
+    has, in their order and where answers are streams, the number of responses and the time of each (ns); int64.
     """
 
     def __init__(self) -> None: ...
@@ -1104,13 +1125,19 @@ class LoadWindow:
     @property
     def oldest_ns(self) -> int: ...
     @property
+    def streamed(self) -> ResponseTimes: ...
+    @property
     def records(self) -> bytes: ...
+    @property
+    def response_records(self) -> bytes: ...
 
 @final
 class LoadRun:
     """A load on a server: requests that are sent over and over from threads of its own. One thread calls it.
 
-    ``protocol`` is ``grpc`` or ``http``, ``address`` an IP address. ``bodies`` are whole requests, in turn: a message
+    ``protocol`` is ``grpc``, ``grpc_stream`` (ModelStreamInfer, one call a connection) or ``http``, ``address`` an IP
+    address. Answers over HTTP may be streams of ``events``: those of ``generate`` or of ``openai``. ``streamed``:
+    answers are, and each response is recorded. ``bodies`` are whole requests, in turn: a message
     with its five bytes of gRPC, or a whole request of HTTP/1.1. ``headers`` are those of each gRPC call, pseudo-headers
     first. ``concurrency`` requests are in flight; with 0 they are sent at a ``rate`` (constant or ``poisson``), after
     ``intervals_ns`` over and over, or at ``times_ns`` from the start, once, whether or not answers come. At most
@@ -1137,6 +1164,8 @@ class LoadRun:
         times_ns: Sequence[int] = (),
         max_requests: int = 0,
         record: bool = False,
+        streamed: bool = False,
+        events: str = "generate",
     ) -> None: ...
     def start(self) -> None:
         """Begin. GIL: released. Raises RuntimeError where the system gives no sockets."""
@@ -1170,6 +1199,15 @@ class FakeServerReport:
     @property
     def served(self) -> LatencyHistogram:
         """From when requests had come to when their answers were written."""
+    @property
+    def responses(self) -> int:
+        """Of answers that are streams."""
+    @property
+    def first(self) -> LatencyHistogram:
+        """From when requests had come to when the first response of each was written."""
+    @property
+    def gap(self) -> LatencyHistogram:
+        """From when a response was written to when the next one was."""
 
 @final
 class FakeServerCore:
@@ -1187,6 +1225,9 @@ class FakeServerCore:
         answers: Mapping[str, str | bytes] = ...,
         http_answer: str | bytes,
         grpc_answer: str | bytes,
+        event: str | bytes = "{}",
+        responses: int = 1,
+        gap_ns: int = 0,
     ) -> None: ...
     @property
     def port(self) -> int: ...

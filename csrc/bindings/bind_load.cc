@@ -45,14 +45,30 @@ py::bytes Records(const LoadWindow& window) {
   return py::bytes(reinterpret_cast<const char*>(records.data()), records.size() * sizeof(records[0]));
 }
 
+// Of each record: how many responses, and their times; int64.
+py::bytes ResponseRecords(const LoadWindow& window) {
+  const auto& records = window.response_records;
+  return py::bytes(reinterpret_cast<const char*>(records.data()), records.size() * sizeof(int64_t));
+}
+
+LoadProtocol ToProtocol(const std::string& name) {
+  if (name == "grpc") return LoadProtocol::kGrpc;
+  if (name == "grpc_stream") return LoadProtocol::kGrpcStream;
+  if (name == "http") return LoadProtocol::kHttp;
+  throw py::value_error("protocol must be grpc, grpc_stream or http");
+}
+
 std::unique_ptr<LoadRun> MakeRun(const std::string& protocol, std::string address, uint16_t port,
                                  std::vector<std::string> bodies, ClientHeaders headers, uint32_t threads,
                                  uint32_t connections, uint32_t streams, uint32_t concurrency, double rate,
                                  bool poisson, uint64_t seed, std::vector<TimeNs> intervals_ns,
-                                 std::vector<TimeNs> times_ns, uint64_t max_requests, bool record) {
-  if (protocol != "grpc" && protocol != "http") throw py::value_error("protocol must be grpc or http");
+                                 std::vector<TimeNs> times_ns, uint64_t max_requests, bool record, bool streamed,
+                                 const std::string& events) {
   LoadOptions options;
-  options.protocol = protocol == "grpc" ? LoadProtocol::kGrpc : LoadProtocol::kHttp;
+  options.protocol = ToProtocol(protocol);
+  if (events != "generate" && events != "openai") throw py::value_error("events must be generate or openai");
+  options.events = events == "openai" ? EventGrammar::kOpenAi : EventGrammar::kGenerate;
+  options.streamed = streamed;
   options.address = std::move(address);
   options.port = port;
   options.bodies = std::move(bodies);
@@ -103,8 +119,10 @@ class FakeServerHandle {
 std::unique_ptr<FakeServerHandle> MakeServer(std::vector<TimeNs> delays_ns,
                                              std::vector<std::pair<TimeNs, TimeNs>> stalls_ns, uint64_t error_every,
                                              const std::map<std::string, std::string>& answers, std::string http_answer,
-                                             std::string grpc_answer) {
+                                             std::string grpc_answer, std::string event, uint32_t responses,
+                                             TimeNs gap_ns) {
   if (delays_ns.empty()) throw py::value_error("a server needs a delay");
+  if (responses == 0) throw py::value_error("an answer needs a response");
   FakeServerOptions options;
   options.delays = std::move(delays_ns);
   options.stalls = std::move(stalls_ns);
@@ -112,6 +130,9 @@ std::unique_ptr<FakeServerHandle> MakeServer(std::vector<TimeNs> delays_ns,
   options.answers.insert(answers.begin(), answers.end());
   options.http_answer = std::move(http_answer);
   options.grpc_answer = std::move(grpc_answer);
+  options.event = std::move(event);
+  options.responses = responses;
+  options.gap = gap_ns;
   return std::make_unique<FakeServerHandle>(std::move(options));
 }
 
@@ -141,6 +162,12 @@ void BindHistogram(py::module_& module) {
 }
 
 void BindWindow(py::module_& module) {
+  py::class_<ResponseTimes>(module, "ResponseTimes", py::is_final())
+      .def_readonly("responses", &ResponseTimes::responses)
+      .def_readonly("tokens", &ResponseTimes::tokens)
+      .def_readonly("first", &ResponseTimes::first)
+      .def_readonly("gap", &ResponseTimes::gap)
+      .def_readonly("token", &ResponseTimes::token);
   py::class_<LoadWindow>(module, "LoadWindow", py::is_final())
       .def(py::init<>())
       .def(
@@ -166,7 +193,9 @@ void BindWindow(py::module_& module) {
       .def_readonly("unanswered", &LoadWindow::unanswered)
       .def_readonly("overdue", &LoadWindow::overdue)
       .def_readonly("oldest_ns", &LoadWindow::oldest_ns)
-      .def_property_readonly("records", &Records);
+      .def_readonly("streamed", &LoadWindow::streamed)
+      .def_property_readonly("records", &Records)
+      .def_property_readonly("response_records", &ResponseRecords);
 }
 
 void BindRun(py::module_& module) {
@@ -176,7 +205,8 @@ void BindRun(py::module_& module) {
            py::arg("bodies"), py::arg("headers") = ClientHeaders(), py::arg("threads") = 1, py::arg("connections") = 1,
            py::arg("streams") = 256, py::arg("concurrency") = 0, py::arg("rate") = 0.0, py::arg("poisson") = false,
            py::arg("seed") = 0, py::arg("intervals_ns") = std::vector<TimeNs>(),
-           py::arg("times_ns") = std::vector<TimeNs>(), py::arg("max_requests") = 0, py::arg("record") = false)
+           py::arg("times_ns") = std::vector<TimeNs>(), py::arg("max_requests") = 0, py::arg("record") = false,
+           py::arg("streamed") = false, py::arg("events") = "generate")
       .def("start", &LoadRun::Start, Release())
       .def("wait", &LoadRun::Wait, py::arg("seconds"), py::arg("requests") = 0, Release())
       .def("take", &LoadRun::Take, Release())
@@ -189,11 +219,15 @@ void BindServer(py::module_& module) {
       .def_readonly("inferences", &FakeServerReport::inferences)
       .def_readonly("errors", &FakeServerReport::errors)
       .def_readonly("injected", &FakeServerReport::injected)
-      .def_readonly("served", &FakeServerReport::served);
+      .def_readonly("served", &FakeServerReport::served)
+      .def_readonly("responses", &FakeServerReport::responses)
+      .def_readonly("first", &FakeServerReport::first)
+      .def_readonly("gap", &FakeServerReport::gap);
   py::class_<FakeServerHandle>(module, "FakeServerCore", py::is_final())
       .def(py::init(&MakeServer), py::kw_only(), py::arg("delays_ns"),
            py::arg("stalls_ns") = std::vector<std::pair<TimeNs, TimeNs>>(), py::arg("error_every") = 0,
-           py::arg("answers") = std::map<std::string, std::string>(), py::arg("http_answer"), py::arg("grpc_answer"))
+           py::arg("answers") = std::map<std::string, std::string>(), py::arg("http_answer"), py::arg("grpc_answer"),
+           py::arg("event") = "{}", py::arg("responses") = 1, py::arg("gap_ns") = 0)
       .def_property_readonly("port", &FakeServerHandle::port)
       .def("report", &FakeServerHandle::Report)
       .def("stop", &FakeServerHandle::Stop, py::call_guard<ReleaseGil>());

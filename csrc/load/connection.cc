@@ -27,6 +27,7 @@ constexpr TimeNs kLongestBackoff = 1'000'000'000;
 LoadConnection::LoadConnection(LoadWorker& worker, const LoadOptions& options, uint32_t slots)
     : worker_(worker), options_(options), requests_(slots) {
   for (uint32_t slot = slots; slot-- > 0;) free_.push_back(slot);
+  if (options.record && options.streamed) response_times_.resize(slots);
 }
 
 LoadConnection::~LoadConnection() {
@@ -58,6 +59,19 @@ TimeNs LoadConnection::Connect(TimeNs now) {
   return 0;
 }
 
+std::unique_ptr<ClientSession> LoadConnection::MakeSession() {
+  const auto slots = static_cast<uint32_t>(requests_.size());
+  switch (options_.protocol) {
+    case LoadProtocol::kHttp:
+      return MakeHttpSession(*this, options_.events);
+    case LoadProtocol::kGrpcStream:
+      return MakeGrpcStreamSession(*this, options_.headers, slots);
+    case LoadProtocol::kGrpc:
+      break;
+  }
+  return MakeGrpcSession(*this, options_.headers, slots, false);
+}
+
 void LoadConnection::OnEvents(uint32_t events) {
   if (socket_ < 0) return;
   if (connecting_) {
@@ -67,9 +81,7 @@ void LoadConnection::OnEvents(uint32_t events) {
     if (error != 0) return Lose("can not connect to the server: " + TextOfError(error), false);
     connecting_ = false;
     ++worker_.window_.connections_opened;
-    session_ = options_.protocol == LoadProtocol::kHttp
-                   ? MakeHttpSession(*this)
-                   : MakeGrpcSession(*this, options_.headers, static_cast<uint32_t>(requests_.size()), false);
+    session_ = MakeSession();
     answered_since_connect_ = false;
     return worker_.Touch(*this);
   }
@@ -101,7 +113,7 @@ void LoadConnection::Submit(size_t body, TimeNs intended) {
   const uint32_t slot = free_.back();
   free_.pop_back();
   Request& request = requests_[slot];
-  request = {intended, worker_.clock_.Now(), 0, 0, body, true};
+  request = {intended, worker_.clock_.Now(), 0, 0, body, true, 0, 0, 0};
   worker_.window_.send_delay.Record(request.submitted - intended);
   unwritten_.push_back(slot);
   worker_.in_flight_.fetch_add(1, std::memory_order_relaxed);
@@ -146,6 +158,21 @@ void LoadConnection::Watch(bool writable) {
 
 void LoadConnection::OnAnswerBegins(uint32_t slot) { requests_[slot].begun = now_; }
 
+void LoadConnection::OnResponse(uint32_t slot) {
+  Request& request = requests_[slot];
+  ResponseTimes& times = worker_.window_.streamed;
+  if (request.responses++ == 0) {
+    request.first = now_;
+    times.first.Record(now_ - request.intended);
+  } else {
+    times.gap.Record(now_ - request.last);
+  }
+  request.last = now_;
+  ++times.responses;
+  ++times.tokens;
+  if (!response_times_.empty()) response_times_[slot].push_back(now_);
+}
+
 void LoadConnection::OnAnswer(uint32_t slot, const Answer& answer) {
   Request& request = requests_[slot];
   if (!std::exchange(request.open, false)) return;
@@ -160,12 +187,30 @@ void LoadConnection::OnAnswer(uint32_t slot, const Answer& answer) {
   } else {
     window.AddError(answer.error);
   }
-  if (options_.record) {
-    window.records.push_back(
-        {request.intended, request.submitted, now_, static_cast<int64_t>(request.body), ok ? 0 : 1});
-  }
+  if (request.responses != 0 || answer.tokens != 0) CountTokens(request, answer.tokens, ok);
+  if (options_.record) Record(slot, ok);
   worker_.in_flight_.fetch_sub(1, std::memory_order_relaxed);
   worker_.answered_.fetch_add(1, std::memory_order_relaxed);
+}
+
+void LoadConnection::CountTokens(const Request& request, uint64_t told, bool ok) {
+  ResponseTimes& times = worker_.window_.streamed;
+  if (told != 0) times.tokens += static_cast<int64_t>(told) - static_cast<int64_t>(request.responses);
+  const uint64_t tokens = told != 0 ? told : request.responses;
+  if (ok && tokens > 1 && request.responses > 1) {
+    times.token.Record((request.last - request.first) / static_cast<TimeNs>(tokens - 1));
+  }
+}
+
+void LoadConnection::Record(uint32_t slot, bool ok) {
+  const Request& request = requests_[slot];
+  LoadWindow& window = worker_.window_;
+  window.records.push_back({request.intended, request.submitted, now_, static_cast<int64_t>(request.body), ok ? 0 : 1});
+  if (response_times_.empty()) return;
+  std::vector<TimeNs>& times = response_times_[slot];
+  window.response_records.push_back(static_cast<int64_t>(times.size()));
+  window.response_records.insert(window.response_records.end(), times.begin(), times.end());
+  times.clear();
 }
 
 void LoadConnection::Lose(std::string_view reason, bool by_server) {

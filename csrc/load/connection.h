@@ -50,10 +50,19 @@ class LoadConnection final : private SessionHandler {
     TimeNs begun = 0;    // the answer
     size_t body = 0;
     bool open = false;
+    // Of an answer that is a stream.
+    uint64_t responses = 0;
+    TimeNs first = 0;
+    TimeNs last = 0;
   };
 
   void OnAnswerBegins(uint32_t slot) override;
+  void OnResponse(uint32_t slot) override;
   void OnAnswer(uint32_t slot, const Answer& answer) override;
+  std::unique_ptr<ClientSession> MakeSession();
+  // `told`: by the server, 0 where it has not.
+  void CountTokens(const Request& request, uint64_t told, bool ok);
+  void Record(uint32_t slot, bool ok);
   void Read();
   void Lose(std::string_view reason, bool by_server);
   void Watch(bool writable);
@@ -63,6 +72,7 @@ class LoadConnection final : private SessionHandler {
   std::vector<Request> requests_;  // by slot
   std::vector<uint32_t> free_;
   std::vector<uint32_t> unwritten_;
+  std::vector<std::vector<TimeNs>> response_times_;  // by slot, where they are recorded
   std::unique_ptr<ClientSession> session_;
   std::string out_;
   size_t out_sent_ = 0;

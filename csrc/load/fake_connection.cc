@@ -6,6 +6,8 @@
 
 #include <cerrno>
 #include <charconv>
+#include <protozero/pbf_reader.hpp>
+#include <protozero/pbf_writer.hpp>
 
 #include "load/fake_server.h"
 
@@ -14,6 +16,32 @@ namespace {
 
 constexpr size_t kLargestHead = 64u << 10;
 constexpr size_t kSendLimit = 256u << 10;
+
+constexpr size_t kPrefix = 5;
+
+// The id of a ModelInferRequest; the last of several, as protobuf has it.
+std::string IdOf(std::string_view message) {
+  std::string id;
+  try {
+    protozero::pbf_reader fields(message.data(), message.size());
+    while (fields.next()) {
+      if (fields.tag() == 3) {
+        id = fields.get_string();
+      } else {
+        fields.skip();
+      }
+    }
+  } catch (const protozero::exception&) {
+    id.clear();
+  }
+  return id;
+}
+
+std::string Chunk(const std::string& data) {
+  char size[16];
+  const auto end = std::to_chars(size, size + sizeof size, data.size(), 16).ptr;
+  return std::string(size, end) + "\r\n" + data + "\r\n";
+}
 
 void Append(std::string& text, const Output& output) {
   for (const Slice& piece : output.pieces()) text += piece.view();
@@ -61,17 +89,38 @@ bool FakeConnection::ReadHttp() {
     if (first == std::string::npos || second == std::string::npos || second > end) return false;
     const std::string path = in_.substr(first + 1, second - first - 1);
     in_.erase(0, body + length);
-    server_.Arrived(*this, 0, path);
+    server_.Arrived(*this, 0, path, {});
   }
 }
 
 void FakeConnection::OnHeader(int32_t stream, std::string_view name, std::string_view value) {
-  if (name == ":path") paths_[stream] = value;
+  if (name != ":path") return;
+  paths_[stream] = value;
+  const std::string_view streaming = "/ModelStreamInfer";
+  if (value.size() > streaming.size() && value.substr(value.size() - streaming.size()) == streaming) {
+    streams_[stream];
+  }
+}
+
+size_t FakeConnection::OnData(int32_t stream, const uint8_t* data, size_t size) {
+  const auto found = streams_.find(stream);
+  if (found == streams_.end()) return size;
+  std::string& in = found->second.in;
+  in.append(reinterpret_cast<const char*>(data), size);
+  for (;;) {
+    if (in.size() < kPrefix) return size;
+    size_t length = 0;
+    for (size_t i = 1; i < kPrefix; ++i) length = length << 8 | static_cast<unsigned char>(in[i]);
+    if (in.size() - kPrefix < length) return size;
+    server_.Arrived(*this, stream, paths_[stream], IdOf(std::string_view(in).substr(kPrefix, length)));
+    in.erase(0, kPrefix + length);
+  }
 }
 
 void FakeConnection::OnEnd(int32_t stream) {
   const auto found = paths_.find(stream);
-  if (found != paths_.end()) server_.Arrived(*this, stream, std::string(found->second));
+  if (found == paths_.end() || streams_.count(stream) != 0) return;
+  server_.Arrived(*this, stream, std::string(found->second), {});
 }
 
 void FakeConnection::Respond(int32_t stream, std::string_view body) {
@@ -98,6 +147,49 @@ void FakeConnection::RespondError(int32_t stream, int http_status, int grpc_stat
   const std::string body = "{\"error\":\"" + std::string(message) + "\"}";
   out_ += "HTTP/1.1 " + std::to_string(http_status) + " Error\r\nContent-Length: " + std::to_string(body.size());
   out_ += "\r\n\r\n" + body;
+}
+
+void FakeConnection::WriteMessage(int32_t stream, const std::string& message) {
+  const auto found = streams_.find(stream);
+  if (found == streams_.end()) return;
+  if (!std::exchange(found->second.is_started, true)) {
+    http2_->Start(stream, {{":status", "200"}, {"content-type", "application/grpc"}});
+  }
+  std::string framed(1, '\0');
+  for (int shift = 24; shift >= 0; shift -= 8) framed += static_cast<char>((message.size() >> shift) & 0xff);
+  http2_->Write(stream, Output(framed + message));
+}
+
+void FakeConnection::Stream(int32_t stream, std::string_view id, std::string_view event, bool is_first, bool is_last) {
+  if (http2_ == nullptr) {
+    if (is_first) out_ += "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+    out_ += Chunk("data: " + std::string(event) + "\n\n");
+    if (is_last) out_ += "0\r\n\r\n";
+    return;
+  }
+  std::string message;
+  protozero::pbf_writer response(message);
+  protozero::pbf_writer inference(response, 2);
+  inference.add_string(3, id.data(), id.size());
+  {
+    protozero::pbf_writer parameter(inference, 4);
+    parameter.add_string(1, "triton_final_response");
+    protozero::pbf_writer value(parameter, 2);
+    value.add_bool(1, is_last);
+  }
+  protozero::pbf_writer(inference, 5).add_string(1, "OUTPUT0");
+  inference.commit();
+  WriteMessage(stream, message);
+}
+
+void FakeConnection::StreamError(int32_t stream, std::string_view id, std::string_view text) {
+  std::string message;
+  protozero::pbf_writer response(message);
+  response.add_string(1, text.data(), text.size());
+  protozero::pbf_writer inference(response, 2);
+  inference.add_string(3, id.data(), id.size());
+  inference.commit();
+  WriteMessage(stream, message);
 }
 
 bool FakeConnection::Write() {

@@ -28,7 +28,13 @@ bool EndsWith(std::string_view text, std::string_view end) {
   return text.size() >= end.size() && text.substr(text.size() - end.size()) == end;
 }
 
-bool IsInference(std::string_view path) { return EndsWith(path, "/ModelInfer") || EndsWith(path, "/infer"); }
+bool IsStreamed(std::string_view path) {
+  return EndsWith(path, "/ModelStreamInfer") || EndsWith(path, "/generate_stream");
+}
+
+bool IsInference(std::string_view path) {
+  return EndsWith(path, "/ModelInfer") || EndsWith(path, "/infer") || IsStreamed(path);
+}
 
 [[noreturn]] void Fail(const char* what) { throw std::system_error(errno, std::generic_category(), what); }
 
@@ -124,7 +130,7 @@ TimeNs FakeServer::DueAt(TimeNs received) const {
   return due;
 }
 
-void FakeServer::Arrived(FakeConnection& connection, int32_t stream, std::string_view path) {
+void FakeServer::Arrived(FakeConnection& connection, int32_t stream, std::string_view path, std::string id) {
   if (!IsInference(path)) {
     const auto found = options_.answers.find(path);
     if (found != options_.answers.end()) {
@@ -138,24 +144,46 @@ void FakeServer::Arrived(FakeConnection& connection, int32_t stream, std::string
   const TimeNs due = DueAt(now_);
   ++report_.inferences;
   const bool is_error = options_.error_every != 0 && report_.inferences % options_.error_every == 0;
-  due_.push({due, now_, connection.id(), stream, is_error});
+  const uint32_t responses = IsStreamed(path) ? options_.responses : 0;
+  due_.push({due, now_, connection.id(), stream, is_error, responses, 0, std::move(id)});
+}
+
+void FakeServer::Answer(FakeConnection& connection, Due due, TimeNs now) {
+  if (due.is_error) {
+    ++report_.errors;
+    if (due.id.empty()) return connection.RespondError(due.stream, 400, kInvalidArgument, kErrorText);
+    return connection.StreamError(due.stream, due.id, kErrorText);
+  }
+  if (due.responses == 0) {
+    connection.Respond(due.stream, connection.is_grpc() ? options_.grpc_answer : options_.http_answer);
+  } else {
+    const bool is_first = due.written == 0, is_last = --due.responses == 0;
+    ++report_.responses;
+    if (is_first) {
+      report_.first.Record(now - due.received);
+    } else {
+      report_.gap.Record(now - due.written);
+    }
+    connection.Stream(due.stream, due.id, options_.event, is_first, is_last);
+    if (!is_last) {
+      due.at += options_.gap;
+      due.written = now;
+      return due_.push(std::move(due));
+    }
+  }
+  report_.injected.Record(due.at - due.received);
+  report_.served.Record(now - due.received);
 }
 
 void FakeServer::AnswerDue() {
   std::vector<uint64_t> answered;
   const TimeNs now = clock_.Now();
-  for (; !due_.empty() && due_.top().at <= now; due_.pop()) {
+  while (!due_.empty() && due_.top().at <= now) {
     const Due due = due_.top();
+    due_.pop();
     const auto found = connections_.find(due.connection);
     if (found == connections_.end()) continue;
-    if (due.is_error) {
-      ++report_.errors;
-      found->second->RespondError(due.stream, 400, kInvalidArgument, kErrorText);
-    } else {
-      found->second->Respond(due.stream, found->second->is_grpc() ? options_.grpc_answer : options_.http_answer);
-      report_.injected.Record(due.at - due.received);
-      report_.served.Record(now - due.received);
-    }
+    Answer(*found->second, due, now);
     if (std::find(answered.begin(), answered.end(), due.connection) == answered.end()) {
       answered.push_back(due.connection);
     }

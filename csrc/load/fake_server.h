@@ -2,7 +2,8 @@
 // fake_server.h - a server that infers nothing and whose delays are known, to test what measures servers.
 //
 // It speaks HTTP/1.1 and gRPC (HTTP/2 without TLS) on one port of loopback. Each inference is answered after the next
-// delay of a list; during a stall nothing is answered. It reads on all the time, so that it knows when a request came.
+// delay of a list; during a stall nothing is answered. Those that are streamed (ModelStreamInfer, generate_stream) have
+// several responses. It reads on all the time, so that it knows when a request came.
 #pragma once
 
 #include <atomic>
@@ -26,6 +27,9 @@ class FakeConnection;
 struct FakeServerOptions {
   // For inferences in the order in which they come, over and over. At least one.
   std::vector<TimeNs> delays = {0};
+  // To an inference that is streamed: so many responses, each so long after the one before it. At least one.
+  uint32_t responses = 1;
+  TimeNs gap = 0;
   // {begin, length}: what is due then is answered when it is over. `begin` is counted from the first inference.
   std::vector<std::pair<TimeNs, TimeNs>> stalls;
   // Each so manieth inference is answered with an error. 0: none.
@@ -34,6 +38,7 @@ struct FakeServerOptions {
   std::map<std::string, std::string, std::less<>> answers;
   std::string grpc_answer = std::string(5, '\0');
   std::string http_answer = "{}";
+  std::string event = "{}";  // of each response of generate_stream
 };
 
 // What it did and knows.
@@ -43,6 +48,11 @@ struct FakeServerReport {
   // From when the request had come to when the answer was due, and to when it was written.
   LatencyHistogram injected;
   LatencyHistogram served;
+  // Of answers that are streamed: how many responses were written, how long after their request the first of each was,
+  // and how long after the one before it each other. `injected` and `served` are those of the last.
+  uint64_t responses = 0;
+  LatencyHistogram first;
+  LatencyHistogram gap;
 };
 
 class FakeServer {
@@ -65,8 +75,9 @@ class FakeServer {
  private:
   friend class FakeConnection;
 
-  // An inference, or a question that is answered at once, in `stream` of a connection has come whole.
-  void Arrived(FakeConnection& connection, int32_t stream, std::string_view path);
+  // An inference, or a question that is answered at once, in `stream` of a connection has come whole. `id`: of an
+  // inference that shares its stream with others.
+  void Arrived(FakeConnection& connection, int32_t stream, std::string_view path, std::string id);
   void Accept();
   void AnswerDue();
   TimeNs DueAt(TimeNs received) const;
@@ -77,8 +88,13 @@ class FakeServer {
     uint64_t connection;
     int32_t stream;
     bool is_error;
+    uint32_t responses;  // that are still to be sent; 0: it is not streamed
+    TimeNs written;      // the one before; 0: there is none
+    std::string id;
     bool operator<(const Due& other) const { return at > other.at; }
   };
+
+  void Answer(FakeConnection& connection, Due due, TimeNs now);
 
   const FakeServerOptions options_;
   const Clock& clock_;

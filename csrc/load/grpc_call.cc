@@ -21,6 +21,7 @@ constexpr size_t kSendLimit = 256u << 10;
 class Waiter final : public SessionHandler {
  public:
   void OnAnswerBegins(uint32_t) override {}
+  void OnResponse(uint32_t) override {}
   void OnAnswer(uint32_t, const Answer& answer) override {
     if (!answer.error.empty()) {
       result = Status::Unavailable(std::string(answer.error));

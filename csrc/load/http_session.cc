@@ -4,6 +4,8 @@
 #include <optional>
 
 #include "load/session.h"
+#include "load/stream_event.h"
+#include "wire/event_stream.h"
 
 namespace pyinfer {
 namespace {
@@ -11,6 +13,7 @@ namespace {
 constexpr size_t kLargestHead = 64u << 10;
 constexpr size_t kLongestLine = 8192;
 constexpr size_t kKeptOfAnError = 4096;
+constexpr size_t kLargestKept = 64u << 20;
 
 char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
 
@@ -32,9 +35,14 @@ std::optional<uint64_t> ToNumber(std::string_view text, int base) {
   return value;
 }
 
-class HttpSession final : public ClientSession {
+bool IsEventStream(std::string_view content_type) {
+  return SameText(Trimmed(content_type.substr(0, content_type.find(';'))), "text/event-stream");
+}
+
+class HttpSession final : public ClientSession, private EventHandler {
  public:
-  explicit HttpSession(SessionHandler& handler) : handler_(handler) {}
+  HttpSession(SessionHandler& handler, EventGrammar events, bool keep_bodies)
+      : handler_(handler), events_(events), keep_bodies_(keep_bodies || events == EventGrammar::kOpenAi) {}
 
   bool Ready() const override { return !busy_ && !closing_; }
   bool finished() const override { return !busy_ && closing_; }
@@ -45,8 +53,11 @@ class HttpSession final : public ClientSession {
     state_ = State::kHead;
     status_ = 0;
     size_ = 0;
+    tokens_ = 0;
+    is_stream_ = false;
     kept_.clear();
     line_.clear();
+    event_error_.clear();
   }
 
   bool Send(std::string& out, size_t limit) override {
@@ -90,15 +101,14 @@ class HttpSession final : public ClientSession {
       case State::kHead:
         return TakeHead(rest);
       case State::kBody:
-        TakeBody(rest);
+        if (!TakeBody(rest)) return false;
         if (left_ == 0) Finish();
         return true;
       case State::kUntilClose:
         left_ = rest.size();
-        TakeBody(rest);
-        return true;
+        return TakeBody(rest);
       case State::kChunk:
-        TakeBody(rest);
+        if (!TakeBody(rest)) return false;
         if (left_ == 0) state_ = State::kChunkEnd;
         return true;
       default:
@@ -106,12 +116,27 @@ class HttpSession final : public ClientSession {
     }
   }
 
-  void TakeBody(std::string_view& rest) {
+  bool TakeBody(std::string_view& rest) {
     const auto now = static_cast<size_t>(std::min<uint64_t>(left_, rest.size()));
-    if (status_ != 200) kept_.append(rest.substr(0, std::min(now, kKeptOfAnError - kept_.size())));
+    const std::string_view bytes = rest.substr(0, now);
+    if (status_ != 200) {
+      kept_.append(bytes.substr(0, kKeptOfAnError - kept_.size()));
+    } else if (is_stream_) {
+      if (!reader_.Read(bytes, *this)) return false;
+    } else if (keep_bodies_ && kept_.size() + now <= kLargestKept) {
+      kept_.append(bytes);
+    }
     size_ += now;
     left_ -= now;
     rest.remove_prefix(now);
+    return true;
+  }
+
+  void OnEvent(std::string_view data) override {
+    StreamEvent event = ReadStreamEvent(events_, data);
+    if (event.tokens != 0) tokens_ = event.tokens;
+    if (!event.error.empty() && event_error_.empty()) event_error_ = std::move(event.error);
+    if (event.is_response) handler_.OnResponse(0);
   }
 
   bool TakeHead(std::string_view& rest) {
@@ -153,8 +178,11 @@ class HttpSession final : public ClientSession {
         chunked = true;
       } else if (SameText(name, "connection")) {
         if (SameText(value, "close")) closing_ = true;
+      } else if (SameText(name, "content-type")) {
+        is_stream_ = IsEventStream(value);
       }
     }
+    reader_.Clear();
     handler_.OnAnswerBegins(0);
     Expect(length, chunked);
     return true;
@@ -204,27 +232,45 @@ class HttpSession final : public ClientSession {
     busy_ = false;
     if (!unsent_.empty()) closing_ = true;  // the server has not waited for the rest
     unsent_ = {};
-    if (status_ == 200) return handler_.OnAnswer(0, {{}, size_, {}});
+    if (status_ == 200) {
+      // The last event need not be followed by an empty line.
+      if (is_stream_) reader_.Read("\n\n", *this);
+      if (!is_stream_ && events_ == EventGrammar::kOpenAi) ReadWhole();
+      return handler_.OnAnswer(0, {event_error_, size_, kept_, tokens_});
+    }
     const std::string error = "HTTP status " + std::to_string(status_) + ": " + kept_;
     handler_.OnAnswer(0, {error, size_, {}});
   }
 
+  // The answer to a request of OpenAI that is not streamed.
+  void ReadWhole() {
+    StreamEvent whole = ReadStreamEvent(events_, kept_);
+    tokens_ = whole.tokens;
+    event_error_ = std::move(whole.error);
+  }
+
   SessionHandler& handler_;
+  const EventGrammar events_;
+  const bool keep_bodies_;
+  EventStreamReader reader_;
   std::string_view unsent_;
   State state_ = State::kHead;
-  std::string line_;  // an unfinished head or line
-  std::string kept_;  // the first part of an error's body
+  std::string line_;         // an unfinished head or line
+  std::string kept_;         // the body, or the first part of an error's
+  std::string event_error_;  // the first that an event has told
+  uint64_t tokens_ = 0;
   uint64_t left_ = 0;
   size_t size_ = 0;
   int status_ = 0;
+  bool is_stream_ = false;
   bool busy_ = false;
   bool closing_ = false;
 };
 
 }  // namespace
 
-std::unique_ptr<ClientSession> MakeHttpSession(SessionHandler& handler) {
-  return std::make_unique<HttpSession>(handler);
+std::unique_ptr<ClientSession> MakeHttpSession(SessionHandler& handler, EventGrammar events, bool keep_bodies) {
+  return std::make_unique<HttpSession>(handler, events, keep_bodies);
 }
 
 }  // namespace pyinfer

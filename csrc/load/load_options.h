@@ -15,7 +15,7 @@
 
 namespace pyinfer {
 
-enum class LoadProtocol { kGrpc, kHttp };
+enum class LoadProtocol { kGrpc, kGrpcStream, kHttp };
 
 struct LoadOptions {
   LoadProtocol protocol = LoadProtocol::kGrpc;
@@ -25,6 +25,8 @@ struct LoadOptions {
   std::vector<std::string> bodies;
   // Of each gRPC call, pseudo-headers first.
   ClientHeaders headers;
+  // Of answers over HTTP that are streams.
+  EventGrammar events = EventGrammar::kGenerate;
   uint32_t threads = 1;
   // At least one for each thread; for a closed loop at most as many as `concurrency`.
   uint32_t connections = 1;
@@ -35,7 +37,8 @@ struct LoadOptions {
   std::shared_ptr<const Schedule> schedule;
   // Requests that are sent in all; 0: no limit.
   uint64_t max_requests = 0;
-  bool record = false;  // each request, in LoadWindow::records
+  bool record = false;    // each request, in LoadWindow::records
+  bool streamed = false;  // answers are streams: their responses are recorded, too
 };
 
 }  // namespace pyinfer

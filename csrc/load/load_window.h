@@ -14,6 +14,29 @@
 
 namespace pyinfer {
 
+// Of answers that are streams of responses, which count in the window in which they come, also where their request
+// fails.
+struct ResponseTimes {
+  uint64_t responses = 0;
+  // Of output, as the server tells them at the end of an answer; where it does not, each response is one.
+  int64_t tokens = 0;
+  // From the intended time of sending to the first response of a request.
+  LatencyHistogram first;
+  // Between a response and the next one of the same request.
+  LatencyHistogram gap;
+  // Of each successful request with two tokens or more: from its first response to its last, for each token but the
+  // first.
+  LatencyHistogram token;
+
+  void Merge(const ResponseTimes& other) {
+    responses += other.responses;
+    tokens += other.tokens;
+    first.Merge(other.first);
+    gap.Merge(other.gap);
+    token.Merge(other.token);
+  }
+};
+
 // Requests count in the window in which they end. Only successful ones have a latency.
 struct LoadWindow {
   // Distinct texts of errors that are kept; the others share one.
@@ -34,6 +57,7 @@ struct LoadWindow {
   // answer to its last.
   TimeNs send_ns = 0;
   TimeNs receive_ns = 0;
+  ResponseTimes streamed;
   // CPU time of the threads of the load.
   TimeNs cpu_ns = 0;
   // At the end of the window: requests that were sent and are not answered; those that were to be sent and are not,
@@ -43,6 +67,8 @@ struct LoadWindow {
   TimeNs oldest_ns = 0;
   // {intended, sent, ended, number of the body, 1 for an error} of each request, where they are recorded.
   std::vector<std::array<int64_t, 5>> records;
+  // Of each of them in the same order, where answers are streams: how many responses, and when each of them came.
+  std::vector<int64_t> response_records;
 
   void AddError(std::string_view text) {
     ++failed;
@@ -68,8 +94,10 @@ struct LoadWindow {
     bytes_received += other.bytes_received;
     send_ns += other.send_ns;
     receive_ns += other.receive_ns;
+    streamed.Merge(other.streamed);
     cpu_ns += other.cpu_ns;
     records.insert(records.end(), other.records.begin(), other.records.end());
+    response_records.insert(response_records.end(), other.response_records.begin(), other.response_records.end());
   }
 };
 

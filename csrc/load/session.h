@@ -16,6 +16,8 @@ struct Answer {
   std::string_view error;  // what went wrong, for people; empty where nothing did
   size_t size = 0;         // of the body, as it came over the wire
   std::string_view body;   // where the session keeps bodies
+  // Tokens of output, where the server has told; 0: it has not.
+  uint64_t tokens = 0;
 };
 
 class SessionHandler {
@@ -23,6 +25,8 @@ class SessionHandler {
   virtual ~SessionHandler() = default;
   // The first bytes of the answer to the request in `slot` have come.
   virtual void OnAnswerBegins(uint32_t slot) = 0;
+  // A response to the request in `slot` has come, where an answer is a stream of them.
+  virtual void OnResponse(uint32_t slot) = 0;
   // The request in `slot` is over; the last call for it. The views are valid during the call.
   virtual void OnAnswer(uint32_t slot, const Answer& answer) = 0;
 };
@@ -53,7 +57,23 @@ using ClientHeaders = std::vector<std::pair<std::string, std::string>>;
 std::unique_ptr<ClientSession> MakeGrpcSession(SessionHandler& handler, const ClientHeaders& headers, uint32_t slots,
                                                bool keep_bodies);
 
-// HTTP/1.1, one request at a time, in slot 0. A body is a whole request: request line, headers and body.
-std::unique_ptr<ClientSession> MakeHttpSession(SessionHandler& handler);
+// ModelStreamInfer over HTTP/2 without TLS: one call for all requests, opened with the first and again where the server
+// has ended it. A body is a ModelInferRequest with the five bytes before it and without an id: the session gives each
+// its own. A request is over with the response that says so (triton_final_response, or has no such parameter); one
+// without outputs that only says so is not counted as a response.
+std::unique_ptr<ClientSession> MakeGrpcStreamSession(SessionHandler& handler, const ClientHeaders& headers,
+                                                     uint32_t slots);
+
+// What the events of a text/event-stream say.
+enum class EventGrammar {
+  kGenerate,  // each is a response; {"error": ...} is an error
+  kOpenAi,    // chunks of a completion, usage, [DONE]
+};
+
+// HTTP/1.1, one request at a time, in slot 0. A body is a whole request: request line, headers and body. An answer of
+// the type text/event-stream is a stream of responses. `keep_bodies`: for Answer::body, of answers of status 200 that
+// are no streams.
+std::unique_ptr<ClientSession> MakeHttpSession(SessionHandler& handler, EventGrammar events = EventGrammar::kGenerate,
+                                               bool keep_bodies = false);
 
 }  // namespace pyinfer

@@ -17,7 +17,7 @@ from pyinfer.errors import PyinferError
 from pyinfer.perf.measure import Level, Session, levels
 from pyinfer.perf.options import PerfOptions, help_text, parse
 from pyinfer.perf.page import page_text
-from pyinfer.perf.report import csv_text, error_text, export_text, level_table, notes_text
+from pyinfer.perf.report import csv_text, error_text, export_text, level_table, level_tables, notes_text
 from pyinfer.perf.terminal import Terminal, print_table
 
 __all__ = ["run"]
@@ -80,10 +80,12 @@ def _measure(options: PerfOptions, found: list[Level], terminal: Terminal) -> in
 
 
 def _report(found: Sequence[Level], options: PerfOptions) -> int:
-    table = level_table(found, options)
-    if table is not None:
+    tables = level_tables(found, options)
+    for table in tables:
         print_table(table)
-        sys.stdout.write(f"\n{notes_text(found, options)}")
+        sys.stdout.write("\n")
+    if tables:
+        sys.stdout.write(notes_text(found, options))
     files = (
         (options.csv_file, csv_text),
         (options.export_file, export_text),

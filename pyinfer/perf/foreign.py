@@ -20,7 +20,6 @@ _LATER = "not there yet; use perf_analyzer for it"
 #: perf_analyzer's flag -> the values that mean what is done anyway, and why others are refused
 REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "--service-kind": (("triton",), "only servers of the KServe v2 protocol can be measured"),
-    "--streaming": ((), f"gRPC streams and decoupled models are {_LATER}"),
     "--shared-memory": (("none",), f"tensors in shared memory are {_LATER}"),
     "--output-shared-memory-size": ((), f"tensors in shared memory are {_LATER}"),
     "--grpc-compression-algorithm": (("none",), f"compression is {_LATER}"),
@@ -66,4 +65,4 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "-z": ((), "it is deprecated: use --input-data=zero"),
 }
 #: those of them that take no value
-SWITCHES = {"--streaming", "--serial-sequences", "--enable-mpi", "--collect-metrics", "--fixed-schedule", "-d", "-z"}
+SWITCHES = {"--serial-sequences", "--enable-mpi", "--collect-metrics", "--fixed-schedule", "-d", "-z"}

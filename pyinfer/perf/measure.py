@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pyinfer._core import LoadRun
+from pyinfer._core import LoadRun, LoadWindow
 from pyinfer.errors import InvalidArgument, Unavailable
-from pyinfer.perf.encode import grpc_request, http_request
+from pyinfer.perf.encode import generate_request, grpc_request, http_request
 from pyinfer.perf.options import PerfOptions, Range
 from pyinfer.perf.process import ProcessUse, read_process
 from pyinfer.perf.results import STABLE_WINDOWS, Measured, Window, is_stable, merged, warnings_of
@@ -38,9 +38,15 @@ class Level:
     value: float
     measured: Measured | None = None
     warnings: list[str] = field(default_factory=list)
-    #: all windows, for the export
+    #: all windows, and with ``--profile-export-file`` their requests
     windows: list[Window] = field(default_factory=list)
     records: bytes = b""
+    response_records: bytes = b""
+
+    def keep_records(self, load: LoadWindow) -> None:
+        """Add those of ``load`` behind the others."""
+        self.records += load.records
+        self.response_records += load.response_records
 
     def meets(self, options: PerfOptions) -> bool:
         """Whether its latency is within ``--latency-threshold`` (0: always)."""
@@ -64,13 +70,16 @@ class Session:
         self.bodies = [self._encode(one) for one in inputs]
         self.headers: list[tuple[str, str]] = []
         if isinstance(self.target, GrpcTarget):
-            self.headers = self.target.headers("ModelInfer", options.headers)
+            method = "ModelStreamInfer" if options.streaming else "ModelInfer"
+            self.headers = self.target.headers(method, options.headers)
         self.intervals = _read_intervals(options.intervals_file)
 
     def _encode(self, inputs: Any) -> bytes:
         if isinstance(self.target, GrpcTarget):
             return grpc_request(self.target, self.info, self.options, inputs)
         assert isinstance(self.target, HttpTarget)
+        if self.options.streaming:
+            return generate_request(self.target, self.options, inputs)
         return http_request(self.target, self.info, self.options, inputs)
 
     def measure(self, level: Level) -> None:
@@ -89,8 +98,7 @@ class Session:
         finally:
             last = level.windows[-STABLE_WINDOWS:]
             rest = run.stop(_DRAIN_S if last else 0.0)
-            if options.export_file:
-                level.records += rest.records
+            level.keep_records(rest)
             if last:
                 stable = bool(options.request_count) or is_stable(
                     level.windows, options.stability_percent, options.percentile
@@ -117,7 +125,8 @@ class Session:
         if closed:
             connections = min(connections, int(level.value))
         load = LoadRun(
-            protocol=options.protocol,
+            protocol="grpc_stream" if options.streaming and options.protocol == "grpc" else options.protocol,
+            streamed=options.streaming,
             address=self.target.address,
             port=self.target.port,
             bodies=self.bodies,
@@ -155,8 +164,7 @@ class Session:
             use = _used(pid, process)
             batch = self.options.batch_size if self.info.max_batch_size else 1
             level.windows.append(Window(load, before, self.target.statistics(), use, batch))
-            if self.options.export_file:
-                level.records += load.records
+            level.keep_records(load)
         window = level.windows[-1]
         if load.latency.count == 0 and load.failed:
             text = max(load.errors, key=lambda each: load.errors[each])
@@ -196,11 +204,14 @@ def _used(pid: int, before: ProcessUse | None) -> ProcessUse | None:
 
 
 def _refuse(info: ModelInfo, options: PerfOptions) -> None:
-    later = "can not be measured yet; use perf_analyzer for it"
     if info.has_sequences:
-        raise InvalidArgument(f"model '{options.model}' takes sequences, which {later}")
-    if info.is_decoupled:
-        raise InvalidArgument(f"model '{options.model}' is decoupled, which {later}")
+        raise InvalidArgument(
+            f"model '{options.model}' takes sequences, which can not be measured yet; use perf_analyzer for it"
+        )
+    if info.is_decoupled and not options.streaming:
+        raise InvalidArgument(
+            f"model '{options.model}' is decoupled: only streams carry its responses; add --streaming"
+        )
 
 
 def _read_intervals(name: str) -> list[int]:

@@ -39,6 +39,7 @@ class PerfOptions:
     version: str = ""
     protocol: str = "http"
     url: str = ""
+    streaming: bool = False
     batch_size: int = 1
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     input_data: tuple[str, ...] = ("random",)
@@ -264,6 +265,11 @@ def _add_request(parser: _Parser) -> None:
         choices=["http", "grpc"],
         default="http",
         help="protocol (default http)",
+    )
+    request.add_argument(
+        "--streaming",
+        action="store_true",
+        help="answers are streams of responses: ModelStreamInfer, over HTTP generate_stream",
     )
     request.add_argument(
         "-u",

@@ -15,9 +15,10 @@ from typing import Any
 from pyinfer.perf.measure import Level
 from pyinfer.perf.options import PerfOptions
 from pyinfer.perf.results import Measured
+from pyinfer.perf.streamed import response_times, streamed_table
 from pyinfer.perf.table import Table
 
-__all__ = ["csv_text", "error_text", "export_text", "level_table", "notes_text", "table_text"]
+__all__ = ["csv_text", "error_text", "export_text", "level_table", "level_tables", "notes_text", "table_text"]
 
 _PERCENTILES = (50, 90, 95, 99)
 _SERVER = {
@@ -60,7 +61,9 @@ def csv_text(levels: Sequence[Level], options: PerfOptions) -> str:
     server = [name for name in _SERVER if cached or "Cache" not in name]
     percentiles = sorted({*_PERCENTILES, *([options.percentile] if options.percentile > 0 else [])})
     kind = results[0].kind if results else "Concurrency"
-    columns = [kind, "Inferences/Second", "Client Send", "Network+Server Send/Recv", *server, "Client Recv"]
+    streamed = options.streaming
+    columns = [kind, "Inferences/Second", *(["Response Throughput"] if streamed else [])]
+    columns += ["Client Send", "Network+Server Send/Recv", *server, "Client Recv"]
     columns += [f"p{percentile} latency" for percentile in percentiles]
     if options.verbose_csv:
         # as perf_analyzer: not where a percentile is asked for in its place
@@ -71,7 +74,9 @@ def csv_text(levels: Sequence[Level], options: PerfOptions) -> str:
     rows.writerow(columns)
     for one in results:
         window = one.window
-        row: list[Any] = [f"{one.value:g}", f"{window.throughput:g}", round(window.send_us), round(window.network_us)]
+        row: list[Any] = [f"{one.value:g}", f"{window.throughput:g}"]
+        row += [f"{window.response_throughput:g}"] if streamed else []
+        row += [round(window.send_us), round(window.network_us)]
         row += [round(window.server_us(_SERVER[name])) for name in server]
         row += [round(window.receive_us), *(round(window.latency_us(each)) for each in percentiles)]
         if options.verbose_csv:
@@ -93,9 +98,11 @@ def export_text(levels: Sequence[Level], options: PerfOptions) -> str:
             {
                 "timestamp": sent + offset,
                 "intended_timestamp": intended + offset,
-                "response_timestamps": [ended + offset],
+                "response_timestamps": [one + offset for one in (responses or [ended])],
             }
-            for intended, sent, ended, _, failed in _RECORD.iter_unpack(level.records)
+            for (intended, sent, ended, _, failed), responses in zip(
+                _RECORD.iter_unpack(level.records), response_times(level.response_records), strict=False
+            )
             if not failed
         ]
         bounds = level.measured.boundaries_ns if level.measured else ()
@@ -151,9 +158,15 @@ def notes_text(levels: Sequence[Level], options: PerfOptions) -> str:
 
 
 def table_text(levels: Sequence[Level], options: PerfOptions) -> str:
-    """Table and notes as plain text."""
-    table = level_table(levels, options)
-    return f"{table.text()}\n{notes_text(levels, options)}" if table is not None else ""
+    """Tables and notes as plain text."""
+    tables = level_tables(levels, options)
+    return "\n".join([*(table.text() for table in tables), notes_text(levels, options)]) if tables else ""
+
+
+def level_tables(levels: Sequence[Level], options: PerfOptions) -> list[Table]:
+    """That of :func:`level_table`, and one of streams where there are any; none where nothing was measured."""
+    tables = (level_table(levels, options), streamed_table(_measured(levels)) if options.streaming else None)
+    return [table for table in tables if table is not None]
 
 
 def _row(one: Measured, percentiles: Sequence[int], with_process: bool) -> list[str]:

@@ -36,6 +36,16 @@ class Window:
         return self.load.latency.count * self.batch_size / self.seconds
 
     @property
+    def response_throughput(self) -> float:
+        """Responses a second, where answers are streams of them."""
+        return self.load.streamed.responses / self.seconds
+
+    @property
+    def token_throughput(self) -> float:
+        """Tokens of output a second, where answers are streams."""
+        return self.load.streamed.tokens / self.seconds
+
+    @property
     def server(self) -> ServerTimes | None:
         return self.after.minus(self.before) if self.before and self.after else None
 

@@ -26,6 +26,9 @@ class FakeServer:
     * but not during ``stalls_s``, pairs of (begin, length), counted from the first inference: what is due then comes
       when the stall is over.
 
+    ``ModelStreamInfer`` and ``generate_stream`` have ``responses`` responses to each request: the first comes as said
+    above, each other ``gap_s`` after the one before it.
+
     Each ``error_every``-th inference (0: none) is answered with an error. Its thread holds no lock of Python.
     """
 
@@ -35,6 +38,8 @@ class FakeServer:
         *,
         stalls_s: Sequence[tuple[float, float]] = (),
         error_every: int = 0,
+        responses: int = 1,
+        gap_s: float = 0.0,
         model: str = "fake",
         shape: Sequence[int] = (1,),
     ) -> None:
@@ -42,6 +47,9 @@ class FakeServer:
             delays_ns=[round(delay * 1e9) for delay in delays_s],
             stalls_ns=[(round(begin * 1e9), round(length * 1e9)) for begin, length in stalls_s],
             error_every=error_every,
+            responses=responses,
+            gap_ns=round(gap_s * 1e9),
+            event=json.dumps({"model_name": model, "model_version": "1"}),
             answers={**_http_answers(model, shape), **_grpc_answers(model, shape)},
             http_answer=json.dumps({"model_name": model, "model_version": "1", "outputs": []}),
             grpc_answer=_framed(message("ModelInferResponse")(model_name=model, model_version="1")),

@@ -7,54 +7,15 @@
 
 #include "check.h"
 #include "load/session.h"
+#include "load_frames.h"
 
 namespace pyinfer {
 namespace {
 
-struct Answers final : SessionHandler {
-  void OnAnswerBegins(uint32_t slot) override { begun.push_back(slot); }
-  void OnAnswer(uint32_t slot, const Answer& answer) override {
-    ended.emplace_back(slot, std::string(answer.error));
-    sizes.push_back(answer.size);
-    bodies.emplace_back(answer.body);
-  }
-  std::vector<uint32_t> begun;
-  std::vector<std::pair<uint32_t, std::string>> ended;
-  std::vector<size_t> sizes;
-  std::vector<std::string> bodies;
-};
+using namespace testing;
 
-const ClientHeaders kHeaders = {
-    {":method", "POST"}, {":scheme", "http"}, {":path", "/s/M"}, {":authority", "a"}, {"te", "trailers"}};
 const std::string kMessage("\0\0\0\0\3abc", 8);
 
-std::string Frame(int type, int flags, uint32_t stream, const std::string& payload) {
-  std::string frame;
-  for (int shift = 16; shift >= 0; shift -= 8) frame += static_cast<char>((payload.size() >> shift) & 0xff);
-  frame += static_cast<char>(type);
-  frame += static_cast<char>(flags);
-  for (int shift = 24; shift >= 0; shift -= 8) frame += static_cast<char>((stream >> shift) & 0xff);
-  return frame + payload;
-}
-
-std::string Number(uint32_t value) {
-  std::string text;
-  for (int shift = 24; shift >= 0; shift -= 8) text += static_cast<char>((value >> shift) & 0xff);
-  return text;
-}
-
-std::string Header(const std::string& name, const std::string& value) {
-  return std::string(1, '\0') + static_cast<char>(name.size()) + name + static_cast<char>(value.size()) + value;
-}
-
-const std::string kSettings = Frame(4, 0, 0, "");
-constexpr int kEndHeaders = 4, kEndStream = 1;
-
-std::string Head(uint32_t stream) { return Frame(1, kEndHeaders, stream, "\x88"); }
-std::string Trailers(uint32_t stream, const std::string& status, const std::string& message = "") {
-  const std::string text = message.empty() ? "" : Header("grpc-message", message);
-  return Frame(1, kEndHeaders | kEndStream, stream, Header("grpc-status", status) + text);
-}
 std::string Whole(uint32_t stream) { return Head(stream) + Frame(0, 0, stream, kMessage) + Trailers(stream, "0"); }
 
 struct Grpc {
@@ -80,7 +41,7 @@ TEST(GrpcSession, AnswersInAnyPiecesAndOrder) {
   CHECK_EQ(written.substr(0, 14), "PRI * HTTP/2.0");
   CHECK(written.find("abc") != written.rfind("abc"));
   for (const char byte : Whole(3) + Whole(1)) CHECK(grpc.Receive(std::string(1, byte)));
-  CHECK((grpc.answers.ended == std::vector<std::pair<uint32_t, std::string>>{{1, ""}, {0, ""}}));
+  CHECK((grpc.answers.ended == Ended{{1, ""}, {0, ""}}));
   CHECK((grpc.answers.begun == std::vector<uint32_t>{1, 0}));
   CHECK_EQ(grpc.answers.bodies[0], kMessage);
   CHECK_EQ(grpc.answers.sizes[0], kMessage.size());

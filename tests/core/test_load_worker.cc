@@ -23,13 +23,18 @@ struct Bench {
       : options(std::move(load)), server(std::make_unique<FakeServer>(std::move(fake), clock)) {
     options.address = "127.0.0.1";
     options.port = server->port();
-    if (options.protocol == LoadProtocol::kGrpc) {
-      options.headers = {
-          {":method", "POST"},    {":scheme", "http"}, {":path", "/inference.GRPCInferenceService/ModelInfer"},
-          {":authority", "fake"}, {"te", "trailers"},  {"content-type", "application/grpc"}};
+    if (options.protocol != LoadProtocol::kHttp) {
+      const char* const method = options.protocol == LoadProtocol::kGrpc ? "ModelInfer" : "ModelStreamInfer";
+      options.headers = {{":method", "POST"},
+                         {":scheme", "http"},
+                         {":path", std::string("/inference.GRPCInferenceService/") + method},
+                         {":authority", "fake"},
+                         {"te", "trailers"},
+                         {"content-type", "application/grpc"}};
       options.bodies = {std::string(5, '\0')};
     } else {
-      options.bodies = {"POST /v2/models/m/infer HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"};
+      const std::string method = options.streamed ? "generate_stream" : "infer";
+      options.bodies = {"POST /v2/models/m/" + method + " HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"};
     }
     budget = static_cast<int64_t>(options.max_requests);
     worker = std::make_unique<LoadWorker>(options, 0, clock.Now() + 50 * kMs, budget, clock);
@@ -208,6 +213,57 @@ TEST(LoadWorker, ErrorsAreCountedByTextAndHaveNoLatency) {
                                                : "HTTP status 400: {\"error\":\"injected error\"}");
     CHECK_EQ(window.failed, report.errors);
     CHECK_EQ(window.latency.count(), report.served.count());
+  }
+}
+
+// Each answer: the first response after a delay of the list, three more 7 ms apart.
+TEST(LoadWorker, StreamsMeasureFirstResponsesAndGaps) {
+  for (const LoadProtocol protocol : {LoadProtocol::kGrpcStream, LoadProtocol::kHttp}) {
+    for (const bool closed : {true, false}) {
+      FakeServerOptions fake = Spread();
+      fake.responses = 4;
+      fake.gap = 7 * kMs;
+      const uint32_t connections = protocol == LoadProtocol::kHttp ? 64 : 4;
+      LoadOptions load = closed ? Closed(protocol, 64, connections) : Open(protocol, 500, connections);
+      load.record = load.streamed = true;
+      Bench bench(fake, load);
+      bench.Play(4 * kS);
+      const LoadWindow window = bench.Take();
+      const FakeServerReport report = bench.server->Report();
+      CHECK(report.served.count() > 1500);
+      CHECK_EQ(window.latency.count(), report.served.count());
+      CHECK_EQ(window.streamed.responses, report.responses);
+      CHECK_EQ(window.streamed.tokens, static_cast<int64_t>(report.responses));
+      CHECK_EQ(window.streamed.first.count(), report.first.count());
+      CheckNear(window.latency, report.served);
+      CheckNear(window.streamed.first, report.first);
+      CheckNear(window.streamed.gap, report.gap);
+      CHECK_EQ(window.streamed.token.count(), window.latency.count());
+      CHECK(std::abs(window.streamed.token.mean() - 7e6) < 0.02 * 7e6);
+      CHECK_EQ(window.response_records.size(), 5 * window.records.size());
+      CHECK_EQ(window.response_records[0], 4);
+      CHECK(window.response_records[1] > window.records[0][0] && window.response_records[4] == window.records[0][2]);
+    }
+  }
+}
+
+TEST(LoadWorker, ErrorsOfStreamsAreThoseOfTheirRequests) {
+  for (const LoadProtocol protocol : {LoadProtocol::kGrpcStream, LoadProtocol::kHttp}) {
+    FakeServerOptions fake = Spread();
+    fake.responses = 2;
+    fake.error_every = 10;
+    LoadOptions load = Closed(protocol, 8, 8);
+    load.streamed = true;
+    Bench bench(fake, load);
+    bench.Play(2 * kS);
+    const LoadWindow window = bench.Take();
+    const FakeServerReport report = bench.server->Report();
+    CHECK_EQ(window.failed, report.errors);
+    CHECK_EQ(window.errors.begin()->first, protocol == LoadProtocol::kGrpcStream
+                                               ? "injected error"
+                                               : "HTTP status 400: {\"error\":\"injected error\"}");
+    CHECK_EQ(window.latency.count(), report.served.count());
+    CHECK_EQ(window.streamed.responses, report.responses);
   }
 }
 

@@ -150,9 +150,9 @@ def test_wrong_server(served: RunningServer, protocol: str) -> None:
 
 
 def test_wrong_command_line() -> None:
-    done = subprocess.run(command("-m", "x", "--streaming"), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command("-m", "x", "--enable-mpi"), capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "'--streaming' of perf_analyzer can not be used" in done.stderr
+    assert "'--enable-mpi' of perf_analyzer can not be used" in done.stderr
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

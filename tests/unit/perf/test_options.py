@@ -52,6 +52,7 @@ def test_defaults_are_those_of_perf_analyzer() -> None:
         ("--concurrency-range=1:0 -l 5", {"concurrency": Range(1, 0, 1), "latency_threshold_ms": 5}),
         ("--input-data a.json --input-data b.json", {"input_data": ("a.json", "b.json")}),
         ("--shared-memory none --service-kind=triton", {}),
+        ("--streaming -i grpc", {"streaming": True}),
     ],
 )
 def test_what_is_understood(argv: str, expected: dict[str, object]) -> None:

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// stream_event.h - what one event of an answer that is streamed over HTTP says.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "load/session.h"
+
+namespace pyinfer {
+
+struct StreamEvent {
+  std::string error;         // of the server, in its words; empty where there is none
+  bool is_response = false;  // it brings output, and does not only frame it
+  uint64_t tokens = 0;       // of output, of the whole request; 0: it does not say
+};
+
+// Reads whatever came. For kOpenAi `data` may also be the whole answer of a request that is not streamed.
+StreamEvent ReadStreamEvent(EventGrammar grammar, std::string_view data);
+
+}  // namespace pyinfer
