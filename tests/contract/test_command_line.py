@@ -51,3 +51,13 @@ def test_a_server_without_python_models_has_no_numpy(tmp_path: Path) -> None:
         maps = Path("/proc", str(server.pid), "maps").read_text()
     assert "_core." in maps
     assert "numpy" not in maps
+
+
+def test_a_log_that_can_not_be_opened_is_no_start(tmp_path: Path) -> None:
+    add_model(tmp_path / "models", "plain", identity("TYPE_FP32", "-1"))
+    flags = (f"--model-repository={tmp_path / 'models'}", f"--log-file={tmp_path / 'none' / 'log'}")
+    command = [sys.executable, "-m", "pyinfer", "serve", *flags, "--http-port=0", "--grpc-port=0", "--metrics-port=0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "No such file or directory" in done.stderr
+    assert "Traceback" not in done.stderr

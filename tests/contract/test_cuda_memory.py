@@ -167,7 +167,7 @@ def test_what_a_python_model_sees(server: RunningServer, log: Path, kind: str, m
 
 
 @pytest.mark.parametrize("kind", CLIENTS)
-def test_what_is_refused(server: RunningServer, log: Path, kind: str) -> None:
+def test_row_21_what_is_refused(server: RunningServer, log: Path, kind: str) -> None:
     client = CLIENTS[kind].InferenceServerClient(getattr(server, kind))
     memory = shared_memory.SharedMemory(create=True, size=SIZE)
     try:

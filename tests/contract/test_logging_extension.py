@@ -164,6 +164,7 @@ def test_the_log_follows_at_once(server: RunningServer) -> None:
     http(server, GET)  # says nothing
     put(server, {"log_verbose_level": 1})
     http(server, GET)
+    http(server, post("/v2/models/none/infer", b"{}"))  # of inferences there is none
     rpc(server, {})
     put(server, {"log_verbose_level": 0, "log_format": "json"})
     http(server, GET)

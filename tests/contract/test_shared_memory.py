@@ -302,7 +302,7 @@ def test_nothing_is_registered_unless_it_is_allowed(models: Path) -> None:
         raw.socket.close()
 
 
-def test_device_memory_without_a_device(client: Any, kind: str) -> None:
+def test_row_21_device_memory_without_a_device(client: Any, kind: str) -> None:
     metadata = client.get_server_metadata()
     extensions = metadata["extensions"] if kind == "http" else metadata.extensions
     assert "system_shared_memory" in extensions

@@ -17,6 +17,7 @@ import pytest
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
 from tritonclient.utils import InferenceServerException
 
 from contract.conftest import add_model, identity
@@ -312,6 +313,28 @@ def test_the_clients_trace_is_always_traced(models: Path, over: str) -> None:
     assert "trace_file" not in shown
     assert "log_frequency" not in shown
     assert (shown["url"], shown["resource"], shown["bsp_max_queue_size"]) == (collector.url, "a.b=c", "2048")
+
+
+RAISES = """
+class TritonPythonModel:
+    def execute(self, requests):
+        raise ValueError("not today")
+"""
+
+
+def test_a_failed_request_is_a_failed_span(tmp_path: Path) -> None:
+    configuration = identity("TYPE_FP32", "-1").replace('"identity"', '"python"')
+    add_model(tmp_path, "fp32", configuration, {"model.py": RAISES})
+    with receiver() as collector:
+        with run_server(tmp_path, *otel(collector, "rate=1")) as running:
+            for over in ("http", "grpc"):
+                with pytest.raises(InferenceServerException, match="not today"):
+                    infer(running, over)
+            assert running.stop() == 0
+        states = {span.name: span.status for span in collector.spans}
+    assert states["InferRequest"].code == Status.STATUS_CODE_ERROR
+    assert "not today" in states["InferRequest"].message
+    assert states["fp32"].code == Status.STATUS_CODE_UNSET
 
 
 def test_a_receiver_that_is_away_does_not_hurt_requests(models: Path) -> None:

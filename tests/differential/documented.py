@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Differences that docs/differences.md explains: its rows, and the rules that recognise them in two answers.
 
-A row's last column is its key. A rule of that key says what Triton's answer becomes under the documented difference;
-rules are applied until nothing changes, and where the outcome is what pyinfer answers, the difference is explained
-by the rules that took part. A key of ``-`` marks a row that no request of this suite can show.
+A row's last column says what shows it. Mostly that is a key of this suite: a rule of that key says what Triton's answer
+becomes under the documented difference; rules are applied until nothing changes, and where the outcome is what pyinfer
+answers, the difference is explained by the rules that took part. What no request can show, such as flags and limits, is
+shown by other tests, which the row names: ``contract/http/test_limits.py::test_slow_head``.
 """
 
 from __future__ import annotations
@@ -16,15 +17,14 @@ from typing import Any
 
 from differential.case import Answer, Case, same
 
-__all__ = ["NOT_SHOWN", "PAGE", "Row", "Rule", "explain", "read_rows"]
+__all__ = ["PAGE", "Row", "Rule", "explain", "read_rows"]
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "differences.md"
 
 #: (case, Triton's answer, pyinfer's answer) -> Triton's answer under the difference; the same one where it is none
 Rule = Callable[[Case, Answer, Answer], Answer]
 
-_COLUMNS = ("what", "Triton", "pyinfer", "why", "key")
-NOT_SHOWN = "-"
+_COLUMNS = ("what", "Triton", "pyinfer", "why", "shown by")
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,14 @@ class Row:
 
     line: int
     what: str
+    #: under which this suite knows it; empty for a row that other tests show
     key: str
+    #: those other tests, as documents name them
+    tests: tuple[str, ...] = ()
 
 
 def read_rows(text: str | None = None) -> list[Row]:
-    """The rows of all tables that have a key. Raises ValueError, with the line, for a row that has another form."""
+    """The rows of all tables of differences. Raises ValueError, with the line, for a row that has another form."""
     rows: list[Row] = []
     inside = False
     for number, line in enumerate((PAGE.read_text() if text is None else text).splitlines(), 1):
@@ -49,10 +52,14 @@ def read_rows(text: str | None = None) -> list[Row]:
         elif not inside and cells[:4] == list(_COLUMNS[:4]):
             raise ValueError(f"{PAGE.name}:{number}: the tables of differences have the columns {', '.join(_COLUMNS)}")
         elif inside and set(cells[0]) != {"-"}:
-            key = cells[-1].strip("`")
-            if len(cells) != len(_COLUMNS) or not re.fullmatch(r"-|[a-z0-9]+(-[a-z0-9]+)*", key):
-                raise ValueError(f"{PAGE.name}:{number}: a row is | {' | '.join(_COLUMNS)} |, the key in small letters")
-            rows.append(Row(number, cells[0], key))
+            shown_by = [part.strip("`") for part in cells[-1].split(", ")]
+            is_key = len(shown_by) == 1 and re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", shown_by[0]) is not None
+            if len(cells) != len(_COLUMNS) or not (is_key or all("::" in part for part in shown_by)):
+                raise ValueError(
+                    f"{PAGE.name}:{number}: a row is | {' | '.join(_COLUMNS)} |, shown by a key in small letters, or "
+                    "by tests: `folder/test_file.py::test_name`, `core/test_file.cc::Group.Name`"
+                )
+            rows.append(Row(number, cells[0], shown_by[0]) if is_key else Row(number, cells[0], "", tuple(shown_by)))
     return rows
 
 

@@ -34,7 +34,7 @@ def ask(raw: Raw, model: str, tail: str, body: bytes) -> Response:
 
 @pytest.mark.parametrize("tail", TAILS)
 @pytest.mark.parametrize("case", ROW_1)
-def test_malformed_json(server: RunningServer, case: str, tail: str) -> None:
+def test_row_01_malformed_json(server: RunningServer, case: str, tail: str) -> None:
     with Raw(server.http_port) as raw:
         answer = ask(raw, "fp32", tail, ROW_1[case])
         assert (answer.status, answer.headers["content-type"]) == (400, "application/json")
@@ -48,7 +48,7 @@ def test_malformed_json(server: RunningServer, case: str, tail: str) -> None:
     st.sampled_from(TAILS),
     st.dictionaries(NAMES, JSON, max_size=6) | JSON,
 )
-def test_any_json(server: RunningServer, model: str, tail: str, document: Any) -> None:
+def test_row_01_any_json(server: RunningServer, model: str, tail: str, document: Any) -> None:
     with Raw(server.http_port) as raw:
         body = json.dumps(document).encode("utf-8", "surrogatepass")
         answer = ask(raw, model, tail, body)
@@ -63,7 +63,7 @@ def test_any_json(server: RunningServer, model: str, tail: str, document: Any) -
 
 
 @pytest.mark.parametrize("depth", [99, 100, 100_000])
-def test_deep_nesting(server: RunningServer, depth: int) -> None:
+def test_row_02_deep_nesting(server: RunningServer, depth: int) -> None:
     body = b'{"INPUT0":' + b"[" * depth + b"1" + b"]" * depth + b"}"
     with Raw(server.http_port) as raw:
         answer = ask(raw, "fp32", "generate", body)
@@ -71,7 +71,7 @@ def test_deep_nesting(server: RunningServer, depth: int) -> None:
         check_text(answer.body.decode())
 
 
-def test_many_members(server: RunningServer) -> None:
+def test_row_02_many_members(server: RunningServer) -> None:
     members: dict[str, object] = {f"p{number}": number for number in range(65_535)}
     with Raw(server.http_port) as raw:
         assert ask(raw, "fp32", "generate", json.dumps({"INPUT0": 1, **members}).encode()).status == 200

@@ -49,7 +49,7 @@ class Narrow(Raw):
         self._buffer = b""
 
 
-def test_a_reader_that_stops(roomy: RunningServer) -> None:
+def test_row_31_a_reader_that_stops(roomy: RunningServer) -> None:
     """A model that makes 13 GiB of events is told to stop; who then reads learns why, and may go on."""
     before = accounted(roomy, "many")
     with Narrow(roomy.http_port) as raw:
@@ -68,7 +68,7 @@ def test_a_reader_that_stops(roomy: RunningServer) -> None:
         assert [json.loads(line[6:])["OUTPUT0"] for line in answer.body.split(b"\n") if line] == [0, 1, 2]
 
 
-def test_many_slow_readers(roomy: RunningServer) -> None:
+def test_row_31_many_slow_readers(roomy: RunningServer) -> None:
     """500 of them, 110 MiB in all, none of whom reads before the last is answered."""
     clients, before = [Narrow(roomy.http_port) for _ in range(500)], accounted(roomy, "many")
 
@@ -89,7 +89,7 @@ def test_many_slow_readers(roomy: RunningServer) -> None:
 
 
 @pytest.mark.parametrize("reads", [0, 2])
-def test_clients_that_reset(roomy: RunningServer, reads: int) -> None:
+def test_row_29_clients_that_reset(roomy: RunningServer, reads: int) -> None:
     for _ in range(50):
         with Raw(roomy.http_port) as raw:
             raw.send(many(1_000_000, 10) * 2)

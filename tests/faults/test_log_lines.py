@@ -138,7 +138,7 @@ def over_grpc(rpc: Grpc, text: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["default", "ISO8601", "json"])
-def test_nothing_that_a_client_sends_makes_a_second_record(tmp_path: Path, form: str) -> None:
+def test_row_16_nothing_that_a_client_sends_makes_a_second_record(tmp_path: Path, form: str) -> None:
     add_model(
         tmp_path / "models",
         "logger",
@@ -159,7 +159,7 @@ def test_nothing_that_a_client_sends_makes_a_second_record(tmp_path: Path, form:
     assert not any(each.startswith("forged") for each in messages)
 
 
-def test_a_log_that_can_not_be_written_stops_nobody(tmp_path: Path) -> None:
+def test_row_57_a_log_that_can_not_be_written_stops_nobody(tmp_path: Path) -> None:
     add_model(tmp_path / "models", "fp32", identity("TYPE_FP32", "-1"))
     log = tmp_path / "logs" / "log"
     log.parent.mkdir()
@@ -184,7 +184,7 @@ def test_a_log_that_can_not_be_written_stops_nobody(tmp_path: Path) -> None:
         assert "50 lines of the log could not be written" in messages
 
 
-def test_a_full_disk_stops_nobody(tmp_path: Path) -> None:
+def test_row_57_a_full_disk_stops_nobody(tmp_path: Path) -> None:
     add_model(tmp_path / "models", "fp32", identity("TYPE_FP32", "-1"))
     log = tmp_path / "log"
     metadata = b"GET /v2 HTTP/1.1\r\n" + HOST + b"\r\n"

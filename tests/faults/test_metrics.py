@@ -76,7 +76,7 @@ def control(raw: Raw, model: str, action: str) -> int:
     return raw.send(post(f"/v2/repository/models/{name}/{action}", b"{}")).receive().status
 
 
-def test_a_model_of_any_name_is_labelled_with_it(server: RunningServer) -> None:
+def test_row_70_a_model_of_any_name_is_labelled_with_it(server: RunningServer) -> None:
     with Raw(server.http_port, timeout_s=60) as raw:
         assert control(raw, WEIRD, "load") == 200
         page = page_of(server)
@@ -85,7 +85,7 @@ def test_a_model_of_any_name_is_labelled_with_it(server: RunningServer) -> None:
     assert "we" not in "".join(check(page_of(server))["nv_inference_count"])
 
 
-def test_tags_are_labels(server: RunningServer) -> None:
+def test_row_70_tags_are_labels(server: RunningServer) -> None:
     page = page_of(server)
     [family] = [family for family in text_string_to_metric_families(page) if family.name == "nv_inference_count"]
     [labels] = [sample.labels for sample in family.samples if sample.labels["model"] == "tagged"]
@@ -98,7 +98,7 @@ def test_tags_are_labels(server: RunningServer) -> None:
     }
 
 
-def test_pages_are_valid_under_load_and_while_models_come_and_go(server: RunningServer) -> None:
+def test_row_70_pages_are_valid_under_load_and_while_models_come_and_go(server: RunningServer) -> None:
     stop = threading.Event()
     checked: list[dict[str, set[str]]] = []
     errors: list[BaseException] = []
@@ -147,7 +147,7 @@ def test_pages_are_valid_under_load_and_while_models_come_and_go(server: Running
     assert int(count) == int(summed) == counter(server, "nv_inference_request_success", "tagged")
 
 
-def test_the_quantiles_of_what_was_served_ascend(server: RunningServer) -> None:
+def test_row_70_the_quantiles_of_what_was_served_ascend(server: RunningServer) -> None:
     page = page_of(server)
     found = re.findall(r'nv_inference_request_summary_us\{.*quantile="([\d.]+)"\} (\d+)', page)
     assert [quantile for quantile, _ in found] == ["0.5", "0.9", "0.95", "0.99", "0.999"]

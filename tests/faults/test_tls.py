@@ -70,7 +70,7 @@ def read_to_end(sock: socket.socket) -> bytes:
         bytes(100_000),
     ],
 )
-def test_what_is_no_tls_ends_that_connection(server: RunningServer, sent: bytes) -> None:
+def test_row_71_what_is_no_tls_ends_that_connection(server: RunningServer, sent: bytes) -> None:
     with socket.create_connection(("127.0.0.1", server.grpc_port), 20) as sock:
         try:
             sock.sendall(sent)
@@ -80,7 +80,7 @@ def test_what_is_no_tls_ends_that_connection(server: RunningServer, sent: bytes)
 
 
 @pytest.mark.usefixtures("control")
-def test_a_handshake_in_single_bytes_is_a_handshake(server: RunningServer, certificates: Path) -> None:
+def test_row_71_a_handshake_in_single_bytes_is_a_handshake(server: RunningServer, certificates: Path) -> None:
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = context(certificates, "client").wrap_bio(incoming, outgoing, server_hostname="localhost")
     with socket.create_connection(("127.0.0.1", server.grpc_port), 20) as sock:
@@ -103,7 +103,9 @@ def test_a_handshake_in_single_bytes_is_a_handshake(server: RunningServer, certi
 
 @pytest.mark.usefixtures("control")
 @pytest.mark.parametrize("name", ["", "stranger"])
-def test_a_client_without_a_good_certificate_gets_nothing(server: RunningServer, certificates: Path, name: str) -> None:
+def test_row_71_a_client_without_a_good_certificate_gets_nothing(
+    server: RunningServer, certificates: Path, name: str
+) -> None:
     with socket.create_connection(("127.0.0.1", server.grpc_port), 20) as plain:
         try:
             with context(certificates, name).wrap_socket(plain, server_hostname="localhost") as sock:
@@ -114,7 +116,7 @@ def test_a_client_without_a_good_certificate_gets_nothing(server: RunningServer,
 
 
 @pytest.mark.usefixtures("control")
-def test_renegotiation_is_refused(server: RunningServer, certificates: Path) -> None:
+def test_row_71_renegotiation_is_refused(server: RunningServer, certificates: Path) -> None:
     pair = ("-cert", str(certificates / "client.crt"), "-key", str(certificates / "client.key"))
     command = ["openssl", "s_client", "-connect", f"127.0.0.1:{server.grpc_port}", "-tls1_2", "-alpn", "h2", *pair]
     ran = subprocess.run(command, input=b"R\n", capture_output=True, timeout=60, check=False)
@@ -123,7 +125,7 @@ def test_renegotiation_is_refused(server: RunningServer, certificates: Path) -> 
 
 
 @pytest.mark.usefixtures("control")
-def test_a_connection_cut_amid_the_handshake_is_forgotten(server: RunningServer, certificates: Path) -> None:
+def test_row_71_a_connection_cut_amid_the_handshake_is_forgotten(server: RunningServer, certificates: Path) -> None:
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = context(certificates, "client").wrap_bio(incoming, outgoing, server_hostname="localhost")
     with pytest.raises(ssl.SSLWantReadError):

@@ -242,6 +242,7 @@ def test_namespaces(bench: Bench, client: Client, tmp_path: Path) -> None:
     for ask in (service.model_metadata, service.model_config):
         with pytest.raises(Exception, match="There are 2 identifiers"):
             ask("two")
+    assert client.infer("three", [1.0]) == (404, {"error": "Request for unknown model: 'three' is not found"})
     with pytest.raises(Exception, match="requested model 'two' is not available"):
         service.statistics("two")
     stats = [(entry["name"], entry["version"]) for entry in service.statistics()["model_stats"]]

@@ -40,10 +40,12 @@ class AzureServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, *, public: bool = False) -> None:
+    def __init__(self, *, public: bool = False, token: str = "") -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.blobs: dict[str, Blob] = {}
         self.public = public
+        #: what stands for a signature, where it is set
+        self.token = token
         #: method and path of each request
         self.requests: list[str] = []
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
@@ -120,7 +122,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(200, blob.content, headers)
 
     def _is_signed(self, path: str, query: dict[str, str]) -> bool:
-        """Whether the request has the Shared Key signature of the account."""
+        """Whether the request has the Shared Key signature of the account, or the token that stands for it."""
+        if self.server.token:
+            return self.headers.get("Authorization", "") == f"Bearer {self.server.token}"
         names = ("Content-Encoding", "Content-Language", "Content-Length", "Content-MD5", "Content-Type", "Date")
         names += ("If-Modified-Since", "If-Match", "If-None-Match", "If-Unmodified-Since", "Range")
         values = [self.headers.get(name, "") for name in names]

@@ -269,6 +269,7 @@ def _grpc_uses() -> Iterator[Case]:
     pair = [("A", "INT32", [1, 2], {}, full), ("B", "INT32", [1, 2])]
     yield Case("infer: one region, one raw", grpc_infer("pair", pair, [bytes(8)]))
     yield Case("infer: one raw, one region", grpc_infer("pair", pair[::-1], [bytes(8)]))
+    yield Case("infer: one region, and raw data for it", grpc_infer("pair", pair, [bytes(8)] * 2))
     asked = [("SUM", {**written, "shared_memory_byte_size": 8}), "DIFFERENCE"]
     yield Case(
         "infer: one output in a region",

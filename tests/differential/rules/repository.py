@@ -15,7 +15,7 @@ __all__ = ["RULES"]
 
 _POLL = "failed to load '.*', failed to poll from model repository"
 _BACKEND = r"unable to find backend (library for backend )?'(?P<name>.*?)'.*"
-_NAMES = "invalid model name '.*', model name must not .*|Model name cannot be empty.*"
+_NAMES = "invalid model name '.*', model name must not .*"
 #: what pyinfer says of an override that can not be used
 _OVERRIDE = (
     "Invalid config override: .*|Load parameter 'config' must be specified for model file override"
@@ -147,6 +147,9 @@ REPOSITORY: dict[str, Sequence[Rule]] = {
     ),
     "index-ready": (
         same_fault("attempt to access JSON non-boolean as boolean", "Invalid value for 'ready': expected a boolean"),
+    ),
+    "load-no-name": (
+        refused("Model name cannot be empty.*", triton=f"{_POLL}|load failed for model '.*': at least one .*"),
     ),
     "load-names": (refused(_NAMES, triton=f"{_POLL}|load failed for model '.*': at least one version .*"),),
     "load-parameter": (

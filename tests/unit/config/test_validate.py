@@ -204,6 +204,10 @@ RULES = [
     (ENSEMBLE + "ensemble_scheduling {} instance_group {}", "instance group should not be specified for ensemble 'm'"),
     (ENSEMBLE + "ensemble_scheduling {} optimization {}", "optimization should not be specified for ensemble 'm'"),
     (ENSEMBLE + "ensemble_scheduling {} model_warmup {}", "model_warmup can not be specified for ensemble 'm'"),
+    (
+        BASE + "model_warmup { name: 'w' batch_size: 9 }",
+        "warmup sample 'w' has batch_size 9, the most is 8 for m",
+    ),
     (ENSEMBLE + "ensemble_scheduling {}", "must specify 'step' for ensemble 'm'"),
     (ENSEMBLE + "ensemble_scheduling { step {} }", "must specify 'model_name' in step 0 of ensemble 'm'"),
     (

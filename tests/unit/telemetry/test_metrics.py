@@ -33,6 +33,13 @@ def test_parts_of_the_machine_can_be_left_out() -> None:
     assert names(families) == PINNED_GAUGES
 
 
+def test_there_is_no_pool_of_pinned_memory() -> None:
+    families = [family for read in machine_families(cpu=False, gpu=False) for family in read()]
+    assert {name: [sample[-1] for sample in samples] for _, name, _, samples in families} == {
+        name: [0] for name in PINNED_GAUGES
+    }
+
+
 def test_a_page_holds_models_and_families() -> None:
     engine = _core.Engine()
     model = engine.create(_core.ModelSpec(name="m", version=3, inputs=[], outputs=[]))
