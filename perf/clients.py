@@ -9,6 +9,7 @@ are under way, so that neither their start nor their end counts; what they say t
 from __future__ import annotations
 
 import csv
+import math
 import sys
 import tempfile
 import time
@@ -27,8 +28,11 @@ from perf.turns import medians, take_turns
 
 __all__ = ["CLIENTS", "Work", "apart", "measure_client", "parse_csv", "run_agreement", "run_clients"]
 
-#: until a tool has connected and warmed up, seconds
-_START_S = 1.5
+#: from a tool's first answer until it is looked at, and how much longer it goes on afterwards; seconds
+_WARM_S = 0.5
+_SPARE_S = 1.5
+#: for the first answer
+_PATIENCE_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,11 @@ class Work:
         return self.connections * self.streams
 
     @property
+    def lasting(self) -> int:
+        """Seconds that a tool goes on."""
+        return math.ceil(_WARM_S + self.seconds + _SPARE_S)
+
+    @property
     def report(self) -> Path:
         return self.folder / "report"
 
@@ -74,7 +83,7 @@ class _Client:
 def _flags(work: Work) -> list[str]:
     """perf_analyzer's: three windows and no more, that cover the time in which it is looked at."""
     load = f"--request-rate-range={work.rate}" if work.rate else f"--concurrency-range={work.in_flight}"
-    window_ms = round(1000 * (_START_S + work.seconds + 1) / 3)
+    window_ms = round(1000 * work.lasting / 3)
     return [
         *("-m", work.body.model, "-i", "grpc" if work.is_grpc else "http", "-u", work.address, load),
         *(f"--shape={work.shape}", f"-p{window_ms}", "-s999", "-r3", "-f", str(work.report)),
@@ -97,13 +106,11 @@ def _h2load(work: Work) -> tuple[list[str], Mapping[str, str]]:
     streams = work.streams if work.is_grpc else 1
     connections = work.connections if work.is_grpc else work.in_flight
     command = h2load_command(file, work.body, work.address, connections, streams, str(work.report))
-    return [*command, f"-D{round(_START_S + work.seconds + 1)}"], {}
+    return [*command, f"-D{work.lasting}"], {}
 
 
 def _wrk(work: Work) -> tuple[list[str], Mapping[str, str]]:
-    return wrk_command(
-        work.body.write(work.folder), work.body, work.address, work.in_flight, _START_S + work.seconds + 1
-    )
+    return wrk_command(work.body.write(work.folder), work.body, work.address, work.in_flight, work.lasting)
 
 
 def parse_csv(text: str) -> ToolReport:
@@ -139,9 +146,11 @@ def measure_client(name: str, work: Work) -> dict[str, float]:
     Raises LoadError where the tool fails, or ends before it was looked at.
     """
     client = CLIENTS[name]
+    work.report.unlink(missing_ok=True)  # h2load would add to it
     command, environment = client.command(work)
     with Child(command, environment) as child:
-        time.sleep(_START_S)
+        _wait_for_load(name, child, work)
+        time.sleep(_WARM_S)
         before, cpu = read_counters(work.server, work.body.model), cpu_seconds(child.pid)
         time.sleep(work.seconds)
         after, cpu = read_counters(work.server, work.body.model), cpu_seconds(child.pid) - cpu
@@ -162,6 +171,16 @@ def measure_client(name: str, work: Work) -> dict[str, float]:
         "p50_us": report.p50_us,
         "p99_us": report.p99_us,
     }
+
+
+def _wait_for_load(name: str, child: Child, work: Work) -> None:
+    """Until the server has answered a request of the tool, so that its start is not looked at."""
+    model, until = work.body.model, time.monotonic() + _PATIENCE_S
+    before = work.server.counts(model).inferences
+    while work.server.counts(model).inferences == before:
+        if not child.running() or time.monotonic() > until:
+            raise LoadError(f"{name} makes no load:\n{child.log_tail(800)}")
+        time.sleep(0.05)
 
 
 def apart(figures: Mapping[str, Mapping[str, Any]], ours: str) -> dict[str, float]:

@@ -12,7 +12,7 @@ __all__ = ["Row", "chart"]
 #: label, and for each server what was measured: lowest, middle and highest
 Row = tuple[str, Mapping[str, tuple[float, float, float]]]
 
-_WIDTH, _LEFT, _RIGHT, _TOP = 900, 400, 70, 62
+_WIDTH, _LEFT, _RIGHT, _TOP = 920, 420, 70, 62
 _LINE, _GAP = 15, 9
 _COLOURS = ("#1b6ca8", "#d1495b", "#2e8b57", "#8a5a9e", "#c77f1a", "#3f8e9e", "#7a7a7a")
 _LONGEST_LABEL = 62

@@ -146,13 +146,13 @@ def run_h2load(
 
 
 def wrk_command(
-    file: Path, body: Body, address: str, connections: int, seconds: float
+    file: Path, body: Body, address: str, connections: int, seconds: int
 ) -> tuple[list[str], dict[str, str]]:
     """POSTs ``file``, which holds ``body``; and the environment that the command needs beside this one's."""
     environment = {"BODY": str(file)}
     if body.header_length is not None:
         environment["HEADER_LENGTH"] = str(body.header_length)
-    options = ["-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--timeout", "20s", "--latency", "-s", str(_LUA)]
+    options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s", "--latency", "-s", str(_LUA)]
     return [find_tool("wrk"), *options, f"http://{address}{body.url_path}"], environment
 
 
