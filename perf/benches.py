@@ -34,7 +34,8 @@ from perf.scenarios import Scenario
 from perf.servers import Server, build_repository, start_echo, start_server
 from perf.shared_memory import by_grpc, by_shared_memory, measure_exchange
 from perf.slo_runs import run_batching_hurts, run_goodput
-from perf.turns import medians, take_turns
+from perf.turns import in_turns, medians
+from pyinfer.perf.compare import take_turns
 
 __all__ = ["FULL", "KINDS", "QUICK", "Effort", "keep_calmest", "run_scenario", "summarise"]
 
@@ -78,9 +79,8 @@ def _load(scenario: Scenario, effort: Effort, names: Sequence[str], repository: 
             _check_answer(server, bodies[name], scenario, repository)
             window(name, 1)
         windows: dict[str, list[Window]] = {name: [] for name in names}
-        for _ in range(effort.tries):
-            for name, seen in take_turns(names, 1, lambda name: window(name, effort.seconds)).items():
-                windows[name] += seen
+        for _, name in take_turns(names, effort.tries):
+            windows[name].append(window(name, effort.seconds))
             calm = (sum(w.stolen <= effort.max_stolen for w in of_one) for of_one in windows.values())
             if min(calm) >= effort.rounds:
                 break
@@ -125,7 +125,7 @@ def _start_stop(scenario: Scenario, effort: Effort, names: Sequence[str], reposi
                 "stop_s": time.perf_counter() - start,
             }
 
-    return {name: medians(runs) for name, runs in take_turns(names, effort.starts, once).items()}
+    return {name: medians(runs) for name, runs in in_turns(names, effort.starts, once).items()}
 
 
 def _growth(scenario: Scenario, effort: Effort, names: Sequence[str], repository: Path) -> _Figures:
@@ -165,17 +165,17 @@ def _shared_memory(scenario: Scenario, effort: Effort, names: Sequence[str], rep
             row |= {f"{way}_{key}": value for key, value in figures.items()}
         return row | {"shm_over_grpc": row["shm_mb_per_s"] / row["grpc_mb_per_s"]}
 
-    return _in_turns(scenario, effort, names, repository, once)
+    return _alternate(scenario, effort, names, repository, once)
 
 
 def _events(scenario: Scenario, effort: Effort, names: Sequence[str], repository: Path) -> _Figures:
     def once(server: Server) -> dict[str, float]:
         return measure_events(server, scenario.model, scenario.elements, effort.seconds)
 
-    return _in_turns(scenario, effort, names, repository, once)
+    return _alternate(scenario, effort, names, repository, once)
 
 
-def _in_turns(
+def _alternate(
     scenario: Scenario,
     effort: Effort,
     names: Sequence[str],
@@ -185,7 +185,7 @@ def _in_turns(
     """What ``measure`` finds of each server, all of them up at once."""
     with contextlib.ExitStack() as stack:
         servers = {name: stack.enter_context(_start(name, repository, scenario)) for name in names}
-        seen = take_turns(names, effort.rounds, lambda name: measure(servers[name]))
+        seen = in_turns(names, effort.rounds, lambda name: measure(servers[name]))
     return {name: medians(rows) for name, rows in seen.items()}
 
 

@@ -24,7 +24,7 @@ from perf.procs import Child, cpu_seconds
 from perf.scenarios import Scenario
 from perf.servers import Server, start_server
 from perf.tools import LoadError, ToolReport, find_tool, h2load_command, parse_h2load, parse_wrk, wrk_command
-from perf.turns import medians, take_turns
+from perf.turns import in_turns, medians
 
 __all__ = ["CLIENTS", "Work", "apart", "measure_client", "parse_csv", "run_agreement", "run_clients"]
 
@@ -214,7 +214,7 @@ def run_clients(scenario: Scenario, repository: Path, seconds: float, rounds: in
             seconds=seconds,
             folder=Path(folder),
         )
-        seen = take_turns(tools, rounds, lambda tool: measure_client(tool, work))
+        seen = in_turns(tools, rounds, lambda tool: measure_client(tool, work))
     figures = {tool: medians(rows) for tool, rows in seen.items()}
     for row in figures.values():
         row["requests_per_core_s"] = 1e6 / row["client_us"]

@@ -23,7 +23,7 @@ from perf.load import LoadError, measure_window
 from perf.minilm import Texts, WordPieces, encoder_file, texts, vocabulary
 from perf.servers import Server
 from perf.tools import percentile
-from perf.turns import medians, take_turns
+from perf.turns import in_turns, medians
 
 __all__ = ["MODELS", "build_padding_repository", "measure_padding"]
 
@@ -72,7 +72,7 @@ def measure_padding(
     random.Random(0).shuffle(encoded)
     _check_answers(server, encoded[:24])
     bodies = {model: _bodies(encoded, model) for model in MODELS}
-    windows = take_turns(list(MODELS), rounds, lambda model: _window(server, bodies[model], clients, seconds))
+    windows = in_turns(list(MODELS), rounds, lambda model: _window(server, bodies[model], clients, seconds))
     figures = {model: medians(rows) for model, rows in windows.items()}
     lengths = sorted(map(len, encoded))
     figures["texts"] = {

@@ -7,17 +7,18 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-__all__ = ["medians", "take_turns"]
+from pyinfer.perf.compare import take_turns
+
+__all__ = ["in_turns", "medians"]
 
 _Seen = TypeVar("_Seen")
 
 
-def take_turns(names: Sequence[str], rounds: int, measure: Callable[[str], _Seen]) -> dict[str, list[_Seen]]:
-    """``measure(name)`` of each, ``rounds`` times: A B, B A, A B, ..."""
+def in_turns(names: Sequence[str], rounds: int, measure: Callable[[str], _Seen]) -> dict[str, list[_Seen]]:
+    """What ``measure(name)`` gives for each, ``rounds`` times: A B, B A, A B, ..."""
     seen: dict[str, list[_Seen]] = {name: [] for name in names}
-    for turn in range(rounds):
-        for name in names if turn % 2 == 0 else reversed(names):
-            seen[name].append(measure(name))
+    for _, name in take_turns(names, rounds):
+        seen[name].append(measure(name))
     return seen
 
 

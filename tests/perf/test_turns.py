@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from itertools import count
 
-from perf.turns import medians, take_turns
+from perf.turns import in_turns, medians
 
 
 def test_who_was_first_is_last_in_the_next_round() -> None:
@@ -16,7 +16,7 @@ def test_who_was_first_is_last_in_the_next_round() -> None:
         order.append(name)
         return next(clock)
 
-    seen = take_turns(["a", "b", "c"], 3, measure)
+    seen = in_turns(["a", "b", "c"], 3, measure)
     assert order == ["a", "b", "c", "c", "b", "a", "a", "b", "c"]
     # what drifts evenly has the same mean for all after each second round
     assert [sum(values[:2]) for values in seen.values()] == [5, 5, 5]
