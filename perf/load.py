@@ -15,7 +15,7 @@ from typing import Any
 from perf.bodies import Body
 from perf.procs import cpu_seconds, stolen_share, stolen_ticks
 from perf.servers import Counts, Server
-from perf.tools import LoadError, ToolReport, run_stream_load
+from perf.tools import LoadError, ToolReport
 from pyinfer._core import LoadRun, LoadWindow
 from pyinfer.perf.target import GrpcTarget
 
@@ -69,17 +69,19 @@ def begin_load(server: Server, bodies: Sequence[Body], connections: int, streams
 
     Without a schedule it is a closed loop with ``connections`` x ``streams`` requests in flight.
     """
-    is_grpc = bodies[0].protocol == "grpc" and not server.http1_only
+    protocol = bodies[0].protocol
+    is_grpc = protocol in ("grpc", "grpc_stream") and not server.http1_only
+    method = "ModelInfer" if protocol == "grpc" else "ModelStreamInfer"
     address = server.grpc if is_grpc else server.http
     host, _, port = address.rpartition(":")
     if not how.keys() & {"times_ns", "intervals_ns", "rate"}:
         how["concurrency"] = connections * streams
     run = LoadRun(
-        protocol="grpc" if is_grpc else "http",
+        protocol=protocol if is_grpc else "http",
         address=host,
         port=int(port),
         bodies=[body.content if is_grpc else body.http_request(address) for body in bodies],
-        headers=GrpcTarget(address, bodies[0].model, "").headers("ModelInfer") if is_grpc else [],
+        headers=GrpcTarget(address, bodies[0].model, "").headers(method) if is_grpc else [],
         connections=connections if is_grpc else connections * streams,
         **how,
     )
@@ -98,10 +100,6 @@ def measure_window(
     """One window of load on ``server``; raises LoadError where nothing was answered."""
     bodies = [bodies] if isinstance(bodies, Body) else bodies
     model = bodies[0].model
-    if bodies[0].protocol == "grpc_stream":
-        before = read_counters(server, model)
-        report = run_stream_load(bodies[0], server.grpc, streams, int(seconds))
-        return _window(report, before, read_counters(server, model))
     run = begin_load(server, bodies, connections, streams)
     try:
         run.wait(_CONNECT_S, connections * streams)

@@ -27,6 +27,8 @@ __all__ = ["PEERS", "PythonPeer", "find_peer", "install_peer", "peer_body", "rea
 
 _ROOT = Path(__file__).resolve().parents[1]
 _APPS = Path(__file__).with_name("peer_apps")
+#: in an environment that holds all that it should
+_STAMP = "installed"
 _ONNX = ("onnxruntime>=1.19", "numpy>=1.26")
 
 
@@ -51,25 +53,28 @@ PEERS: Mapping[str, PythonPeer] = {
 }
 
 
-def _python(name: str) -> Path:
-    return _ROOT / f".venv-{name}" / "bin" / "python"
+def _environment(name: str) -> Path:
+    return _ROOT / f".venv-{name}"
 
 
 def find_peer(name: str) -> Path | None:
-    """The interpreter of the peer's environment, None where it is not installed."""
-    python = _python(name)
-    return python if python.exists() else None
+    """The interpreter of the peer's environment, None where it is not installed, or not all of it."""
+    environment = _environment(name)
+    return environment / "bin" / "python" if (environment / _STAMP).exists() else None
 
 
 def install_peer(name: str) -> Path:
     """Make the peer's environment; return its interpreter. Idempotent. Raises PeerError where pip fails."""
-    python, peer = _python(name), PEERS[name]
+    if name not in PEERS:
+        raise PeerError(f"no peer {name!r}; there are: {', '.join(PEERS)}")
+    environment, peer = _environment(name), PEERS[name]
+    python = environment / "bin" / "python"
     if not python.exists():
-        venv.create(python.parent.parent, with_pip=True)
+        venv.create(environment, with_pip=True)
     command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *_ONNX, *peer.packages]
     if subprocess.run(command, check=False).returncode != 0:
-        python.unlink()  # so that it counts as not installed
-        raise PeerError(f"pip could not install {', '.join(peer.packages)} into .venv-{name}")
+        raise PeerError(f"pip could not install {', '.join(peer.packages)} into {environment.name}")
+    (environment / _STAMP).touch()
     return python
 
 

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Load tools of others, run to their end, and what they print: h2load (gRPC, HTTP/1.1), wrk (HTTP/1.1).
 
-The benches have an engine of their own; these are what it is held against. ``run_stream_load`` is a program of this
-folder for one gRPC stream, compiled when it is first needed.
+The benches have an engine of their own; these are what it is held against.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -25,19 +23,15 @@ __all__ = [
     "find_tool",
     "h2load_command",
     "parse_h2load",
-    "parse_stream_load",
     "parse_wrk",
     "percentile",
     "run_h2load",
-    "run_stream_load",
     "run_wrk",
     "wrk_command",
 ]
 
 _RPC_PATH = "/inference.GRPCInferenceService/ModelInfer"
 _LUA = Path(__file__).with_name("post.lua")
-_STREAM_SOURCE = Path(__file__).with_name("grpc_stream_load.c")
-_STREAM_TOOL = Path(__file__).resolve().parents[1] / "build" / "grpc_stream_load"
 _MICROSECONDS = {"us": 1.0, "ms": 1e3, "s": 1e6, "m": 6e7}
 
 
@@ -104,23 +98,6 @@ def parse_wrk(output: str) -> ToolReport:
     return ToolReport(int(count[1]), float(rate[1]), at(50), at(99), failures)
 
 
-def parse_stream_load(output: str) -> ToolReport:
-    """From the JSON object of ``grpc_stream_load``."""
-    try:
-        said = json.loads(output)
-        n = said["requests"]
-        return ToolReport(
-            requests=n,
-            requests_per_s=n / said["seconds"],
-            p50_us=float(said["p50_us"]),
-            p99_us=float(said["p99_us"]),
-            failures=said["failures"],
-            bytes_per_answer=said["bytes"] / n,
-        )
-    except (ValueError, KeyError, ZeroDivisionError):
-        raise LoadError(f"grpc_stream_load printed no summary:\n{output[-800:]}") from None
-
-
 def h2load_command(file: Path, body: Body, address: str, connections: int, streams: int, log: str) -> list[str]:
     """POSTs ``file``, which holds ``body``, over HTTP/1.1 if it is no gRPC; lacks how often (-n) or how long (-D)."""
     command = [find_tool("h2load"), "-t1", f"-c{connections}", f"-m{streams}", "-d", str(file), f"--log-file={log}"]
@@ -164,30 +141,11 @@ def run_wrk(body: Body, address: str, connections: int, seconds: int) -> ToolRep
         return parse_wrk(done.stdout + done.stderr)
 
 
-def run_stream_load(body: Body, address: str, in_flight: int, seconds: int) -> ToolReport:
-    """Keep ``in_flight`` requests on one stream for ``seconds``. Raises LoadError where the server ends it."""
-    with tempfile.TemporaryDirectory() as folder:
-        file, port = body.write(Path(folder)), address.rpartition(":")[2]
-        command = [str(_stream_tool()), port, str(seconds), str(in_flight), str(file)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise LoadError(done.stderr.strip())
-    return parse_stream_load(done.stdout)
-
-
-def _stream_tool() -> Path:
-    _STREAM_TOOL.parent.mkdir(exist_ok=True)
-    if not _STREAM_TOOL.exists() or _STREAM_TOOL.stat().st_mtime < _STREAM_SOURCE.stat().st_mtime:
-        compiler = find_tool("cc")
-        subprocess.run([compiler, "-O2", "-o", str(_STREAM_TOOL), str(_STREAM_SOURCE), "-lnghttp2"], check=True)
-    return _STREAM_TOOL
-
-
 def find_tool(name: str) -> str:
     """Where a program is. Raises LoadError, with what to do, where it is not on PATH."""
     found = shutil.which(name)
     if found is None:
-        package = {"h2load": "nghttp2-client", "cc": "gcc"}.get(name, name)
+        package = {"h2load": "nghttp2-client"}.get(name, name)
         how = "make build/perf_analyzer/.stamp" if name == "perf_analyzer" else f"on Debian: apt install {package}"
         raise LoadError(f"{name} is not installed; {how}")
     return found

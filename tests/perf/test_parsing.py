@@ -7,7 +7,7 @@ import pytest
 
 from perf.clients import apart, parse_csv
 from perf.procs import parse_stat, stolen_share
-from perf.tools import LoadError, parse_h2load, parse_stream_load, parse_wrk, percentile
+from perf.tools import LoadError, parse_h2load, parse_wrk, percentile
 
 H2LOAD = """starting benchmark...
 finished in 1.00s, 26551.00 req/s, 3.90MB/s
@@ -47,13 +47,6 @@ def test_wrk_units_and_trouble() -> None:
     assert parse_wrk(WRK.replace("24631 requests", WRK_TROUBLE + "  24631 requests")).failures == 17
 
 
-def test_stream_load() -> None:
-    said = '{"requests": 400, "seconds": 2.000000, "p50_us": 90, "p99_us": 210, "failures": 3, "bytes": 44000}\n'
-    report = parse_stream_load(said)
-    assert (report.requests, report.requests_per_s, report.failures) == (400, 200.0, 3)
-    assert (report.p50_us, report.p99_us, report.bytes_per_answer) == (90.0, 210.0, 110.0)
-
-
 def test_report_of_perf_analyzer() -> None:
     head = "Concurrency,Inferences/Second,Client Send,p50 latency,p90 latency,p95 latency,p99 latency"
     report = parse_csv(f"{head}\n8,1234.5,3,640,700,720,900\n")
@@ -73,8 +66,8 @@ def test_how_far_tools_are_apart() -> None:
 
 @pytest.mark.parametrize(
     "parse",
-    [lambda text: parse_h2load(text, []), parse_wrk, parse_stream_load, parse_csv],
-    ids=["h2load", "wrk", "grpc_stream_load", "perf_analyzer"],
+    [lambda text: parse_h2load(text, []), parse_wrk, parse_csv],
+    ids=["h2load", "wrk", "perf_analyzer"],
 )
 def test_a_tool_that_failed_is_quoted(parse) -> None:
     with pytest.raises(LoadError, match="unable to connect"):
