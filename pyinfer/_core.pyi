@@ -46,12 +46,14 @@ __all__ = [
     "ResponseTimes",
     "SequenceOptions",
     "SharedMemoryRegistry",
+    "SharedValues",
     "StatisticsOptions",
     "TensorSpec",
     "Trace",
     "TraceLog",
     "TraceRecord",
     "Tracer",
+    "WorkerCalls",
     "WorkerGuest",
     "WorkerHost",
     "WorkerLanes",
@@ -515,15 +517,12 @@ class Instance:
 
 @final
 class WorkerLanes:
-    """Memory that a server and one worker process share: a lane of messages each way. Raises RuntimeError."""
+    """Memory that a server and one worker process share: lanes of messages. Raises RuntimeError."""
 
     def __init__(self) -> None:
         """GIL: held."""
-    @property
-    def requests_fd(self) -> int:
-        """For the worker's first descriptor; valid as long as this object."""
-    @property
-    def answers_fd(self) -> int: ...
+    def fds(self) -> list[int]:
+        """For the worker: those of WorkerGuest, those of WorkerCalls. Valid as long as this object. GIL: held."""
 
 @final
 class WorkerHost:
@@ -532,16 +531,26 @@ class WorkerHost:
     Lives as long as the instance; its workers come and go.
     """
 
-    def __init__(self, execution_limit_s: float = 0.0) -> None:
-        """A batch may take so long, in seconds; 0: any time. A worker that takes longer is killed. GIL: held."""
-    def attach(self, lanes: WorkerLanes, process_group: int) -> None:
-        """A worker is ready that was given ``lanes``; the one before, if any, was ended. GIL: held.
+    def __init__(self, execution_limit_s: float = 0.0, engine: Engine | None = None) -> None:
+        """A batch may take so long, in seconds; 0: any time. A worker that takes longer is killed. GIL: held.
+
+        ``engine``: what workers may call models of; without one every call is answered with an error.
+        """
+    def announce(self, lanes: WorkerLanes, process_group: int) -> None:
+        """A worker was started that is given ``lanes``; the one before, if any, was ended. GIL: held.
 
         ``process_group`` is killed where the worker must be, until ``end`` has returned: its leader must not be reaped
         before.
         """
+    def serve_calls(self) -> None:
+        """Listen to the calls of models that the worker makes, on a thread of the core. Idempotent. GIL: held."""
+    def attach(self) -> None:
+        """The worker that was announced is ready to execute. GIL: held."""
     def end(self, code: str, message: str) -> None:
-        """The worker is gone: answer what it was executing, and was to answer apart, with that. GIL: released."""
+        """The worker is gone: answer what it was executing, and was to answer apart, with that. GIL: released.
+
+        The calls of models that it had open are cancelled.
+        """
     def close(self, code: str, message: str) -> None:
         """There will be no more workers; a batch that none takes is answered with that. GIL: held."""
     def stop(self) -> None:
@@ -567,6 +576,33 @@ class WorkerGuest:
 
         GIL: released while waiting; taken once for each batch.
         """
+
+@final
+class WorkerCalls:
+    """What the models of a worker process call others through: the ``engine`` of their ModelCall.
+
+    ``announce`` is called before the first one, and must have the server call ``WorkerHost.serve_calls``. Takes the
+    descriptors over. Raises ValueError for what is no such memory. GIL: held.
+    """
+
+    def __init__(self, calls_fd: int, responses_fd: int, announce: Callable[[], object]) -> None: ...
+
+@final
+class SharedValues:
+    """131072 numbers, at first 0, that a server and the workers of a model share. Any thread, any process. GIL: held.
+
+    With ``fd``: those that another process has made; takes it over. Raises RuntimeError where they can not be had.
+    Each method is one atomic operation; they raise IndexError.
+    """
+
+    def __init__(self, fd: int | None = None) -> None: ...
+    @property
+    def count(self) -> int: ...
+    def fileno(self) -> int:
+        """Valid as long as this object."""
+    def get(self, index: int) -> float: ...
+    def set(self, index: int, value: float) -> None: ...
+    def add(self, index: int, amount: float) -> None: ...
 
 @final
 class SharedMemoryRegistry:
@@ -749,7 +785,7 @@ class ModelCall:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Engine | WorkerCalls,
         model: str,
         version: int,
         inputs: Sequence[tuple[str, str, NDArray[Any]]],

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 import uvloop
 
 from pyinfer._core import Engine
-from pyinfer.backends.find import metric_families
+from pyinfer.backends.find import log_level_changed, metric_families
 from pyinfer.config.foreign import IGNORED
 from pyinfer.config.metrics import metrics_config
 from pyinfer.config.options import Options
@@ -67,6 +67,8 @@ class Server:
         """``log`` is what the logging extension shows and changes; without one that has no effect."""
         self.options = options
         self._log_settings = log
+        if log is not None:
+            log.watch(log_level_changed)
         #: "http", "grpc", "metrics" -> the port that is served; filled once the ports are bound
         self.ports: dict[str, int] = {}
         self._loop: asyncio.AbstractEventLoop | None = None

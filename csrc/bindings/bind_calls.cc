@@ -14,6 +14,7 @@
 #include "bindings/register.h"
 #include "engine/model_call.h"
 #include "protocol/error_map.h"
+#include "worker/call_client.h"
 
 namespace py = pybind11;
 
@@ -22,12 +23,62 @@ namespace {
 
 using Correlation = std::variant<uint64_t, std::string>;
 
-std::shared_ptr<ModelCall> StartCall(const std::shared_ptr<Engine>& engine, std::string model, int64_t version,
-                                     const py::sequence& inputs, std::string request_id, Correlation correlation_id,
-                                     uint32_t flags, uint64_t timeout_us, const py::object& parameters,
-                                     const std::vector<std::string>& outputs, const std::shared_ptr<BatchHandle>& batch,
-                                     std::shared_ptr<Trace> trace, bool decoupled, bool waits) {
-  auto call = std::make_shared<ModelCall>(engine);
+// What the code of a worker process calls models through.
+struct WorkerCalls {
+  std::shared_ptr<CallClient> client;
+  py::object announce;  // to be called before the first call; None afterwards
+};
+
+// Where calls go: to the engine of this process, or to the server that this is a worker of.
+using Callee = std::variant<std::shared_ptr<Engine>, std::shared_ptr<WorkerCalls>>;
+
+WorkerCalls MakeWorkerCalls(int calls_fd, int responses_fd, py::object announce) {
+  StatusOr<std::shared_ptr<CallClient>> client = CallClient::Make(calls_fd, responses_fd);
+  if (!client.ok()) throw py::value_error(client.status().message());
+  return {std::move(client).value(), std::move(announce)};
+}
+
+std::shared_ptr<Call> StartHere(const std::shared_ptr<LocalCall>& call, const Engine& engine, RequestPtr request,
+                                const std::shared_ptr<BatchHandle>& batch, std::shared_ptr<Trace> trace,
+                                bool decoupled) {
+  CallOrigin origin;
+  origin.trace = std::move(trace);
+  if (batch && !batch->batch.finished()) {
+    const TimeNs now = engine.Now();
+    for (size_t i = 0; i < batch->batch.size(); ++i) {
+      if (!batch->batch.detached(i)) origin.AddParent(batch->batch.request(i), now);
+    }
+    origin.model = batch->model;
+    origin.instance = batch->instance;
+  }
+  ReleaseGil release;
+  call->Start(std::move(request), origin, decoupled);
+  return call;
+}
+
+std::shared_ptr<Call> StartThere(WorkerCalls& calls, const Request& request, const std::shared_ptr<BatchHandle>& batch,
+                                 const std::shared_ptr<Trace>& trace, bool decoupled) {
+  CallTerms terms;
+  terms.decoupled = decoupled;
+  terms.trace = trace ? trace->id() : 0;
+  if (batch && !batch->batch.finished()) {
+    terms.by_instance = true;
+    for (size_t i = 0; i < batch->batch.size(); ++i) {
+      if (!batch->batch.detached(i)) terms.parents.push_back(batch->first + i);
+    }
+  }
+  if (!calls.announce.is_none()) std::exchange(calls.announce, py::none())();
+  ReleaseGil release;
+  return calls.client->Start(request, std::move(terms));
+}
+
+std::shared_ptr<Call> StartCall(const Callee& callee, std::string model, int64_t version, const py::sequence& inputs,
+                                std::string request_id, Correlation correlation_id, uint32_t flags, uint64_t timeout_us,
+                                const py::object& parameters, const std::vector<std::string>& outputs,
+                                const std::shared_ptr<BatchHandle>& batch, std::shared_ptr<Trace> trace, bool decoupled,
+                                bool waits) {
+  const auto* engine = std::get_if<std::shared_ptr<Engine>>(&callee);
+  const auto call = engine == nullptr ? nullptr : std::make_shared<LocalCall>(*engine);
   auto request = std::make_unique<Request>(call);
   request->model_name = std::move(model);
   request->model_version = version;
@@ -43,30 +94,24 @@ std::shared_ptr<ModelCall> StartCall(const std::shared_ptr<Engine>& engine, std:
   for (const std::string& output : outputs) request->requested_outputs.push_back({output});
   request->wants_empty_final_response = decoupled;
   StatusOr<std::vector<Tensor>> tensors = ToTensors(inputs);
-  CallOrigin origin;
-  origin.trace = std::move(trace);
-  if (batch && !batch->batch.finished()) {
-    for (size_t i = 0; i < batch->batch.size(); ++i) {
-      if (!batch->batch.detached(i)) origin.parents.push_back(&batch->batch.request(i));
-    }
-    origin.model = batch->model;
-    origin.instance = batch->instance;
+  if (tensors.ok()) request->inputs = std::move(tensors).value();
+  if (!call) {
+    WorkerCalls& calls = *std::get<std::shared_ptr<WorkerCalls>>(callee);
+    if (!tensors.ok()) return calls.client->Refuse(*request, tensors.status());
+    return StartThere(calls, *request, batch, trace, decoupled);
   }
   if (!tensors.ok()) {
     request->Fail(FailureReason::kOther, Status::InvalidArg(tensors.status().message()));
     return call;
   }
   // A caller that waits does not write to its arrays meanwhile; the callee must not do so at all.
-  if (!waits) CopyUnsettled(tensors.value());
-  for (Tensor& tensor : tensors.value()) tensor.shared = true;
-  request->inputs = std::move(tensors).value();
-  ReleaseGil release;
-  call->Start(std::move(request), origin, decoupled);
-  return call;
+  if (!waits) CopyUnsettled(request->inputs);
+  for (Tensor& tensor : request->inputs) tensor.shared = true;
+  return StartHere(call, **engine, std::move(request), batch, std::move(trace), decoupled);
 }
 
 // (outputs, code and text of the error or None, parameters, whether it is the last)
-py::object ItemObject(std::optional<ModelCall::Item> item) {
+py::object ItemObject(std::optional<Call::Item> item) {
   if (!item) return py::none();
   py::object error = py::none();
   if (const Status& status = item->response.status; !status.ok()) {
@@ -88,15 +133,18 @@ void BindCalls(py::module_& module) {
       .def("collect", &CallMailbox::Collect)
       .def("close", &CallMailbox::Close);
 
-  py::class_<ModelCall, std::shared_ptr<ModelCall>>(module, "ModelCall", py::is_final())
+  py::class_<WorkerCalls, std::shared_ptr<WorkerCalls>>(module, "WorkerCalls", py::is_final())
+      .def(py::init(&MakeWorkerCalls), py::arg("calls_fd"), py::arg("responses_fd"), py::arg("announce"));
+
+  py::class_<Call, std::shared_ptr<Call>>(module, "ModelCall", py::is_final())
       .def(py::init(&StartCall), py::arg("engine"), py::arg("model"), py::arg("version"), py::arg("inputs"),
            py::kw_only(), py::arg("request_id") = "", py::arg("correlation_id") = Correlation(uint64_t{0}),
            py::arg("flags") = 0, py::arg("timeout_us") = 0, py::arg("parameters") = py::none(),
            py::arg("outputs") = std::vector<std::string>(), py::arg("batch") = nullptr, py::arg("trace") = nullptr,
            py::arg("decoupled") = false, py::arg("waits") = true)
       .def("next",
-           [](ModelCall& call) {
-             std::optional<ModelCall::Item> item;
+           [](Call& call) {
+             std::optional<Call::Item> item;
              {
                ReleaseGil release;
                item = call.Next();
@@ -104,10 +152,10 @@ void BindCalls(py::module_& module) {
              ObjectGraveyard::Default().Sweep();
              return ItemObject(std::move(item));
            })
-      .def("poll", [](ModelCall& call) { return ItemObject(call.Poll()); })
-      .def_property_readonly("ended", &ModelCall::ended)
-      .def("notify", &ModelCall::Notify, py::arg("mailbox"), py::arg("number"))
-      .def("cancel", [](ModelCall& call) {
+      .def("poll", [](Call& call) { return ItemObject(call.Poll()); })
+      .def_property_readonly("ended", &Call::ended)
+      .def("notify", &Call::Notify, py::arg("mailbox"), py::arg("number"))
+      .def("cancel", [](Call& call) {
         ReleaseGil release;
         call.Cancel();
       });

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // bind_worker.cc - instances whose batches are executed by a worker process: both ends.
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
 #include <cmath>
+#include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "bindings/gil.h"
 #include "bindings/instances.h"
@@ -15,29 +18,26 @@
 #include "protocol/error_map.h"
 #include "worker/guest.h"
 #include "worker/host.h"
+#include "worker/shared_values.h"
 
 namespace py = pybind11;
 
 namespace pyinfer {
 namespace {
 
-struct WorkerLanes {
-  LaneMemoryPtr requests;
-  LaneMemoryPtr answers;
-};
-
 WorkerLanes MakeLanes() {
-  StatusOr<LaneMemoryPtr> requests = LaneMemory::Create();
-  StatusOr<LaneMemoryPtr> answers = LaneMemory::Create();
-  for (const auto* lane : {&requests, &answers}) {
-    if (!lane->ok()) throw std::runtime_error(lane->status().message());
-  }
-  return {std::move(requests).value(), std::move(answers).value()};
+  StatusOr<WorkerLanes> lanes = WorkerLanes::Create();
+  if (!lanes.ok()) throw std::runtime_error(lanes.status().message());
+  return std::move(lanes).value();
 }
 
-void Attach(WorkerHost& host, const WorkerLanes& lanes, int group) {
+std::vector<int> DescriptorsOf(const WorkerLanes& lanes) {
+  return {lanes.requests->fd(), lanes.answers->fd(), lanes.calls->fd(), lanes.responses->fd()};
+}
+
+void Announce(WorkerHost& host, const WorkerLanes& lanes, int group) {
   if (group <= 1) throw py::value_error("no process group of a worker has that number");
-  host.Attach(lanes.requests, lanes.answers, [group] { kill(-group, SIGKILL); });
+  host.Announce(lanes, [group] { kill(-group, SIGKILL); });
 }
 
 void Run(WorkerHost& host, const InstanceHandle& instance) {
@@ -47,24 +47,23 @@ void Run(WorkerHost& host, const InstanceHandle& instance) {
   while (host.WaitReady()) {
     Batch batch = model->NextBatch(number);
     if (batch.empty()) break;
-    host.Execute(batch);
+    host.Execute(batch, model, number);
     batch.Finish();
   }
   host.WaitLate();
 }
 
 void BindHost(py::module_& module) {
-  py::class_<WorkerLanes>(module, "WorkerLanes", py::is_final())
-      .def(py::init(&MakeLanes))
-      .def_property_readonly("requests_fd", [](const WorkerLanes& lanes) { return lanes.requests->fd(); })
-      .def_property_readonly("answers_fd", [](const WorkerLanes& lanes) { return lanes.answers->fd(); });
+  py::class_<WorkerLanes>(module, "WorkerLanes", py::is_final()).def(py::init(&MakeLanes)).def("fds", &DescriptorsOf);
   py::class_<WorkerHost, std::shared_ptr<WorkerHost>>(module, "WorkerHost", py::is_final())
-      .def(py::init([](double limit_s) {
+      .def(py::init([](double limit_s, std::shared_ptr<Engine> engine) {
              if (!(limit_s >= 0 && limit_s < 1e9)) throw py::value_error("the execution limit is out of range");
-             return std::make_shared<WorkerHost>(static_cast<TimeNs>(std::ceil(limit_s * 1e9)));
+             return std::make_shared<WorkerHost>(static_cast<TimeNs>(std::ceil(limit_s * 1e9)), std::move(engine));
            }),
-           py::arg("execution_limit_s") = 0.0)
-      .def("attach", &Attach, py::arg("lanes"), py::arg("process_group"))
+           py::arg("execution_limit_s") = 0.0, py::arg("engine") = nullptr)
+      .def("announce", &Announce, py::arg("lanes"), py::arg("process_group"))
+      .def("serve_calls", &WorkerHost::ServeCalls)
+      .def("attach", &WorkerHost::Attach)
       .def(
           "end",
           [](WorkerHost& host, const std::string& code, std::string message) {
@@ -87,7 +86,7 @@ void BindHost(py::module_& module) {
           "execute",
           [](WorkerHost& host, BatchHandle& handle) {
             ReleaseGil release;
-            host.Execute(handle.batch);
+            host.Execute(handle.batch, handle.model, handle.instance);
           },
           py::arg("batch"))
       .def("run", &Run, py::arg("instance"))
@@ -108,6 +107,7 @@ void Serve(Guest& guest, const py::function& execute) {
     if (!next.ok()) throw std::runtime_error(next.status().message());
     if (next->empty()) return;
     const auto handle = std::make_shared<BatchHandle>(std::move(next).value());
+    handle->first = guest.first();
     {
       AcquireGil acquire;
       try {
@@ -120,6 +120,16 @@ void Serve(Guest& guest, const py::function& execute) {
     }
     guest.Finish(handle->batch);
   }
+}
+
+std::shared_ptr<SharedValues> ValueOrThrow(StatusOr<std::shared_ptr<SharedValues>> values) {
+  if (!values.ok()) throw std::runtime_error(values.status().message());
+  return std::move(values).value();
+}
+
+size_t Checked(size_t index) {
+  if (index >= SharedValues::kCount) throw py::index_error("there are not so many numbers");
+  return index;
 }
 
 // The system ends this process when the thread that started it ends, which is there as long as its process.
@@ -135,6 +145,21 @@ void BindWorker(py::module_& module) {
   py::class_<Guest, std::shared_ptr<Guest>>(module, "WorkerGuest", py::is_final())
       .def(py::init(&MakeGuest), py::arg("requests_fd"), py::arg("answers_fd"))
       .def("serve", &Serve, py::arg("execute"));
+  py::class_<SharedValues, std::shared_ptr<SharedValues>>(module, "SharedValues", py::is_final())
+      .def(py::init([](std::optional<int> fd) {
+             return ValueOrThrow(fd ? SharedValues::Adopt(*fd) : SharedValues::Create());
+           }),
+           py::arg("fd") = py::none())
+      .def_property_readonly("count", [](const SharedValues&) { return SharedValues::kCount; })
+      .def("fileno", &SharedValues::fd)
+      .def(
+          "get", [](const SharedValues& values, size_t index) { return values.Get(Checked(index)); }, py::arg("index"))
+      .def(
+          "set", [](SharedValues& values, size_t index, double value) { values.Set(Checked(index), value); },
+          py::arg("index"), py::arg("value"))
+      .def(
+          "add", [](SharedValues& values, size_t index, double amount) { values.Add(Checked(index), amount); },
+          py::arg("index"), py::arg("amount"));
   module.def("end_with_parent", &EndWithParent, py::arg("parent"));
 }
 

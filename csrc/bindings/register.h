@@ -34,6 +34,8 @@ struct BatchHandle {
   // Where an instance executes it: the one that waits when the executor waits.
   std::shared_ptr<Model> model;
   size_t instance = 0;
+  // In a worker process: the number that the server has given to the first request.
+  uint64_t first = 0;
 };
 
 void BindArrays(pybind11::module_& module);

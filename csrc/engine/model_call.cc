@@ -5,23 +5,24 @@
 #include <utility>
 
 namespace pyinfer {
-namespace {
 
-// What is left of the time that the parents have in a queue, in microseconds; 0 where one of them has all the time.
-uint64_t RestOfTime(const std::vector<const Request*>& parents, TimeNs now) {
-  uint64_t most = 0;
-  for (const Request* parent : parents) {
-    if (parent->timeout_us == 0) return 0;
-    const auto spent = static_cast<uint64_t>(std::max<TimeNs>(0, now - parent->timeline.queued)) / 1000;
-    most = std::max<uint64_t>(most, parent->timeout_us > spent ? parent->timeout_us - spent : 1);
+void CallOrigin::AddParent(const Request& parent, TimeNs now) {
+  parents.push_back(parent.sink());
+  depth = std::max(depth, parent.call_depth + 1);
+  if (parent.timeout_us == 0) {
+    has_all_time = true;
+    return;
   }
-  return most;
+  const auto spent = static_cast<uint64_t>(std::max<TimeNs>(0, now - parent.timeline.queued)) / 1000;
+  rest_us = std::max<uint64_t>(rest_us, parent.timeout_us > spent ? parent.timeout_us - spent : 1);
 }
 
-}  // namespace
+Status CallRefusal(const std::string& model, const Status& reason) {
+  return Status::Internal("Model " + model + " - Error when running inference: " + reason.message());
+}
 
-ModelCall::~ModelCall() {
-  if (wait_) engine_->calls().Leave(*wait_);
+void ModelCall::StopWaiting() {
+  if (const uint64_t wait = wait_.exchange(0)) engine_->calls().Leave(wait);
 }
 
 Status ModelCall::Enter(Request& request, const CallOrigin& origin, bool decoupled) {
@@ -46,8 +47,12 @@ Status ModelCall::Enter(Request& request, const CallOrigin& origin, bool decoupl
   std::vector<CallGraph::Node> callees;
   for (const auto& model : engine_->Executors(request.model_name, request.model_version))
     callees.push_back(model.get());
-  wait_ = engine_->calls().Enter({origin.model.get(), origin.instance, origin.model->instances()}, std::move(callees));
-  if (wait_) return Status();
+  const std::optional<uint64_t> wait =
+      engine_->calls().Enter({origin.model.get(), origin.instance, origin.model->instances()}, std::move(callees));
+  if (wait) {
+    wait_ = *wait;
+    return Status();
+  }
   return Status::Unavailable("model '" + origin.model->spec()->name + "' would wait for ever for model '" + name +
                              "': all instances that could execute the call wait for others like it; configure more "
                              "instances of these models");
@@ -56,11 +61,9 @@ Status ModelCall::Enter(Request& request, const CallOrigin& origin, bool decoupl
 void ModelCall::Start(RequestPtr request, const CallOrigin& origin, bool decoupled) {
   const TimeNs now = engine_->Now();
   request->timeline.receiving = request->timeline.received = now;
-  for (const Request* parent : origin.parents) {
-    parents_.push_back(parent->sink());
-    request->call_depth = std::max(request->call_depth, parent->call_depth + 1);
-  }
-  if (request->timeout_us == 0) request->timeout_us = RestOfTime(origin.parents, now);
+  parents_ = origin.parents;
+  request->call_depth = origin.depth;
+  if (request->timeout_us == 0 && !origin.has_all_time) request->timeout_us = origin.rest_us;
   for (const Tensor& input : request->inputs) inputs_.push_back(input.data);
   const Status refusal = Enter(*request, origin, decoupled);
   if (!refusal.ok()) return request->Fail(FailureReason::kOther, refusal);
@@ -71,8 +74,7 @@ void ModelCall::Start(RequestPtr request, const CallOrigin& origin, bool decoupl
 void ModelCall::Send(const Request& request, Response response, bool final) noexcept {
   // One that was never queued. Models read these words, and this code, where Triton runs them.
   if (!response.status.ok() && !request.observer) {
-    response.status = Status::Internal("Model " + request.model_name +
-                                       " - Error when running inference: " + response.status.message());
+    response.status = CallRefusal(request.model_name, response.status);
   }
   for (Tensor& output : response.outputs) {
     for (const Slice& input : inputs_) {
@@ -80,48 +82,19 @@ void ModelCall::Send(const Request& request, Response response, bool final) noex
       if (at >= input.data() && at < input.data() + input.size()) output.shared = true;
     }
   }
-  if (final && wait_) engine_->calls().Leave(*std::exchange(wait_, std::nullopt));
-  std::lock_guard<std::mutex> lock(mutex_);
-  items_.push_back({std::move(response), final});
-  final_ = final;
-  arrived_.notify_all();
-  if (final && mailbox_) std::exchange(mailbox_, nullptr)->Post(number_);
-}
-
-std::optional<ModelCall::Item> ModelCall::TakeLocked() {
-  if (items_.empty()) return std::nullopt;
-  Item item = std::move(items_.front());
-  items_.pop_front();
-  return item;
-}
-
-std::optional<ModelCall::Item> ModelCall::Next() {
-  std::unique_lock<std::mutex> lock(mutex_);
-  arrived_.wait(lock, [&] { return !items_.empty() || final_; });
-  return TakeLocked();
-}
-
-std::optional<ModelCall::Item> ModelCall::Poll() {
-  std::lock_guard<std::mutex> lock(mutex_);
-  return TakeLocked();
-}
-
-bool ModelCall::ended() const {
-  std::lock_guard<std::mutex> lock(mutex_);
-  return final_;
-}
-
-void ModelCall::Notify(std::shared_ptr<CallMailbox> mailbox, uint64_t number) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  if (final_) return mailbox->Post(number);
-  mailbox_ = std::move(mailbox);
-  number_ = number;
+  if (final) StopWaiting();
+  Deliver(std::move(response), final);
 }
 
 void ModelCall::Cancel() {
   if (cancelled_.exchange(true)) return;
   engine_->NoteCancellation();
   engine_->Dispatch();
+}
+
+void ModelCall::Abandon() {
+  StopWaiting();
+  Cancel();
 }
 
 bool ModelCall::cancelled() const noexcept {

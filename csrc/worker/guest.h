@@ -24,6 +24,8 @@ class Guest : public std::enable_shared_from_this<Guest> {
 
   // Blocks until there is a batch. An empty one once the server wants no more. For one thread.
   StatusOr<Batch> Next();
+  // The number that the server has given to the first request of that batch.
+  uint64_t first() const { return first_; }
   // Finishes the batch and tells the server so. For the same thread.
   void Finish(Batch& batch);
 

@@ -10,11 +10,20 @@ namespace pyinfer {
 
 WorkerHost::~WorkerHost() = default;
 
-void WorkerHost::Attach(LaneMemoryPtr requests, LaneMemoryPtr answers, std::function<void()> kill) {
-  auto session = std::make_shared<WorkerSession>(std::move(requests), std::move(answers), std::move(kill));
+void WorkerHost::Announce(const WorkerLanes& lanes, std::function<void()> kill) {
+  auto session = std::make_shared<WorkerSession>(lanes, engine_, std::move(kill));
+  std::lock_guard<std::mutex> lock(mutex_);
+  session_ = std::move(session);
+}
+
+void WorkerHost::ServeCalls() {
+  if (const std::shared_ptr<WorkerSession> session = Session()) session->ServeCalls();
+}
+
+void WorkerHost::Attach() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    session_ = std::move(session);
+    ready_ = session_ != nullptr;
   }
   changed_.notify_all();
 }
@@ -23,8 +32,8 @@ void WorkerHost::End(const Status& reason) {
   std::shared_ptr<WorkerSession> session;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    session = std::move(session_);
-    session_ = nullptr;
+    session.swap(session_);
+    ready_ = false;
   }
   if (session) session->End(reason);
 }
@@ -38,19 +47,25 @@ void WorkerHost::Close(const Status& reason) {
   changed_.notify_all();
 }
 
+std::shared_ptr<WorkerSession> WorkerHost::Session() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return session_;
+}
+
 std::shared_ptr<WorkerSession> WorkerHost::WaitSession() {
   std::unique_lock<std::mutex> lock(mutex_);
-  changed_.wait(lock, [this] { return closed_ || (session_ && !session_->ended()); });
-  return session_ && !session_->ended() ? session_ : nullptr;
+  const auto is_ready = [this] { return ready_ && !session_->ended(); };
+  changed_.wait(lock, [&] { return closed_ || is_ready(); });
+  return is_ready() ? session_ : nullptr;
 }
 
 bool WorkerHost::WaitReady() { return WaitSession() != nullptr; }
 
-void WorkerHost::Execute(Batch& batch) {
+void WorkerHost::Execute(Batch& batch, const std::shared_ptr<Model>& model, size_t instance) {
   for (;;) {
     const std::shared_ptr<WorkerSession> session = WaitSession();
     if (!session) return batch.FailOpen(closed_reason_);
-    const WorkerSession::Outcome outcome = session->Execute(batch, execution_limit_);
+    const WorkerSession::Outcome outcome = session->Execute(batch, execution_limit_, {model, instance});
     if (outcome == WorkerSession::Outcome::kNotBegun) continue;
     if (outcome == WorkerSession::Outcome::kDone) executed_.fetch_add(1, std::memory_order_relaxed);
     return;
@@ -64,12 +79,7 @@ void WorkerHost::WaitLate() {
 }
 
 void WorkerHost::Stop() {
-  std::shared_ptr<WorkerSession> session;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    session = session_;
-  }
-  if (session) session->Stop();
+  if (const std::shared_ptr<WorkerSession> session = Session()) session->Stop();
 }
 
 }  // namespace pyinfer

@@ -18,8 +18,9 @@
 
 #include "base/clock.h"
 #include "base/status.h"
+#include "engine/engine.h"
 #include "sched/batch.h"
-#include "worker/lane.h"
+#include "worker/lanes.h"
 
 namespace pyinfer {
 
@@ -27,15 +28,20 @@ class WorkerSession;
 
 class WorkerHost {
  public:
-  // `execution_limit`: a batch may take so long; 0: any time.
-  explicit WorkerHost(TimeNs execution_limit) : execution_limit_(execution_limit) {}
+  // `execution_limit`: a batch may take so long; 0: any time. `engine`: what workers may call models of; may be null.
+  explicit WorkerHost(TimeNs execution_limit, std::shared_ptr<Engine> engine = nullptr)
+      : execution_limit_(execution_limit), engine_(std::move(engine)) {}
   ~WorkerHost();
   WorkerHost(const WorkerHost&) = delete;
   WorkerHost& operator=(const WorkerHost&) = delete;
 
-  // A worker that is ready, with the two lanes that it has been given. `kill` ends its process, at once; any thread may
-  // call it, until End has returned. Requires: there is none, or it was ended.
-  void Attach(LaneMemoryPtr requests, LaneMemoryPtr answers, std::function<void()> kill);
+  // The next worker, with the lanes that it has been given, which may call models from now on (ServeCalls). `kill` ends
+  // its process, at once; any thread may call it, until End has returned. Requires: there is none, or it was ended.
+  void Announce(const WorkerLanes& lanes, std::function<void()> kill);
+  // Listens to the calls of the worker that was announced. Idempotent.
+  void ServeCalls();
+  // That worker is ready to execute.
+  void Attach();
   // The worker is gone; `reason` is what its requests are answered with.
   void End(const Status& reason);
   // There will be no more workers, but the one that there is goes on: an instance that still has a batch executes it.
@@ -44,8 +50,9 @@ class WorkerHost {
 
   // Blocks until there is a worker. False once there will be none.
   bool WaitReady();
-  // Answers every request of the batch, or has it answered apart. Blocks meanwhile. One batch at a time.
-  void Execute(Batch& batch);
+  // Answers every request of the batch, or has it answered apart. Blocks meanwhile. One batch at a time. `model` and
+  // `instance`: which one is busy with it; null where that is not known.
+  void Execute(Batch& batch, const std::shared_ptr<Model>& model = nullptr, size_t instance = 0);
   // Blocks until the worker has answered all that it was to answer apart, or is gone, or Close was called.
   void WaitLate();
   // Lets the worker end once it is done with what was sent to it.
@@ -55,12 +62,15 @@ class WorkerHost {
   uint64_t executed() const { return executed_.load(std::memory_order_relaxed); }
 
  private:
+  std::shared_ptr<WorkerSession> Session();
   std::shared_ptr<WorkerSession> WaitSession();
 
   const TimeNs execution_limit_;
+  const std::shared_ptr<Engine> engine_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::shared_ptr<WorkerSession> session_;
+  bool ready_ = false;  // to execute
   bool closed_ = false;
   Status closed_reason_;
   std::atomic<uint64_t> executed_{0};

@@ -184,13 +184,18 @@ void LaneWriter::Unpin(const uint8_t* message) {
 bool LaneWriter::TrySend(const uint8_t* message, uint64_t size) {
   Head& head = HeadOf(*memory_);
   const uint32_t sent = sent_.load(std::memory_order_relaxed);
-  if (sent - head.read.load(std::memory_order_acquire) >= kRoom) return false;
+  if (!has_room()) return false;
   Entry& entry = head.entries[sent % kRoom];
   entry.offset.store(static_cast<uint64_t>(message - memory_->base()) - kLaneAlignment, std::memory_order_relaxed);
   entry.size.store(size, std::memory_order_relaxed);
   sent_.store(sent + 1, std::memory_order_relaxed);
   Advance(head.written, head.readers_waiting, sent + 1);
   return true;
+}
+
+bool LaneWriter::has_room() const {
+  const uint32_t read = HeadOf(*memory_).read.load(std::memory_order_acquire);
+  return sent_.load(std::memory_order_relaxed) - read < kRoom;
 }
 
 void LaneWriter::WaitTaken(TimeNs timeout) {

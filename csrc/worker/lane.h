@@ -74,7 +74,9 @@ class LaneWriter {
   // False, having sent nothing, where the reader is kRoom messages behind. Requires: `message` was allocated for
   // `size`.
   bool TrySend(const uint8_t* message, uint64_t size);
-  // Waits, for at most `timeout`, until the reader has taken something. Another thread may be inside.
+  // Whether TrySend would send. Another thread may be inside, here and in WaitTaken.
+  bool has_room() const;
+  // Waits, for at most `timeout`, until the reader has taken something.
   void WaitTaken(TimeNs timeout);
 
   // Whether the reader has taken all that was sent.

@@ -1,11 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // message.h - what a server and a worker process say to each other, as bytes and back.
 //
-// Both ends are the same build on the same machine: numbers are in its byte order. A message is its description (all
-// that is not tensor data), then the data, each tensor's aligned to kLaneAlignment. Readers trust nothing: whatever a
-// length, an offset or a number says is checked before it is used, and the description of a message that the other side
-// could change meanwhile is read from a copy.
-//
 //   server -> worker   kModel, before the first batch; kBatch; kStop
 //   worker -> server   kAnswers: of any requests, in order; the last of a batch says which batch is done
 #pragma once
@@ -22,10 +17,9 @@
 #include "infer/request.h"
 #include "infer/response.h"
 #include "memory/buffer.h"
+#include "worker/pieces.h"
 
 namespace pyinfer {
-
-enum class MessageKind : uint8_t { kModel, kBatch, kStop, kAnswers };
 
 // One response to a request that was in a batch.
 struct WorkerAnswer {
@@ -49,46 +43,13 @@ struct WorkerBatch {
   std::vector<RequestPtr> requests;
 };
 
-// Where the bytes of a message go. Requires of all that is added: it lives until Write.
-class MessageWriter {
- public:
-  explicit MessageWriter(MessageKind kind) { Number(static_cast<uint8_t>(kind)); }
-
-  template <typename T>
-  void Number(T value) {
-    description_.append(reinterpret_cast<const char*>(&value), sizeof(value));
-  }
-  void Text(std::string_view text);
-  // Room for `size` bytes of zeros among the data.
-  void Zeros(uint64_t size);
-  void Data(std::string_view bytes);
-
-  uint64_t size() const;
-  // Where the data begin in a message.
-  uint64_t data_offset() const;
-  // Writes size() bytes.
-  void Write(uint8_t* to) const;
-
- private:
-  struct Part {
-    uint64_t offset;
-    const char* bytes;  // null: zeros
-    uint64_t size;
-  };
-
-  std::string description_;
-  std::vector<Part> parts_;
-  uint64_t data_size_ = 0;
-};
-
 // Adds the requests of a batch, numbered from `first` on. The first data are a byte for each: 0, until nobody waits for
 // its answer any more.
 void WriteBatch(MessageWriter& writer, const std::vector<const Request*>& requests, uint64_t first, bool has_states);
 void WriteModel(MessageWriter& writer, const ModelSpec& model);
 void WriteAnswers(MessageWriter& writer, const WorkerAnswers& answers);
 
-// The readers of what another process has written; InvalidArg where it makes no sense. `kind` is told first.
-StatusOr<MessageKind> KindOf(const Slice& message);
+// The readers of what another process has written; InvalidArg where it makes no sense.
 // What executing needs of a model, which is relayed (infer/relayed.h).
 StatusOr<std::shared_ptr<const ModelSpec>> ReadModel(const Slice& message);
 // Their tensors lie in `message`. `make_sink` is told the number of a request and its byte of `cancelled`.

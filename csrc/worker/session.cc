@@ -32,7 +32,17 @@ Status Broken(const std::string& how) {
 
 }  // namespace
 
+WorkerSession::WorkerSession(const WorkerLanes& lanes, std::shared_ptr<Engine> engine, std::function<void()> kill)
+    : writer_(lanes.requests),
+      reader_(lanes.answers, /*foreign=*/true),
+      kill_(std::move(kill)),
+      calls_(std::make_shared<CallServer>(
+          std::move(engine), lanes,
+          CallServer::Hooks{[this](const CallTerms& terms, TimeNs now) { return OriginOf(terms, now); },
+                            [this](const Status& status) { Reject(status); }})) {}
+
 WorkerSession::~WorkerSession() {
+  calls_->Stop();
   {
     std::lock_guard<std::mutex> lock(mutex_);
     stopping_ = true;
@@ -69,7 +79,7 @@ Status WorkerSession::SendBatchLocked(const Batch& batch) {
   return Status();
 }
 
-WorkerSession::Outcome WorkerSession::Execute(Batch& batch, TimeNs limit) {
+WorkerSession::Outcome WorkerSession::Execute(Batch& batch, TimeNs limit, Executor executor) {
   const SystemClock clock;
   {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -79,6 +89,7 @@ WorkerSession::Outcome WorkerSession::Execute(Batch& batch, TimeNs limit) {
       return Outcome::kFailed;
     }
     batch_ = &batch;
+    executor_ = std::move(executor);
     done_ = false;
   }
   batch.MarkPacked();
@@ -101,6 +112,7 @@ WorkerSession::Outcome WorkerSession::Execute(Batch& batch, TimeNs limit) {
 
 WorkerSession::Outcome WorkerSession::LeaveLocked(Batch& batch) {
   batch_ = nullptr;
+  executor_ = Executor();
   if (late_of_.find(message_) == late_of_.end()) writer_.Unpin(message_);
   if (done_) return Outcome::kDone;
   if (!writer_.drained()) return Outcome::kNotBegun;
@@ -120,6 +132,7 @@ bool WorkerSession::has_late() {
 }
 
 void WorkerSession::End(const Status& reason) {
+  calls_->End();
   const Burst burst;  // outlives the lock
   std::lock_guard<std::mutex> lock(mutex_);
   if (ended()) return;
@@ -225,7 +238,8 @@ Status WorkerSession::FinishLocked(const WorkerAnswers& answers) {
 }
 
 void WorkerSession::DetachLocked(size_t index) {
-  late_.emplace(first_ + index, Late{batch_->Detach(index), cancelled_ + index, message_});
+  std::shared_ptr<Trace> trace = batch_->request(index).trace;
+  late_.emplace(first_ + index, Late{batch_->Detach(index), std::move(trace), cancelled_ + index, message_});
   ++late_of_[message_];
   if (!listener_.joinable()) listener_ = std::thread([this] { ListenForLate(); });
   late_changed_.notify_all();
@@ -247,6 +261,35 @@ void WorkerSession::TellCancelledLocked() {
   for (const auto& [number, late] : late_) {
     if (late.responder->cancelled()) late.cancelled->store(1, std::memory_order_relaxed);
   }
+}
+
+CallOrigin WorkerSession::OriginOf(const CallTerms& terms, TimeNs now) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  CallOrigin origin;
+  const auto request_of = [&](uint64_t number) -> const Request* {
+    if (batch_ == nullptr || number < first_ || number - first_ >= batch_->size()) return nullptr;
+    return batch_->detached(number - first_) ? nullptr : &batch_->request(number - first_);
+  };
+  if (const Request* request = request_of(terms.trace)) {
+    origin.trace = request->trace;
+  } else if (const auto late = late_.find(terms.trace); late != late_.end()) {
+    origin.trace = late->second.trace;
+  }
+  if (!terms.by_instance || batch_ == nullptr) return origin;
+  origin.model = executor_.model;
+  origin.instance = executor_.instance;
+  for (const uint64_t number : terms.parents) {
+    if (const Request* request = request_of(number)) origin.AddParent(*request, now);
+  }
+  return origin;
+}
+
+void WorkerSession::Reject(const Status& status) {
+  const Burst burst;  // outlives the lock
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (ended()) return;
+  kill_();
+  EndLocked(Broken(status.message()));
 }
 
 void WorkerSession::ListenForLate() {

@@ -15,24 +15,31 @@
 #include "base/clock.h"
 #include "base/status.h"
 #include "sched/batch.h"
-#include "worker/lane.h"
+#include "worker/call_server.h"
+#include "worker/lanes.h"
 #include "worker/message.h"
 
 namespace pyinfer {
 
 class WorkerSession {
  public:
-  WorkerSession(LaneMemoryPtr requests, LaneMemoryPtr answers, std::function<void()> kill)
-      : writer_(std::move(requests)), reader_(std::move(answers), /*foreign=*/true), kill_(std::move(kill)) {}
+  // `engine`: what the worker may call models of; may be null.
+  WorkerSession(const WorkerLanes& lanes, std::shared_ptr<Engine> engine, std::function<void()> kill);
   ~WorkerSession();
   WorkerSession(const WorkerSession&) = delete;
   WorkerSession& operator=(const WorkerSession&) = delete;
 
+  // The instance that executes a batch; null where that is not known.
+  struct Executor {
+    std::shared_ptr<Model> model;
+    size_t instance = 0;
+  };
   enum class Outcome { kDone, kFailed, kNotBegun };
   // Has the worker execute `batch`. kFailed: all is answered, by why it could not; kNotBegun: nothing is.
   // `limit`: 0 for none. One at a time.
-  Outcome Execute(Batch& batch, TimeNs limit);
+  Outcome Execute(Batch& batch, TimeNs limit, Executor executor);
   void Stop();
+  void ServeCalls() { calls_->Serve(); }
 
   // Fails what the worker was to answer. Any thread; the first one counts.
   void End(const Status& reason);
@@ -44,6 +51,7 @@ class WorkerSession {
   // A request that is answered apart, and the byte that tells the worker that nobody waits any more.
   struct Late {
     std::shared_ptr<Responder> responder;
+    std::shared_ptr<Trace> trace;
     std::atomic<uint8_t>* cancelled;
     const uint8_t* message;
   };
@@ -65,16 +73,21 @@ class WorkerSession {
   // Marks the requests for whose answer nobody waits any more.
   void TellCancelledLocked();
   void ListenForLate();
+  // What the worker says of a call, as far as it is true.
+  CallOrigin OriginOf(const CallTerms& terms, TimeNs now);
+  void Reject(const Status& status);
 
   LaneWriter writer_;
   LaneReader reader_;
   const std::function<void()> kill_;
+  const std::shared_ptr<CallServer> calls_;
 
   std::mutex mutex_;
   std::condition_variable late_changed_;
   bool introduced_ = false;
   // What is being executed; null in between.
   Batch* batch_ = nullptr;
+  Executor executor_;
   uint64_t first_ = 0;
   uint64_t next_ = 1;
   const uint8_t* message_ = nullptr;

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from pyinfer._core import Batch, Engine
+    from pyinfer._core import Batch, Engine, WorkerCalls
 
 __all__ = ["Backend", "Instance", "InstanceContext", "MetricFamily", "ModelContext", "ModelControl", "NativeExecutor"]
 
@@ -49,7 +49,7 @@ class ModelContext:
     #: ``--backend-config=<backend>,<key>=<value>`` of this backend, over those given for all backends
     options: Mapping[str, str] = field(default_factory=dict)
     #: what serves the model, for backends whose models call other models; None outside the server
-    engine: Engine | None = None
+    engine: Engine | WorkerCalls | None = None
     #: loads and unloads models, for backends whose models ask for it; None outside the server
     control: ModelControl | None = None
 
@@ -141,6 +141,10 @@ class Backend(ABC):
     def metric_families(cls) -> Sequence[MetricFamily]:
         """Metrics of the backend's own, of all its models together, for each page of metrics. Any thread."""
         return ()
+
+    @classmethod  # noqa: B027 - most log where the server does
+    def log_level_changed(cls, level: int) -> None:
+        """Lines of the log below ``level`` (of ``logging``) are not wanted from now on, others are. Any thread."""
 
     def native(self) -> NativeExecutor | None:
         """The core's executor to use, or None for a Python executor."""

@@ -21,6 +21,7 @@ __all__ = [
     "backend_fault",
     "find_backend",
     "installed_backends",
+    "log_level_changed",
     "may_auto_complete",
     "metric_families",
 ]
@@ -65,6 +66,12 @@ def find_backend(name: str) -> type[Backend]:
 def metric_families() -> list[MetricFamily]:
     """Metrics that the models of all backends have made which were found by now."""
     return [family for backend in list(_found) for family in backend.metric_families()]
+
+
+def log_level_changed(level: int) -> None:
+    """Tell the backends that were found by now which lines of the log are wanted; see ``Backend.log_level_changed``."""
+    for backend in list(_found):
+        backend.log_level_changed(level)
 
 
 def backend_fault(name: str) -> str:

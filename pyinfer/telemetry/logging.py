@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,6 +52,7 @@ class LogSettings:
         self._options = options or LogOptions()
         self._escape = os.environ.get("TRITON_SERVER_ESCAPE_LOG_MESSAGES", "1") != "0"
         self._lock = threading.Lock()
+        self._watchers: list[Callable[[int], object]] = []
         self._handler: _Handler | None = None
         self._format = formatter(self._options.format, escape=self._escape)
         self._sink = LineSink(self._options.file)
@@ -68,6 +69,10 @@ class LogSettings:
         for name in ("pyinfer", *_FOREIGN):
             logging.getLogger(name).addHandler(self._handler)
             logging.getLogger(name).propagate = False
+
+    def watch(self, told: Callable[[int], object]) -> None:
+        """Have ``told`` called with the level of ``logging`` below which no line is wanted, when it has changed."""
+        self._watchers.append(told)
 
     def families(self) -> list[Family]:
         """The metric of lines that could not be written, because the disk is full for example."""
@@ -105,6 +110,8 @@ class LogSettings:
             self._options = replace(self._options, **fields)
             self._format = formatter(self._options.format, escape=self._escape)
             self._apply()
+        for told in self._watchers:
+            told(_threshold(self._options))
 
     def _apply(self) -> None:
         if self._handler is None:

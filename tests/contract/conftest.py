@@ -63,6 +63,13 @@ def isolated(how: str) -> str:
     return f"--backend-config=python,isolation={how}"
 
 
+@pytest.fixture(scope="module", params=["thread", "process"])
+def isolation(request: pytest.FixtureRequest) -> str:
+    """Where the instances of Python models run; for servers that are started with the flag of :func:`isolated`."""
+    how: str = request.param
+    return how
+
+
 def tls_flags(folder: Path, *more: str) -> tuple[str, ...]:
     """The flags that name the server's certificate and key."""
     return (f"--grpc-server-cert={folder / 'server.crt'}", f"--grpc-server-key={folder / 'server.key'}", *more)

@@ -17,9 +17,9 @@ using testing::KeepingSink;
 using testing::Works;
 
 // A call to `name` with one row of `value`, begun.
-std::shared_ptr<ModelCall> Call(Works& works, const std::string& name, const CallOrigin& origin = {},
-                                bool decoupled = false) {
-  auto call = std::make_shared<ModelCall>(works.engine);
+std::shared_ptr<LocalCall> Begin(Works& works, const std::string& name, const CallOrigin& origin = {},
+                                 bool decoupled = false) {
+  auto call = std::make_shared<LocalCall>(works.engine);
   auto request = std::make_unique<Request>(call);
   request->model_name = name;
   request->inputs.push_back({name == "e" ? "X" : "IN", DType::kInt32, {1, 1}, Ints({7})});
@@ -27,7 +27,7 @@ std::shared_ptr<ModelCall> Call(Works& works, const std::string& name, const Cal
   return call;
 }
 
-void CheckRefused(const std::shared_ptr<ModelCall>& call, Code code, const std::string& text) {
+void CheckRefused(const std::shared_ptr<LocalCall>& call, Code code, const std::string& text) {
   const auto item = call->Next();
   CHECK(item && item->final);
   CHECK(item->response.status.code() == code);
@@ -38,7 +38,7 @@ void CheckRefused(const std::shared_ptr<ModelCall>& call, Code code, const std::
 TEST(ModelCall, IsAnsweredOnceAndThenEnded) {
   Works works;
   works.Part("m");
-  const auto call = Call(works, "m");
+  const auto call = Begin(works, "m");
   CHECK(!call->ended());
   CHECK(!call->Poll());
   works.Execute("m", 1);
@@ -52,7 +52,7 @@ TEST(ModelCall, IsAnsweredOnceAndThenEnded) {
 TEST(ModelCall, AQuickModelAnswersBeforeStartReturns) {
   Works works;
   works.Identity("i");
-  const auto call = Call(works, "i");
+  const auto call = Begin(works, "i");
   auto item = call->Poll();
   CHECK(item && item->response.status.ok());
   // The callee has answered with the caller's own bytes: whoever wants to write to them has to copy them.
@@ -62,18 +62,18 @@ TEST(ModelCall, AQuickModelAnswersBeforeStartReturns) {
 TEST(ModelCall, WhatIsWrongIsAnErrorOfTheAnswer) {
   Works works;
   works.Part("m");
-  CheckRefused(Call(works, "none"), Code::kInternal, "Model none - Error when running inference: Failed for execute");
+  CheckRefused(Begin(works, "none"), Code::kInternal, "Model none - Error when running inference: Failed for execute");
   ModelSpec many = Works::Spec("many", {"IN"}, {"OUT"});
   many.decoupled = true;
   works.Publish(std::move(many));
-  CheckRefused(Call(works, "many"), Code::kInternal, "Please use 'decoupled=True'");
+  CheckRefused(Begin(works, "many"), Code::kInternal, "Please use 'decoupled=True'");
 }
 
 TEST(ModelCall, GoesOnWhileTheServerStops) {
   Works works;
   works.Part("m");
   works.engine->StopAccepting();
-  const auto call = Call(works, "m");
+  const auto call = Begin(works, "m");
   works.Execute("m", 1);
   CHECK(call->Next()->response.status.ok());
 }
@@ -86,8 +86,9 @@ TEST(ModelCall, IsCancelledWithAllOfItsParents) {
   const RequestPtr one = works.Request(first, 1);
   const RequestPtr two = works.Request(second, 1);
   CallOrigin origin;
-  origin.parents = {one.get(), two.get()};
-  const auto call = Call(works, "m", origin);
+  origin.AddParent(*one, works.clock->Now());
+  origin.AddParent(*two, works.clock->Now());
+  const auto call = Begin(works, "m", origin);
   first->cancel = true;
   works.engine->NoteCancellation();
   works.engine->Dispatch();
@@ -102,7 +103,7 @@ TEST(ModelCall, IsCancelledWithAllOfItsParents) {
 TEST(ModelCall, CanBeCancelledByTheCaller) {
   Works works;
   works.Part("m");
-  const auto call = Call(works, "m");
+  const auto call = Begin(works, "m");
   call->Cancel();
   CheckRefused(call, Code::kCancelled, "");
 }
@@ -118,8 +119,8 @@ TEST(ModelCall, InheritsWhatIsLeftOfTheTime) {
   parent->timeline.queued = works.clock->Now();
   works.clock->Advance(200'000);
   CallOrigin origin;
-  origin.parents = {parent.get()};
-  const auto call = Call(works, "m", origin);
+  origin.AddParent(*parent, works.clock->Now());
+  const auto call = Begin(works, "m", origin);
   works.clock->Advance(299'000);
   works.engine->Dispatch();
   CHECK(!call->ended());
@@ -134,8 +135,8 @@ TEST(ModelCall, AChainOfCallsEnds) {
   const RequestPtr parent = works.Request(std::make_shared<KeepingSink>(), 1);
   parent->call_depth = ModelCall::kMaxDepth;
   CallOrigin origin;
-  origin.parents = {parent.get()};
-  CheckRefused(Call(works, "m", origin), Code::kInternal, "more than 64 times");
+  origin.AddParent(*parent, works.clock->Now());
+  CheckRefused(Begin(works, "m", origin), Code::kInternal, "more than 64 times");
 }
 
 TEST(ModelCall, ACallThatWouldWaitForItselfIsRefused) {
@@ -144,18 +145,18 @@ TEST(ModelCall, ACallThatWouldWaitForItselfIsRefused) {
   CallOrigin origin;
   origin.model = model;
   origin.instance = model->AddInstance();
-  CheckRefused(Call(works, "m", origin), Code::kInternal, "would wait for ever for model 'm'");
+  CheckRefused(Begin(works, "m", origin), Code::kInternal, "would wait for ever for model 'm'");
   CHECK_EQ(works.pending("m"), size_t{0});
   // Through an ensemble as well.
   works.Ensemble({"X"}, {"Y"}, {{"m", -1, {{"IN", "X"}}, {{"OUT", "Y"}}}});
-  CheckRefused(Call(works, "e", origin), Code::kInternal, "would wait for ever for model 'e'");
+  CheckRefused(Begin(works, "e", origin), Code::kInternal, "would wait for ever for model 'e'");
 }
 
 TEST(ModelCall, TellsTheMailboxOnce) {
   Works works;
   works.Part("m");
   const auto mailbox = std::make_shared<CallMailbox>();
-  const auto call = Call(works, "m");
+  const auto call = Begin(works, "m");
   call->Notify(mailbox, 5);
   CHECK(mailbox->Collect().empty());
   works.Execute("m", 1);
@@ -169,7 +170,7 @@ TEST(ModelCall, TellsTheMailboxOnce) {
 TEST(ModelCall, WaitsForAnotherThread) {
   Works works;
   works.Part("m");
-  const auto call = Call(works, "m");
+  const auto call = Begin(works, "m");
   std::thread other([&] { works.Execute("m", 1); });
   const auto item = call->Next();
   other.join();

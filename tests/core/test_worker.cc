@@ -27,9 +27,7 @@ using testing::SinkPtr;
 class FakeWorker {
  public:
   explicit FakeWorker(std::function<bool(Batch&)> execute) {
-    requests_ = LaneMemory::Create().value();
-    answers_ = LaneMemory::Create().value();
-    guest_ = Guest::Make(dup(requests_->fd()), dup(answers_->fd())).value();
+    guest_ = Guest::Make(dup(lanes_.requests->fd()), dup(lanes_.answers->fd())).value();
     thread_ = std::thread([this, run = std::move(execute)] {
       for (;;) {
         StatusOr<Batch> batch = guest_->Next();
@@ -45,13 +43,14 @@ class FakeWorker {
   ~FakeWorker() { thread_.join(); }
 
   void AttachTo(WorkerHost& host) {
-    host.Attach(requests_, answers_, [this] { killed = true; });
+    host.Announce(lanes_, [this] { killed = true; });
+    host.Attach();
   }
 
   std::atomic<bool> killed{false};
 
  private:
-  LaneMemoryPtr requests_, answers_;
+  const WorkerLanes lanes_ = WorkerLanes::Create().value();
   std::shared_ptr<Guest> guest_;
   Batch lost_;  // its answers go nowhere
   std::thread thread_;
@@ -195,7 +194,8 @@ TEST(Worker, ADeathFailsWhatWasBeingExecutedAndNothingElse) {
 TEST(Worker, ABatchThatIsNotBegunWaitsForTheNextWorker) {
   WorkerHost host(0);
   // one that never looks at what it is sent
-  host.Attach(LaneMemory::Create().value(), LaneMemory::Create().value(), [] {});
+  host.Announce(WorkerLanes::Create().value(), [] {});
+  host.Attach();
   Requests requests;
   std::thread executor([&] { requests.ExecuteBy(host); });
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
@@ -232,12 +232,12 @@ TEST(Worker, NoMoreWorkersFailWhatWaits) {
 
 TEST(Worker, NonsenseIsNotBelieved) {
   WorkerHost host(0);
-  const LaneMemoryPtr requests = LaneMemory::Create().value();
-  const LaneMemoryPtr answers = LaneMemory::Create().value();
+  const WorkerLanes lanes = WorkerLanes::Create().value();
   std::atomic<bool> killed{false};
-  host.Attach(requests, answers, [&] { killed = true; });
-  LaneReader reader(requests);
-  LaneWriter writer(answers);
+  host.Announce(lanes, [&] { killed = true; });
+  host.Attach();
+  LaneReader reader(lanes.requests);
+  LaneWriter writer(lanes.answers);
   std::thread liar([&] {
     for (int taken = 0; taken < 2;) {  // the model, the batch
       if (reader.TryTake().value()) {

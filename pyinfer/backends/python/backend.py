@@ -11,6 +11,7 @@ import inspect
 import json
 import logging
 import re
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -28,12 +29,12 @@ from pyinfer.backends.python._objects import (
 )
 from pyinfer.backends.python.autocomplete import COMPLETED_FIELDS, ModelConfig
 from pyinfer.backends.python.calls import CallScope, serve
-from pyinfer.backends.python.coroutines import LoopThread, OwnLoop
 from pyinfer.backends.python.imports import ModelImports
 from pyinfer.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from pyinfer._core import Batch
+    from pyinfer.backends.python.coroutines import LoopThread
 
 __all__ = ["InProcessBackend"]
 
@@ -52,8 +53,9 @@ class InProcessBackend(Backend):
         super().__init__(model)
         if model.engine is not None:
             serve(model.engine, model.control)
+        self._loop_lock = threading.Lock()
         #: of decoupled models with ``async def execute``: all their instances share one
-        self._loop = LoopThread(model.name)
+        self._loop: LoopThread | None = None
         file = model_file(model.directory, model.version, model.config, _FILE)
         self._imports = ModelImports(model.version_directory, alone=_wants_to_be_alone(model.options))
         try:
@@ -108,13 +110,25 @@ class InProcessBackend(Backend):
         if not inspect.iscoroutinefunction(made.execute):
             return _PythonInstance(made, made.execute, instance.name, model, decoupled=decoupled)
         if decoupled:
-            return _ConcurrentInstance(made, instance.name, model, self._loop)
+            return _ConcurrentInstance(made, instance.name, model, self._shared_loop())
+        # few models need asyncio, and a worker process starts faster without
+        from pyinfer.backends.python.coroutines import OwnLoop
+
         loop = OwnLoop(made.execute)
         return _PythonInstance(made, loop.run, instance.name, model, decoupled=False, close=loop.close)
 
     def close(self) -> None:
-        self._loop.close()
+        if self._loop is not None:
+            self._loop.close()
         self._imports.close()
+
+    def _shared_loop(self) -> LoopThread:
+        from pyinfer.backends.python.coroutines import LoopThread
+
+        with self._loop_lock:
+            if self._loop is None:
+                self._loop = LoopThread(self.model.name)
+            return self._loop
 
 
 class _PythonInstance:
@@ -232,7 +246,7 @@ def _wants_to_be_alone(options: Mapping[str, str]) -> bool:
 def _is_ready(made: Any) -> bool:
     answer = made.is_ready()
     if inspect.isawaitable(answer):
-        import asyncio  # few models need it, and a worker process starts faster without
+        import asyncio
 
         answer = asyncio.run(_awaited(answer))
     if not isinstance(answer, bool):

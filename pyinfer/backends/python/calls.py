@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Models that call models ("business logic scripting"): what ``InferenceRequest.exec`` and ``async_exec`` do.
 
-A call is a push on the callee's queue, in this process: nothing is serialized. Arrays that a waiting caller hands over
+A call is a push on the callee's queue. In the server nothing is serialized: arrays that a waiting caller hands over
 are read where they are; ``async_exec`` copies them, because the caller goes on. What the callee returns is read-only
 where it is memory of somebody else, and copied when it is asked for.
 
@@ -12,7 +12,6 @@ of its own it gets what is left of theirs. A thread that a model has started cal
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import weakref
 from collections.abc import Iterator
@@ -24,7 +23,9 @@ from pyinfer.backends.python import _objects
 from pyinfer.backends.python._objects import InferenceRequest, InferenceResponse, TritonModelException
 
 if TYPE_CHECKING:
-    from pyinfer._core import Batch, Engine
+    import asyncio
+
+    from pyinfer._core import Batch, Engine, WorkerCalls
     from pyinfer.backends.base import ModelControl
 
 __all__ = ["CallScope", "ResponseIterator", "current_control", "execute", "execute_async", "serve"]
@@ -35,7 +36,7 @@ class CallScope:
 
     __slots__ = ("batch", "engine")
 
-    def __init__(self, engine: Engine, batch: Batch | None = None) -> None:
+    def __init__(self, engine: Engine | WorkerCalls, batch: Batch | None = None) -> None:
         self.engine = engine
         self.batch = batch
 
@@ -46,11 +47,11 @@ class CallScope:
 
 _scope: ContextVar[CallScope] = ContextVar("pyinfer_call_scope")
 #: of the server whose model was loaded last: what threads of models and helper functions find it by
-_engine: weakref.ref[Engine] | None = None
+_engine: weakref.ref[Engine | WorkerCalls] | None = None
 _control: weakref.ref[ModelControl] | None = None
 
 
-def serve(engine: Engine, control: ModelControl | None) -> None:
+def serve(engine: Engine | WorkerCalls, control: ModelControl | None) -> None:
     """Let the code of models find the server that it is part of."""
     global _engine, _control
     _engine = weakref.ref(engine)
@@ -112,6 +113,8 @@ def execute_async(
     request: InferenceRequest, decoupled: bool
 ) -> asyncio.Future[InferenceResponse] | asyncio.Future[ResponseIterator]:
     """As :func:`execute`, for a task of an event loop: the call has begun when this returns."""
+    import asyncio  # which has been imported by whoever has a loop
+
     loop = asyncio.get_running_loop()
     call = _objects.start_call(request, _current_scope(), decoupled, waits=False)
     if decoupled:
@@ -123,7 +126,7 @@ def execute_async(
         answered: asyncio.Future[InferenceResponse] = loop.create_future()
         answered.set_result(_objects.response_of(item))
         return answered
-    return _waiting_of(loop).add(call)
+    return _waiting_of(loop).add(loop, call)
 
 
 class _Waiting:
@@ -135,8 +138,8 @@ class _Waiting:
         self._numbers = itertools.count()
         loop.add_reader(self._mailbox.fileno(), self._collect)
 
-    def add(self, call: ModelCall) -> asyncio.Future[InferenceResponse]:
-        future: asyncio.Future[InferenceResponse] = asyncio.get_running_loop().create_future()
+    def add(self, loop: asyncio.AbstractEventLoop, call: ModelCall) -> asyncio.Future[InferenceResponse]:
+        future: asyncio.Future[InferenceResponse] = loop.create_future()
         number = next(self._numbers)
         self._calls[number] = (call, future)
         future.add_done_callback(lambda done: self._on_done(number, done))

@@ -8,13 +8,14 @@ pickle and no evaluation. Only the standard library is needed, so that a worker 
 from __future__ import annotations
 
 import json
+import os
 import socket
 import struct
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["Channel"]
+__all__ = ["Channel", "close_all"]
 
 _LENGTH = struct.Struct("<I")
 #: beyond that an object is not read: configurations and texts of errors are far smaller
@@ -22,11 +23,15 @@ _MOST_BYTES = 64 << 20
 
 
 class Channel:
-    """One end. ``send`` from any thread; ``receive`` from one."""
+    """One end. ``send`` from any thread; receiving from one."""
 
-    def __init__(self, end: socket.socket) -> None:
+    def __init__(self, end: socket.socket, *, send_limit_s: int = 0) -> None:
+        """``send_limit_s``: an end that does not read for so long is sent nothing more; 0: it is waited for."""
+        if send_limit_s:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", send_limit_s, 0))
         self._socket = end
         self._lock = threading.Lock()
+        self._broken = False
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -34,27 +39,31 @@ class Channel:
     def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
         """Send ``message``, and ``fds`` with it. Blocks while the other end does not read.
 
-        Raises OSError where it is gone.
+        Raises OSError where it is gone, or has not read for too long.
         """
         text = json.dumps(message, separators=(",", ":")).encode()
         data = _LENGTH.pack(len(text)) + text
         with self._lock:
+            if self._broken:
+                raise BrokenPipeError("a message was sent in part")
+            self._broken = True
             if fds:
                 sent = socket.send_fds(self._socket, [data[:1]], fds)
                 data = data[sent:]
             self._socket.sendall(data)
+            self._broken = False
 
-    def receive(self) -> dict[str, Any] | None:
-        """The next message; None once there are no more. Blocks.
+    def receive(self, most_fds: int = 1) -> tuple[dict[str, Any] | None, list[int]]:
+        """The next message and the descriptors, ``most_fds`` at most, that came with it; None once there are no more.
 
-        Raises OSError, and ValueError for what is no message.
+        Blocks. Raises OSError, and ValueError for what is no message. The descriptors are the caller's to close.
         """
-        return self._rest(b"")
-
-    def receive_with_fds(self, count: int) -> tuple[dict[str, Any] | None, list[int]]:
-        """As ``receive``, of a message that up to ``count`` descriptors come with."""
-        first, fds, _, _ = socket.recv_fds(self._socket, 1, count)
-        return (self._rest(first) if first else None), fds
+        first, fds, _, _ = socket.recv_fds(self._socket, 1, most_fds, socket.MSG_CMSG_CLOEXEC)
+        try:
+            return (self._rest(first) if first else None), fds
+        except BaseException:
+            close_all(fds)
+            raise
 
     def close(self) -> None:
         self._socket.close()
@@ -82,3 +91,9 @@ class Channel:
                 return None
             parts += part
         return bytes(parts)
+
+
+def close_all(fds: Sequence[int]) -> None:
+    """Close descriptors that came with a message."""
+    for descriptor in fds:
+        os.close(descriptor)

@@ -39,12 +39,17 @@ _MODULES = (
     "pyinfer.backends.python.channel",
     "pyinfer.backends.python.coroutines",
     "pyinfer.backends.python.imports",
+    "pyinfer.backends.python.metric_registry",
     "pyinfer.backends.python.metrics",
     "pyinfer.backends.python.selection",
+    "pyinfer.backends.python.server_link",
     "pyinfer.backends.python.utils",
     "pyinfer.backends.python.worker",
     "triton_python_backend_utils",
 )
+
+#: how long a worker may not read what it is sent; the messages are few and small
+_SEND_LIMIT_S = 5
 
 #: run by the new interpreter, with (files, cache tag, descriptor, process of the server) in front
 _BOOT = """
@@ -92,7 +97,7 @@ def launch(environment: Path | None, name: str) -> tuple[Process, Channel]:
         raise ModelError(f"the worker process of '{name}' can not be started: {error.strerror}") from error
     finally:
         theirs.close()
-    return process, Channel(ours)
+    return process, Channel(ours, send_limit_s=_SEND_LIMIT_S)
 
 
 @cache

@@ -1,71 +1,81 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics that models make: ``pb_utils.MetricFamily`` and what it holds, and the families for the server's page.
+"""Metrics that models make: ``pb_utils.MetricFamily`` and what it holds, in the server and in a worker process.
 
-A name stands for one family of one kind in the whole process, however many models name it; metrics of one family with
-the same labels are one metric. What nobody holds any more leaves the page. Any thread.
+Making one is a step of the server (:class:`MetricSource`); to count is one atomic operation on memory, wherever the
+model runs. Any thread.
 """
 
 from __future__ import annotations
 
 import math
-import re
 import threading
+import time
 import weakref
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from enum import IntEnum
-from itertools import pairwise
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from pyinfer.backends.base import MetricFamily as MetricPageFamily
 from pyinfer.backends.python._objects import TritonModelException
+from pyinfer.backends.python.metric_registry import MetricKind, MetricMemory, RegisteredFamily, register
 
-__all__ = ["Metric", "MetricFamily", "MetricKind", "families", "refuse"]
+if TYPE_CHECKING:
+    from pyinfer._core import SharedValues
 
-_Labels = tuple[tuple[str, str], ...]
-
-_METRIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
-_LABEL_NAME = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
-#: names of the server's own families begin with these
-_RESERVED = ("nv_", "pyinfer_")
-_lock = threading.Lock()
-#: why there can be none in this process
-_refusal = ""
+__all__ = ["Metric", "MetricFamily", "MetricKind", "MetricSource", "SourceFamily", "SourceMetric", "use"]
 
 
-def refuse(reason: str) -> None:
-    """Let every MetricFamily of this process fail, because ``reason``."""
-    global _refusal
-    _refusal = reason
+class SourceMetric(Protocol):
+    """Where the numbers of a metric are, for as long as this is held; see ``metric_registry.RegisteredMetric``."""
+
+    values: SharedValues
+    first: int
+    bounds: tuple[float, ...]
 
 
-class MetricKind(IntEnum):
-    """What a metric measures; the names of Prometheus' types."""
+class SourceFamily(Protocol):
+    """A family, on the page for as long as this is held."""
 
-    COUNTER = 0
-    GAUGE = 1
-    HISTOGRAM = 2
-
-
-class _Value:
-    """One line of the page, or the lines of one histogram. All access with the lock held."""
-
-    def __init__(self, buckets: Sequence[float] = ()) -> None:
-        self.value = 0.0
-        #: upper bounds, and observations in each bucket and above all
-        self.bounds = tuple(buckets)
-        self.counts = [0] * (len(self.bounds) + 1)
+    def place(self, labels: Mapping[str, object], bounds: Sequence[float]) -> SourceMetric:
+        """Raises ValueError with the reason why not."""
 
 
-class _Shared:
-    """What all MetricFamily objects of one name have in common."""
+class MetricSource(Protocol):
+    """What makes metrics."""
 
-    def __init__(self, name: str, text: str, kind: MetricKind) -> None:
-        self.name, self.text, self.kind = name, text, kind
-        self.values: weakref.WeakValueDictionary[_Labels, _Value] = weakref.WeakValueDictionary()
+    def family(self, name: str, text: str, kind: MetricKind) -> SourceFamily:
+        """Raises ValueError with the reason why not."""
 
 
-_shared: weakref.WeakValueDictionary[str, _Shared] = weakref.WeakValueDictionary()
+class _Local:
+    """Metrics of this process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._memory: MetricMemory | None = None
+
+    def family(self, name: str, text: str, kind: MetricKind) -> SourceFamily:
+        with self._lock:
+            if self._memory is None:
+                self._memory = MetricMemory()
+        return _LocalFamily(register(name, text, kind), self._memory)
+
+
+class _LocalFamily:
+    def __init__(self, family: RegisteredFamily, memory: MetricMemory) -> None:
+        self._family = family
+        self._memory = memory
+
+    def place(self, labels: Mapping[str, object], bounds: Sequence[float]) -> SourceMetric:
+        return self._family.metric(labels, bounds, self._memory)
+
+
+_source: MetricSource = _Local()
+
+
+def use(source: MetricSource) -> None:
+    """Let the models of this process make their metrics by ``source``."""
+    global _source
+    _source = source
 
 
 def _failed(what: str, why: str) -> TritonModelException:
@@ -84,20 +94,11 @@ class MetricFamily:
 
     def __init__(self, name: str, description: str, kind: MetricKind) -> None:
         """Raises TritonModelException for a name that Prometheus does not take or that has another kind elsewhere."""
-        if _refusal:
-            raise TritonModelException(_refusal)
-        what = "Error when creating MetricFamily"
-        if not _METRIC_NAME.fullmatch(name):
-            raise _failed(what, "Invalid metric name")
-        if name.startswith(_RESERVED):
-            raise _failed(what, f"names that begin with {' or '.join(_RESERVED)} are the server's own")
-        with _lock:
-            found = _shared.get(name)
-            if found is None:
-                found = _shared[name] = _Shared(name, description, MetricKind(kind))
-            elif found.kind != kind:
-                raise _failed(what, "Family name already exists with different type")
-            self._shared = found
+        self._kind = MetricKind(kind)
+        try:
+            self._family = _source.family(name, description, self._kind)
+        except ValueError as error:
+            raise _failed("Error when creating MetricFamily", str(error)) from None
 
     def Metric(  # noqa: N802 - the name is Triton's
         self, labels: Mapping[str, str] | None = None, buckets: Sequence[float] | None = None
@@ -108,37 +109,27 @@ class MetricFamily:
         """
         if labels is not None and not isinstance(labels, Mapping):
             raise TritonModelException("Failed to create metric. Labels must be a dictionary.")
-        is_histogram = self._shared.kind is MetricKind.HISTOGRAM
+        is_histogram = self._kind is MetricKind.HISTOGRAM
         if is_histogram != (buckets is not None):
             fault = "Missing required buckets." if is_histogram else "Unexpected buckets found."
             raise TritonModelException(f"Failed to create metric. {fault}")
-        what = "Error when creating Metric"
-        pairs = tuple((labels or {}).items())
-        for name, value in pairs:
-            if not isinstance(value, str):
-                raise _failed(what, "attempt to access JSON non-string as string")
-            if not _LABEL_NAME.fullmatch(name) or (is_histogram and name == "le"):
-                raise _failed(what, "Invalid label name")
-        bounds = [float(bound) for bound in buckets or ()]
-        if any(not lower < upper for lower, upper in pairwise(bounds)):
-            raise _failed(what, "Bucket Boundaries must be strictly sorted")
-        return Metric(self, tuple(sorted(pairs)), bounds)
+        try:
+            place = self._family.place(labels or {}, [float(bound) for bound in buckets or ()])
+        except ValueError as error:
+            raise _failed("Error when creating Metric", str(error)) from None
+        return Metric(self, place)
 
 
 class Metric:
     """One metric of a family."""
 
-    def __init__(self, family: MetricFamily, labels: _Labels, buckets: Sequence[float]) -> None:
+    def __init__(self, family: MetricFamily, place: SourceMetric) -> None:
         """Made by :meth:`MetricFamily.Metric`."""
         self._family = weakref.ref(family)
-        self._kind = family._shared.kind
-        with _lock:
-            value = family._shared.values.get(labels)
-            if value is None:
-                value = family._shared.values[labels] = _Value(buckets)
-            self._value = value
-            # the family stays on the page as long as one of its metrics does
-            self._shared = family._shared
+        self._kind = family._kind
+        self._place = place
+        self._values = place.values
+        self._first = place.first
 
     def increment(self, value: float) -> None:
         """Add ``value``, which must not be negative for a counter."""
@@ -149,29 +140,27 @@ class Metric:
                 "Failed to increment metric value",
                 "TRITONSERVER_METRIC_KIND_COUNTER can only be incremented monotonically by non-negative values.",
             )
-        with _lock:
-            self._value.value += amount
+        self._values.add(self._first, amount)
 
     def set(self, value: float) -> None:
         """Make ``value`` the value of a gauge."""
         self._check("Failed to set metric value", "Set", MetricKind.GAUGE)
-        with _lock:
-            self._value.value = _number(value)
+        self._values.set(self._first, _number(value))
+        self._values.set(self._first + 1, time.monotonic())
 
     def observe(self, value: float) -> None:
         """Count ``value`` in a histogram."""
         self._check("Failed to observe metric value", "Observe", MetricKind.HISTOGRAM)
         seen = _number(value)
-        with _lock:
-            place = len(self._value.bounds) if math.isnan(seen) else bisect_left(self._value.bounds, seen)
-            self._value.counts[place] += 1
-            self._value.value += seen
+        bounds = self._place.bounds
+        bucket = len(bounds) if math.isnan(seen) else bisect_left(bounds, seen)
+        self._values.add(self._first + 1 + bucket, 1.0)
+        self._values.add(self._first, seen)
 
     def value(self) -> float:
         """The value of a counter or a gauge."""
         self._check("Failed to get metric value", "Value", MetricKind.COUNTER, MetricKind.GAUGE)
-        with _lock:
-            return self._value.value
+        return self._values.get(self._first)
 
     def _check(self, what: str, operation: str, *kinds: MetricKind) -> None:
         if self._family() is None:
@@ -187,30 +176,3 @@ def _number(value: object) -> float:
     if not isinstance(value, (int, float)):
         raise TypeError(f"the value of a metric must be a number, found type '{type(value).__name__}'")
     return float(value)
-
-
-def families() -> list[MetricPageFamily]:
-    """What models have made, for the page of metrics."""
-    with _lock:
-        known = sorted(_shared.values(), key=lambda shared: shared.name)
-        return [_family(shared) for shared in known]
-
-
-def _family(shared: _Shared) -> MetricPageFamily:
-    samples: list[tuple[str, Sequence[tuple[str, str]], float]] = []
-    for labels, value in sorted(shared.values.items()):
-        if shared.kind is not MetricKind.HISTOGRAM:
-            samples.append(("", labels, value.value))
-            continue
-        total = 0
-        for bound, count in zip((*value.bounds, math.inf), value.counts, strict=True):
-            total += count
-            samples.append(("_bucket", (*labels, ("le", _bound_text(bound))), total))
-        samples += [("_sum", labels, value.value), ("_count", labels, total)]
-    if shared.kind is MetricKind.COUNTER:
-        return "counter", shared.name, shared.text, samples
-    return ("gauge" if shared.kind is MetricKind.GAUGE else "histogram"), shared.name, shared.text, samples
-
-
-def _bound_text(bound: float) -> str:
-    return "+Inf" if math.isinf(bound) else repr(bound).removesuffix(".0")

@@ -7,16 +7,16 @@ starts at once, then ever later while none of them executes anything, and at las
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyinfer._core import WorkerHost
+from pyinfer._core import Engine, WorkerHost
 from pyinfer.backends.base import Backend, Instance, InstanceContext, ModelContext
 from pyinfer.backends.paths import lowest_version, model_file, without_paths
 from pyinfer.backends.python.environment import find_environment
+from pyinfer.backends.python.questions import ModelServices
 from pyinfer.backends.python.supervisor import Plan, Supervisor, ask_once
 from pyinfer.errors import ConfigError, ModelError
 
@@ -62,6 +62,7 @@ class ProcessBackend(Backend):
             where = f"{model.directory.name}/{file.parent.name}/{file.name}"
             raise ModelError(f"model '{model.name}' has no file {where}")
         self._environment = find_environment(model.parameter(_ENVIRONMENT), model.directory)
+        self._services = ModelServices(model.control)
 
     @classmethod
     def auto_complete(cls, directory: Path, config: dict[str, Any], options: Mapping[str, str]) -> dict[str, Any]:
@@ -75,7 +76,7 @@ class ProcessBackend(Backend):
         setting = str(config.get("parameters", {}).get(_ENVIRONMENT, {}).get("string_value", ""))
         plan = Plan(
             name,
-            {"do": "complete", "directory": str(directory.absolute()), "config": config, "log_level": _log_level()},
+            {"do": "complete", "directory": str(directory.absolute()), "config": config},
             find_environment(setting, directory),
             _Limits.of(config, options).start_s,
         )
@@ -97,10 +98,11 @@ class ProcessBackend(Backend):
                 "config": dict(model.config),
             },
             "instance": {"name": instance.name, "kind": instance.kind, "device_id": instance.device_id},
-            "log_level": _log_level(),
         }
         plan = Plan(instance.name, wanted, self._environment, self._limits.start_s)
-        made = _ProcessInstance(plan, WorkerHost(self._limits.execution_s), model.directory, instance)
+        engine = model.engine if isinstance(model.engine, Engine) else None
+        host = WorkerHost(self._limits.execution_s, engine)
+        made = _ProcessInstance(plan, host, self._services, model.directory, instance)
         made.start()
         return made
 
@@ -108,9 +110,13 @@ class ProcessBackend(Backend):
 class _ProcessInstance:
     """Batches go from its thread to a worker without the interpreter's lock."""
 
-    def __init__(self, plan: Plan, host: WorkerHost, directory: Path, instance: InstanceContext) -> None:
+    def __init__(
+        self, plan: Plan, host: WorkerHost, services: ModelServices, directory: Path, instance: InstanceContext
+    ) -> None:
         self._host = host
-        self._supervisor = Supervisor(plan, host, lambda text: without_paths(text, directory), instance.give_up)
+        self._supervisor = Supervisor(
+            plan, host, services, lambda text: without_paths(text, directory), instance.give_up
+        )
 
     def start(self) -> None:
         """Wait for the first worker. Raises ModelError where it can not start."""
@@ -136,10 +142,6 @@ class _ProcessInstance:
         self._supervisor.end()
         self._host.stop()
         self._supervisor.join()
-
-
-def _log_level() -> int:
-    return logging.getLogger("pyinfer").getEffectiveLevel()
 
 
 def _seconds(what: str, text: str) -> float:

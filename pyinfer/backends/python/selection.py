@@ -57,8 +57,14 @@ class PythonBackend(Backend):
     @classmethod
     def metric_families(cls) -> Sequence[MetricFamily]:
         # Models in this process can have made some; where none is, nothing is imported for the question.
-        made = sys.modules.get("pyinfer.backends.python.metrics")
+        made = sys.modules.get("pyinfer.backends.python.metric_registry")
         return () if made is None else made.families()
+
+    @classmethod
+    def log_level_changed(cls, level: int) -> None:
+        supervising = sys.modules.get("pyinfer.backends.python.supervisor")
+        if supervising is not None:
+            supervising.tell_log_level(level)
 
     def device_inputs(self) -> bool:
         return self._chosen.device_inputs()

@@ -14,7 +14,8 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoAnswerInTime  # of Python 3.10
 from contextlib import suppress
@@ -23,11 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from pyinfer._core import WorkerHost, WorkerLanes
-from pyinfer.backends.python.channel import Channel
+from pyinfer.backends.python.channel import Channel, close_all
 from pyinfer.backends.python.launch import Process, launch
+from pyinfer.backends.python.questions import ModelServices, Questions
 from pyinfer.errors import ModelError
 
-__all__ = ["Plan", "Supervisor", "ask_once"]
+__all__ = ["Plan", "Supervisor", "ask_once", "tell_log_level"]
 
 _log = logging.getLogger("pyinfer.backends.python")
 
@@ -50,6 +52,7 @@ class Plan:
 
     #: of the instance
     name: str
+    #: beside the lines of the log that are wanted when it starts
     wanted: Mapping[str, Any]
     environment: Path | None
     start_limit_s: float
@@ -59,12 +62,18 @@ class Supervisor(threading.Thread):
     """See the module. Methods from any thread."""
 
     def __init__(
-        self, plan: Plan, host: WorkerHost, told: Callable[[str], str], give_up: Callable[[str], object]
+        self,
+        plan: Plan,
+        host: WorkerHost,
+        services: ModelServices,
+        told: Callable[[str], str],
+        give_up: Callable[[str], object],
     ) -> None:
         """``told`` makes of a worker's text one for clients; ``give_up`` is told why there will be no worker more."""
         super().__init__(name=f"worker-{plan.name}", daemon=True)
         self._plan = plan
         self._host = host
+        self._services = services
         self._told = told
         self._give_up = give_up
         self._first: Future[None] = Future()
@@ -74,6 +83,8 @@ class Supervisor(threading.Thread):
         #: the channel to the worker that is ready
         self._channel: Channel | None = None
         self._asks_model = False
+        #: those of the worker that is ready, or of the last one that was: its metrics stay until the next one has them
+        self._asked: Questions | None = None
         self._questions: dict[int, Future[bool]] = {}
         self._numbers = itertools.count()
 
@@ -88,6 +99,14 @@ class Supervisor(threading.Thread):
         with self._lock:
             if self._wake_writer >= 0:
                 os.write(self._wake_writer, b"x")
+
+    def tell_log_level(self, level: int) -> None:
+        """Have the worker make the lines of the log from ``level`` on."""
+        with self._lock:
+            channel = self._channel
+        if channel is not None:
+            with suppress(OSError):
+                channel.send({"do": "log", "level": level})
 
     def is_ready(self) -> bool:
         """Whether a worker is ready, and the model in it says so."""
@@ -108,6 +127,7 @@ class Supervisor(threading.Thread):
 
     def run(self) -> None:
         failures, delay = 0, 0.0
+        _running.add(self)
         try:
             while not self._ending.wait(delay):
                 executed, begun = self._host.executed, time.monotonic()
@@ -131,6 +151,7 @@ class Supervisor(threading.Thread):
         finally:
             if not self._first.done():
                 self._first.set_exception(ModelError(f"model instance '{self._plan.name}' was not started"))
+            self._asked = None
             with self._lock:
                 os.close(self._wake_reader)
                 os.close(self._wake_writer)
@@ -145,11 +166,12 @@ class Supervisor(threading.Thread):
         """The life of one worker; why it has ended."""
         lanes = WorkerLanes()
         try:
-            worker = _Worker(self._plan, (lanes.requests_fd, lanes.answers_fd))
+            worker = _Worker(self._plan, lanes.fds())
         except (ModelError, OSError) as error:
             return str(error)
+        self._host.announce(lanes, worker.pid)
         try:
-            return self._attend(worker, lanes)
+            return self._attend(worker)
         finally:
             with self._lock:
                 self._channel = None
@@ -157,19 +179,25 @@ class Supervisor(threading.Thread):
             for question in questions:
                 if not question.done():
                     question.set_result(False)
+            # a second time where all went well; the number of its group is given back behind this
+            self._host.end("INTERNAL", "the worker process is not looked after")
             worker.close()
 
-    def _attend(self, worker: _Worker, lanes: WorkerLanes) -> str:
+    def _attend(self, worker: _Worker) -> str:
         fault = ""
-        for message in worker.messages(self._wake_reader, self._ending):
+        asked = Questions(self._services, worker.channel)
+        for message, fds in worker.messages(self._wake_reader, self._ending):
             event = message.get("event")
+            if event == "ask":
+                asked.begin(message, fds)
+                continue
+            close_all(fds)
             if event == "started":
-                with self._lock:
-                    self._channel = worker.channel
-                    self._asks_model = bool(message.get("is_ready"))
-                self._host.attach(lanes, worker.pid)
-                if not self._first.done():
-                    self._first.set_result(None)
+                self._begin(worker, asked, asks_model=bool(message.get("is_ready")))
+            elif event == "calls":
+                self._host.serve_calls()
+            elif event == "drop":
+                asked.drop(message)
             elif event == "failed":
                 fault = self._told(str(message.get("error")))
             elif event == "ready":
@@ -179,6 +207,17 @@ class Supervisor(threading.Thread):
         ended = f"the worker process of model instance '{self._plan.name}' {worker.how_it_ended()}"
         self._host.end("INTERNAL", f"{ended} while it executed the request")
         return fault or ended
+
+    def _begin(self, worker: _Worker, asked: Questions, *, asks_model: bool) -> None:
+        self._asked = asked
+        with self._lock:
+            self._channel = worker.channel
+            self._asks_model = asks_model
+        if worker.log_level != _log_level():
+            self.tell_log_level(_log_level())
+        self._host.attach()
+        if not self._first.done():
+            self._first.set_result(None)
 
     def _answer(self, message: Mapping[str, Any]) -> None:
         number = message.get("id")
@@ -190,16 +229,35 @@ class Supervisor(threading.Thread):
             question.set_result(message.get("ready") is True)
 
 
+#: that look after workers now
+_running: weakref.WeakSet[Supervisor] = weakref.WeakSet()
+
+
+def tell_log_level(level: int) -> None:
+    """Have all workers make the lines of the log from ``level`` on. Any thread."""
+    for supervisor in list(_running):
+        supervisor.tell_log_level(level)
+
+
+def _log_level() -> int:
+    """Below which no line of the log is wanted now."""
+    return logging.getLogger("pyinfer").getEffectiveLevel()
+
+
 def ask_once(plan: Plan) -> dict[str, Any]:
     """The answer of a process that is started for one question, and why there is none as ``error``."""
     try:
-        worker = _Worker(plan, ())
+        worker = _Worker(plan, [])
     except ModelError as error:
         return {"error": str(error)}
     try:
         never = threading.Event()
-        last = [message for message in worker.messages(None, never) if message.get("event") in ("completed", "failed")]
-        return last[-1] if last else {"error": f"the process that was asked {worker.how_it_ended()}"}
+        last: dict[str, Any] | None = None
+        for message, fds in worker.messages(None, never):
+            close_all(fds)
+            if message.get("event") in ("completed", "failed"):
+                last = message
+        return last if last is not None else {"error": f"the process that was asked {worker.how_it_ended()}"}
     finally:
         worker.close()
 
@@ -207,9 +265,11 @@ def ask_once(plan: Plan) -> dict[str, Any]:
 class _Worker:
     """One process. Of the thread that makes it."""
 
-    def __init__(self, plan: Plan, fds: tuple[int, ...]) -> None:
+    def __init__(self, plan: Plan, fds: list[int]) -> None:
         """Raises ModelError."""
         self._plan = plan
+        #: what it was told when it started
+        self.log_level = 0
         self._fds = fds
         self._process: Process
         self._process, self.channel = launch(plan.environment, plan.name)
@@ -222,11 +282,11 @@ class _Worker:
     def pid(self) -> int:
         return self._process.pid
 
-    def messages(self, wake: int | None, ending: threading.Event) -> Any:
-        """What the process says, until it has ended. Lines for the log are written, and not returned.
+    def messages(self, wake: int | None, ending: threading.Event) -> Iterator[tuple[dict[str, Any], list[int]]]:
+        """What the process says, until it has ended, and descriptors with it, which are the caller's to close.
 
-        A process that does not say hello in time is killed; so is one that goes on for too long once ``ending`` is set,
-        which ``wake`` tells of.
+        Lines for the log are written. A process that does not say hello in time is killed; so is one that goes on for
+        too long once ``ending`` is set, which ``wake`` tells of.
         """
         poll = select.poll()
         for descriptor in (self.channel.fileno(), self._watched, wake):
@@ -246,17 +306,19 @@ class _Worker:
                 left = until = 1e9
             ready = {descriptor for descriptor, _ in poll.poll(1000 * min(left, 1e6 if self._watched else _LOOK_S))}
             if self.channel.fileno() in ready:
-                message = self._receive()
+                message, fds = self._receive()
                 if message is None:
                     poll.unregister(self.channel.fileno())
                     open_channel = False
                 elif message.get("event") == "hello":
                     started = True
                     until = until if seen_ending else 1e18
+                    close_all(fds)
+                    self.log_level = _log_level()
                     with suppress(OSError):  # it has ended meanwhile, which is seen below
-                        self.channel.send(self._plan.wanted, self._fds)
+                        self.channel.send({**self._plan.wanted, "log_level": self.log_level}, self._fds)
                 else:
-                    yield message
+                    yield message, fds
             elif self._has_ended():
                 return
             if not open_channel and not self._has_ended() and until > 1e17:
@@ -289,17 +351,17 @@ class _Worker:
     def _has_ended(self) -> bool:
         return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
-    def _receive(self) -> dict[str, Any] | None:
+    def _receive(self) -> tuple[dict[str, Any] | None, list[int]]:
         try:
-            message = self.channel.receive()
+            message, fds = self.channel.receive()
         except (OSError, ValueError) as error:
             if not isinstance(error, OSError):
                 self.kill("said what makes no sense")
-            return None
+            return None, []
         if message is not None and message.get("event") == "log":
             name = str(message.get("logger"))
             logger = logging.getLogger(name if name.startswith("pyinfer.") else "pyinfer.model")
             level = message.get("level")
             logger.log(level if isinstance(level, int) else logging.ERROR, "%s", message.get("text"))
-            return {}
-        return message
+            return {}, fds
+        return message, fds

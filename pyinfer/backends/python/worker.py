@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pyinfer.backends.python.channel import Channel
 
 if TYPE_CHECKING:
-    from pyinfer._core import WorkerGuest
+    from pyinfer.backends.python.server_link import ServerLink
 
 __all__ = ["main"]
 
@@ -29,36 +29,45 @@ def main(descriptor: int, parent: int) -> None:
     """Do what the server that has the other end of ``descriptor``, process ``parent``, asks for, until it is done."""
     channel = Channel(socket.socket(fileno=descriptor))
     try:
-        from pyinfer._core import WorkerGuest, end_with_parent
+        from pyinfer._core import end_with_parent
 
         end_with_parent(parent)
         channel.send({"event": "hello"})
-        wanted, fds = channel.receive_with_fds(2)
+        wanted, fds = channel.receive(4)
         if wanted is None:
             return
         _send_log(channel, int(wanted["log_level"]))
         if wanted["do"] == "complete":
             _complete(channel, wanted)
         else:
-            _execute(channel, wanted, WorkerGuest(*fds))
+            _execute(channel, wanted, fds)
     except BaseException as error:
         # what can still be said; the process ends in any case
         channel.send({"event": "failed", "error": f"{type(error).__name__}: {error}"})
         raise
 
 
-def _execute(channel: Channel, wanted: Mapping[str, Any], guest: WorkerGuest) -> None:
+def _execute(channel: Channel, wanted: Mapping[str, Any], fds: list[int]) -> None:
+    from pyinfer._core import WorkerCalls, WorkerGuest
     from pyinfer.backends.base import InstanceContext, ModelContext
     from pyinfer.backends.python import metrics
     from pyinfer.backends.python.backend import InProcessBackend
+    from pyinfer.backends.python.server_link import ServerControl, ServerLink, ServerMetrics
     from pyinfer.errors import PyinferError
 
-    metrics.refuse("metrics of a model need instances that are threads: set its parameter ISOLATION to thread")
+    guest = WorkerGuest(*fds[:2])
+    link = ServerLink(channel)
+    metrics.use(ServerMetrics(link))
+    hooks: list[Any] = []
+    threading.Thread(target=_listen, args=(channel, link, hooks), name="server", daemon=True).start()
+    threading.current_thread().name = wanted["instance"]["name"]
     model = ModelContext(
         wanted["model"]["name"],
         wanted["model"]["version"],
         Path(wanted["model"]["directory"]),
         wanted["model"]["config"],
+        engine=WorkerCalls(fds[2], fds[3], lambda: channel.send({"event": "calls"})),
+        control=ServerControl(link),
     )
     try:
         backend = InProcessBackend(model)
@@ -67,7 +76,7 @@ def _execute(channel: Channel, wanted: Mapping[str, Any], guest: WorkerGuest) ->
         channel.send({"event": "failed", "error": str(error)})
         return
     hook = getattr(instance, "is_ready", None)
-    threading.Thread(target=_listen, args=(channel, hook), name="server", daemon=True).start()
+    hooks.append(hook)
     channel.send({"event": "started", "is_ready": hook is not None})
     guest.serve(instance.execute)
     instance.close()
@@ -87,12 +96,19 @@ def _complete(channel: Channel, wanted: Mapping[str, Any]) -> None:
         channel.send({"event": "completed", "config": config})
 
 
-def _listen(channel: Channel, hook: Any) -> None:
-    """Answer the server's questions, and end with it."""
+def _listen(channel: Channel, link: ServerLink, hooks: list[Any]) -> None:
+    """Hear what the server says, and end with it. ``hooks``: the model's ``is_ready``, once it is loaded."""
     try:
-        while (message := channel.receive()) is not None:
-            if message.get("do") == "ready" and hook is not None:
-                threading.Thread(target=_tell_ready, args=(channel, hook, message["id"]), daemon=True).start()
+        while True:
+            message, fds = channel.receive()
+            if message is None:
+                return
+            if message["do"] == "answer":
+                link.answered(message, fds)
+            elif message["do"] == "ready":
+                threading.Thread(target=_tell_ready, args=(channel, hooks[0], message["id"]), daemon=True).start()
+            elif message["do"] == "log":
+                logging.getLogger("pyinfer").setLevel(message["level"])
     finally:
         os._exit(1)
 

@@ -16,7 +16,7 @@ import tritonclient.http as http_client
 from tritonclient.utils import InferenceServerException
 
 from contract.calls.callers import CALLERS, DECOUPLED, INSTANCES, SEQUENCES, source
-from contract.conftest import GATE, add_model, gate_config, identity
+from contract.conftest import GATE, add_model, gate_config, identity, isolated
 from faults.guard import counter
 from pyinfer.testing import RunningServer, run_server
 from waiting import eventually
@@ -35,7 +35,7 @@ def config(name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def repository(tmp_path_factory: pytest.TempPathFactory, isolation: str) -> Path:
     directory = tmp_path_factory.mktemp("calls")
     for name in CALLERS:
         add_model(directory, name, config(name), {"model.py": source(name)})
@@ -45,8 +45,9 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def calling(repository: Path) -> Iterator[RunningServer]:
-    with run_server(repository, "--model-control-mode=explicit", "--load-model=*") as running:
+def calling(repository: Path, isolation: str) -> Iterator[RunningServer]:
+    flags = ("--model-control-mode=explicit", "--load-model=*", isolated(isolation))
+    with run_server(repository, *flags) as running:
         yield running
         assert running.stop() == 0, running.log[-4000:]
 

@@ -15,7 +15,7 @@ import pytest
 import tritonclient.grpc as grpc_client
 import tritonclient.http as http_client
 
-from contract.conftest import add_model, identity
+from contract.conftest import add_model, identity, isolated
 from pyinfer.testing import RunningServer, run_server
 from waiting import eventually
 
@@ -44,6 +44,9 @@ class TritonPythonModel:
             if what == "count":
                 self.metric.increment(1)
                 told = self.metric.value()
+            elif what == "load_files":
+                name, config, files = rest
+                told = pb_utils.load_model(name, config, {path: text.encode() for path, text in files.items()})
             else:
                 told = getattr(pb_utils, what)(*rest)
         except Exception as error:
@@ -51,11 +54,16 @@ class TritonPythonModel:
         text = np.array([json.dumps(told).encode()], np.object_)
         return pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", text)])
 '''
+HELPER = """
+class TritonPythonModel:
+    def execute(self, requests):
+        return []
+"""
 CONFIG = identity("TYPE_STRING", "1", batch=0).replace('"identity"', '"python"').replace("dynamic_batching { }", "")
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def repository(tmp_path_factory: pytest.TempPathFactory, isolation: str) -> Path:
     directory = tmp_path_factory.mktemp("control")
     add_model(directory, "keeper", CONFIG, {"model.py": KEEPER})
     add_model(directory, "other", identity("TYPE_FP32", "-1"))
@@ -64,8 +72,9 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def keeping(repository: Path) -> Iterator[RunningServer]:
-    with run_server(repository, "--model-control-mode=explicit", "--load-model=keeper") as running:
+def keeping(repository: Path, isolation: str) -> Iterator[RunningServer]:
+    flags = ("--model-control-mode=explicit", "--load-model=keeper", isolated(isolation))
+    with run_server(repository, *flags) as running:
         yield running
         assert running.stop() == 0, running.log[-4000:]
 
@@ -113,6 +122,18 @@ def test_with_a_configuration_of_its_own(tell: Tell) -> None:
     assert tell("unload_model", "other") is None
 
 
+def test_with_files_of_its_own(tell: Tell) -> None:
+    tensor = {"data_type": "TYPE_FP32", "dims": [1]}
+    config = {"backend": "python", "input": [{**tensor, "name": "INPUT0"}], "output": [{**tensor, "name": "OUTPUT0"}]}
+    files = {"file:3/model.py": f"{'#' * 200_000}\nfrom helper import TritonPythonModel", "file:3/helper.py": HELPER}
+    assert tell("load_files", "made", json.dumps(config), files) is None
+    assert tell("is_model_ready", "made", "3") is True
+    assert tell("unload_model", "made") is None
+    kind, text = tell("load_files", "made", json.dumps(config), {"file:3/model.py": "no python"})
+    assert kind == "TritonModelException"
+    assert "SyntaxError" in text
+
+
 def test_why_a_model_can_not_be_loaded(tell: Tell) -> None:
     kind, text = tell("load_model", "broken")
     assert kind == "TritonModelException"
@@ -139,9 +160,9 @@ def test_metrics_of_a_model_are_on_the_page_while_it_is_loaded(keeping: RunningS
     assert page(keeping)[2:] == ['kept_total{model="keeper"} 0']
 
 
-def test_without_explicit_control_the_mode_is_the_reason(tmp_path: Path) -> None:
+def test_without_explicit_control_the_mode_is_the_reason(tmp_path: Path, isolation: str) -> None:
     add_model(tmp_path, "keeper", CONFIG, {"model.py": KEEPER})
-    with run_server(tmp_path) as running, telling(running, "http") as tell:
+    with run_server(tmp_path, isolated(isolation)) as running, telling(running, "http") as tell:
         assert tell("load_model", "keeper") == [
             "TritonModelException",
             "explicit model load / unload is not allowed if polling is enabled",

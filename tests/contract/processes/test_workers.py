@@ -382,7 +382,7 @@ def test_a_worker_is_lean(server: RunningServer, tmp_path: Path) -> None:
     ours = {name for name in modules if name.startswith("pyinfer.")}
     assert not {name for name in ours if not name.startswith(("pyinfer._core", "pyinfer.errors", "pyinfer.backends"))}
     assert not {"pyinfer.backends.find", "pyinfer.backends.python.process"} & ours
-    assert not {"uvloop", "tarfile", "google.protobuf"} & set(modules)
+    assert not {"asyncio", "uvloop", "tarfile", "google.protobuf"} & set(modules)
 
 
 def test_readiness_crosses(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from pyinfer import _core
 from pyinfer.backends.python import utils as pb_utils
-from pyinfer.backends.python.metrics import families
+from pyinfer.backends.python.metric_registry import families
 
 
 def page() -> list[str]:
