@@ -63,6 +63,7 @@ __all__ = [
     "end_with_parent",
     "error_table",
     "grpc_call",
+    "load_sequence_fields",
     "metrics_page",
     "serialize_bytes",
 ]
@@ -1125,6 +1126,7 @@ class LoadWindow:
     used. ``unanswered``, ``overdue`` (not even sent) and ``oldest_ns`` are of the window's end. ``records`` has five
     int64 for each request: intended, sent and ended (ns), number of the body, 1 for an error. ``response_records``
     has, in their order and where answers are streams, the number of responses and the time of each (ns); int64.
+    ``sequence_records`` has the ids of their sequences, where they have any; int64.
     """
 
     def __init__(self) -> None: ...
@@ -1166,6 +1168,8 @@ class LoadWindow:
     def records(self) -> bytes: ...
     @property
     def response_records(self) -> bytes: ...
+    @property
+    def sequence_records(self) -> bytes: ...
 
 @final
 class LoadRun:
@@ -1173,12 +1177,19 @@ class LoadRun:
 
     ``protocol`` is ``grpc``, ``grpc_stream`` (ModelStreamInfer, one call a connection) or ``http``, ``address`` an IP
     address. Answers over HTTP may be streams of ``events``: those of ``generate`` or of ``openai``. ``streamed``:
-    answers are, and each response is recorded. ``bodies`` are whole requests, in turn: a message
-    with its five bytes of gRPC, or a whole request of HTTP/1.1. ``headers`` are those of each gRPC call, pseudo-headers
-    first. ``concurrency`` requests are in flight; with 0 they are sent at a ``rate`` (constant or ``poisson``), after
-    ``intervals_ns`` over and over, or at ``times_ns`` from the start, once, whether or not answers come. At most
-    ``max_requests`` (0: no limit). ``streams``: most requests at a time on a gRPC connection then. Lost connections
-    are opened again; their requests count as errors. Raises ValueError for what does not fit together.
+    answers are, and each response is recorded. ``bodies`` are whole requests, in turn: a message with its five bytes of
+    gRPC, or a whole request of HTTP/1.1. ``headers`` are those of each gRPC call, pseudo-headers first. ``concurrency``
+    requests are in flight; with 0 they are sent at a ``rate`` (constant or ``poisson``), after ``intervals_ns`` over
+    and over, or at ``times_ns`` from the start, once, whether or not answers come. At most ``max_requests`` (0: no
+    limit). ``streams``: most requests at a time on a gRPC connection then. Lost connections are opened again; their
+    requests count as errors. Raises ValueError for what does not fit together.
+
+    ``sequences`` (empty: there are none) has ``live`` sequences at a time (``concurrency``, in a closed loop) of
+    ``length`` requests (0: as many as their data), up to the share ``variation`` more or less, with ids from
+    ``first_id`` on to below ``end_id`` (0: without end), ``serial`` or not, whose bodies are those of ``data``, pairs
+    of the first one and their number. Bodies over HTTP have load_sequence_fields() among their parameters, for the load
+    to fill in. Sequences that are open when the load stops are ended by a request more. ``expected`` has for each body
+    (name, bytes) of the outputs that it is to be answered with; another answer counts as an error.
     """
 
     def __init__(
@@ -1202,6 +1213,8 @@ class LoadRun:
         record: bool = False,
         streamed: bool = False,
         events: str = "generate",
+        sequences: Mapping[str, object] = ...,
+        expected: Sequence[Sequence[tuple[str, bytes]]] = (),
     ) -> None: ...
     def start(self) -> None:
         """Begin. GIL: released. Raises RuntimeError where the system gives no sockets."""
@@ -1270,6 +1283,9 @@ class FakeServerCore:
     def report(self) -> FakeServerReport: ...
     def stop(self) -> None:
         """Idempotent. GIL: released."""
+
+def load_sequence_fields() -> str:
+    """The members of a JSON object that a load fills in where requests are steps of sequences. GIL: held."""
 
 def grpc_call(
     address: str, port: int, headers: Sequence[tuple[str, str]], message: bytes, timeout_s: float

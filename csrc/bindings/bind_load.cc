@@ -45,10 +45,23 @@ py::bytes Records(const LoadWindow& window) {
   return py::bytes(reinterpret_cast<const char*>(records.data()), records.size() * sizeof(records[0]));
 }
 
-// Of each record: how many responses, and their times; int64.
-py::bytes ResponseRecords(const LoadWindow& window) {
-  const auto& records = window.response_records;
-  return py::bytes(reinterpret_cast<const char*>(records.data()), records.size() * sizeof(int64_t));
+py::bytes ToBytes(const std::vector<int64_t>& values) {
+  return py::bytes(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(int64_t));
+}
+
+// {"live", "length", "variation", "first_id", "end_id", "serial", "data"}, as the stub has it.
+SequencePlan ToPlan(const py::dict& given, uint64_t seed) {
+  SequencePlan plan;
+  if (given.empty()) return plan;
+  plan.live = given["live"].cast<uint32_t>();
+  plan.length = given["length"].cast<uint32_t>();
+  plan.variation = given["variation"].cast<double>();
+  plan.first_id = given["first_id"].cast<uint64_t>();
+  plan.end_id = given["end_id"].cast<uint64_t>();
+  plan.serial = given["serial"].cast<bool>();
+  plan.data = given["data"].cast<std::vector<std::pair<size_t, size_t>>>();
+  plan.seed = seed;
+  return plan;
 }
 
 LoadProtocol ToProtocol(const std::string& name) {
@@ -63,12 +76,15 @@ std::unique_ptr<LoadRun> MakeRun(const std::string& protocol, std::string addres
                                  uint32_t connections, uint32_t streams, uint32_t concurrency, double rate,
                                  bool poisson, uint64_t seed, std::vector<TimeNs> intervals_ns,
                                  std::vector<TimeNs> times_ns, uint64_t max_requests, bool record, bool streamed,
-                                 const std::string& events) {
+                                 const std::string& events, const py::dict& sequences,
+                                 std::vector<ExpectedOutputs> expected) {
   LoadOptions options;
   options.protocol = ToProtocol(protocol);
   if (events != "generate" && events != "openai") throw py::value_error("events must be generate or openai");
   options.events = events == "openai" ? EventGrammar::kOpenAi : EventGrammar::kGenerate;
   options.streamed = streamed;
+  options.sequences = ToPlan(sequences, seed);
+  options.expected = std::move(expected);
   options.address = std::move(address);
   options.port = port;
   options.bodies = std::move(bodies);
@@ -195,7 +211,8 @@ void BindWindow(py::module_& module) {
       .def_readonly("oldest_ns", &LoadWindow::oldest_ns)
       .def_readonly("streamed", &LoadWindow::streamed)
       .def_property_readonly("records", &Records)
-      .def_property_readonly("response_records", &ResponseRecords);
+      .def_property_readonly("response_records", [](const LoadWindow& w) { return ToBytes(w.response_records); })
+      .def_property_readonly("sequence_records", [](const LoadWindow& w) { return ToBytes(w.sequence_records); });
 }
 
 void BindRun(py::module_& module) {
@@ -206,7 +223,8 @@ void BindRun(py::module_& module) {
            py::arg("streams") = 256, py::arg("concurrency") = 0, py::arg("rate") = 0.0, py::arg("poisson") = false,
            py::arg("seed") = 0, py::arg("intervals_ns") = std::vector<TimeNs>(),
            py::arg("times_ns") = std::vector<TimeNs>(), py::arg("max_requests") = 0, py::arg("record") = false,
-           py::arg("streamed") = false, py::arg("events") = "generate")
+           py::arg("streamed") = false, py::arg("events") = "generate", py::arg("sequences") = py::dict(),
+           py::arg("expected") = std::vector<ExpectedOutputs>())
       .def("start", &LoadRun::Start, Release())
       .def("wait", &LoadRun::Wait, py::arg("seconds"), py::arg("requests") = 0, Release())
       .def("take", &LoadRun::Take, Release())
@@ -240,6 +258,7 @@ void BindLoad(py::module_& module) {
   BindWindow(module);
   BindRun(module);
   BindServer(module);
+  module.def("load_sequence_fields", [] { return kSequenceFields; });
   module.def("grpc_call", &Call, py::arg("address"), py::arg("port"), py::arg("headers"), py::arg("message"),
              py::arg("timeout_s"));
 }

@@ -24,8 +24,9 @@ constexpr TimeNs kLongestBackoff = 1'000'000'000;
 
 }  // namespace
 
-LoadConnection::LoadConnection(LoadWorker& worker, const LoadOptions& options, uint32_t slots)
-    : worker_(worker), options_(options), requests_(slots) {
+LoadConnection::LoadConnection(LoadWorker& worker, const LoadOptions& options, uint32_t slots, uint32_t first_sequence)
+    : worker_(worker), options_(options), first_sequence_(first_sequence), requests_(slots) {
+  if (options.sequences.live != 0) steps_.resize(slots);
   for (uint32_t slot = slots; slot-- > 0;) free_.push_back(slot);
   if (options.record && options.streamed) response_times_.resize(slots);
 }
@@ -61,15 +62,16 @@ TimeNs LoadConnection::Connect(TimeNs now) {
 
 std::unique_ptr<ClientSession> LoadConnection::MakeSession() {
   const auto slots = static_cast<uint32_t>(requests_.size());
+  const bool keeps = !options_.expected.empty();
   switch (options_.protocol) {
     case LoadProtocol::kHttp:
-      return MakeHttpSession(*this, options_.events);
+      return MakeHttpSession(*this, options_.events, keeps);
     case LoadProtocol::kGrpcStream:
       return MakeGrpcStreamSession(*this, options_.headers, slots);
     case LoadProtocol::kGrpc:
       break;
   }
-  return MakeGrpcSession(*this, options_.headers, slots, false);
+  return MakeGrpcSession(*this, options_.headers, slots, keeps);
 }
 
 void LoadConnection::OnEvents(uint32_t events) {
@@ -110,15 +112,32 @@ void LoadConnection::Read() {
 }
 
 void LoadConnection::Submit(size_t body, TimeNs intended) {
+  session_->Submit(Begin(body, intended), options_.bodies[body]);
+}
+
+void LoadConnection::SubmitStep(uint32_t sequence, const SequenceStep& step, TimeNs intended) {
+  const uint32_t slot = Begin(step.body, intended);
+  requests_[slot].sequence = sequence;
+  requests_[slot].sequence_id = step.id;
+  const auto write = options_.protocol == LoadProtocol::kHttp ? WriteHttpStep : WriteGrpcStep;
+  write(steps_[slot], options_.bodies[step.body], step);
+  session_->Submit(slot, steps_[slot]);
+}
+
+uint32_t LoadConnection::Begin(size_t body, TimeNs intended) {
   const uint32_t slot = free_.back();
   free_.pop_back();
   Request& request = requests_[slot];
-  request = {intended, worker_.clock_.Now(), 0, 0, body, true, 0, 0, 0};
+  request = Request();
+  request.intended = intended;
+  request.submitted = worker_.clock_.Now();
+  request.body = body;
+  request.open = true;
   worker_.window_.send_delay.Record(request.submitted - intended);
   unwritten_.push_back(slot);
   worker_.in_flight_.fetch_add(1, std::memory_order_relaxed);
   worker_.Touch(*this);
-  session_->Submit(slot, options_.bodies[body]);
+  return slot;
 }
 
 void LoadConnection::Flush() {
@@ -173,20 +192,35 @@ void LoadConnection::OnResponse(uint32_t slot) {
   if (!response_times_.empty()) response_times_[slot].push_back(now_);
 }
 
+std::string_view LoadConnection::ErrorOf(const Request& request, const Answer& answer) {
+  if (!answer.error.empty() || options_.expected.empty()) return answer.error;
+  const ExpectedOutputs& expected = options_.expected[request.body];
+  if (options_.protocol == LoadProtocol::kHttp) {
+    difference_ = CompareHttp(expected, answer.body, answer.header_size);
+  } else {
+    // A unary message has five bytes before it.
+    const size_t prefix = options_.protocol == LoadProtocol::kGrpc ? std::min<size_t>(5, answer.body.size()) : 0;
+    difference_ = CompareGrpc(expected, answer.body.substr(prefix));
+  }
+  return difference_;
+}
+
 void LoadConnection::OnAnswer(uint32_t slot, const Answer& answer) {
   Request& request = requests_[slot];
   if (!std::exchange(request.open, false)) return;
   free_.push_back(slot);
   LoadWindow& window = worker_.window_;
-  const bool ok = answer.error.empty();
+  const std::string_view error = ErrorOf(request, answer);
+  const bool ok = error.empty();
   if (ok) {
     answered_since_connect_ = true;
     window.latency.Record(now_ - request.intended);
     if (request.written != 0) window.send_ns += request.written - request.submitted;
     if (request.begun != 0) window.receive_ns += now_ - request.begun;
   } else {
-    window.AddError(answer.error);
+    window.AddError(error);
   }
+  if (request.sequence != kNoSequence) worker_.EndStep(request.sequence, ok);
   if (request.responses != 0 || answer.tokens != 0) CountTokens(request, answer.tokens, ok);
   if (options_.record) Record(slot, ok);
   worker_.in_flight_.fetch_sub(1, std::memory_order_relaxed);
@@ -206,6 +240,7 @@ void LoadConnection::Record(uint32_t slot, bool ok) {
   const Request& request = requests_[slot];
   LoadWindow& window = worker_.window_;
   window.records.push_back({request.intended, request.submitted, now_, static_cast<int64_t>(request.body), ok ? 0 : 1});
+  if (request.sequence != kNoSequence) window.sequence_records.push_back(static_cast<int64_t>(request.sequence_id));
   if (response_times_.empty()) return;
   std::vector<TimeNs>& times = response_times_[slot];
   window.response_records.push_back(static_cast<int64_t>(times.size()));

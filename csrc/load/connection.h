@@ -19,8 +19,9 @@ class LoadWorker;
 // Connects, and again where the connection is lost: at once the first time, then ever later, up to a second.
 class LoadConnection final : private SessionHandler {
  public:
-  // Carries up to `slots` requests at a time. Both references outlive this.
-  LoadConnection(LoadWorker& worker, const LoadOptions& options, uint32_t slots);
+  // Carries up to `slots` requests at a time, in a closed loop those of the sequences from `first_sequence` on. Both
+  // references outlive this.
+  LoadConnection(LoadWorker& worker, const LoadOptions& options, uint32_t slots, uint32_t first_sequence);
   ~LoadConnection() override;
   LoadConnection(const LoadConnection&) = delete;
   LoadConnection& operator=(const LoadConnection&) = delete;
@@ -30,9 +31,15 @@ class LoadConnection final : private SessionHandler {
   // The kernel says that the socket is readable, writable, or broken.
   void OnEvents(uint32_t events);
 
+  uint32_t slots() const { return static_cast<uint32_t>(requests_.size()); }
+  bool is_connected() const { return session_ != nullptr; }
   bool CanSubmit() const { return session_ != nullptr && !connecting_ && !free_.empty() && session_->Ready(); }
   // Requires: CanSubmit().
   void Submit(size_t body, TimeNs intended);
+  // The same for a step of a sequence of the worker.
+  void SubmitStep(uint32_t sequence, const SequenceStep& step, TimeNs intended);
+  // The sequence of the next request in a closed loop. Requires: CanSubmit().
+  uint32_t NextSequence() const { return first_sequence_ + free_.back(); }
   // Writes what was submitted since.
   void Flush();
   // For LoadWorker::Touch.
@@ -43,6 +50,8 @@ class LoadConnection final : private SessionHandler {
   TimeNs OldestIntended(TimeNs otherwise) const;
 
  private:
+  static constexpr uint32_t kNoSequence = ~0u;
+
   struct Request {
     TimeNs intended = 0;
     TimeNs submitted = 0;
@@ -54,12 +63,18 @@ class LoadConnection final : private SessionHandler {
     uint64_t responses = 0;
     TimeNs first = 0;
     TimeNs last = 0;
+    uint32_t sequence = kNoSequence;
+    uint64_t sequence_id = 0;
   };
 
   void OnAnswerBegins(uint32_t slot) override;
   void OnResponse(uint32_t slot) override;
   void OnAnswer(uint32_t slot, const Answer& answer) override;
   std::unique_ptr<ClientSession> MakeSession();
+  // Takes a slot for a request of this body; the number of the slot.
+  uint32_t Begin(size_t body, TimeNs intended);
+  // What is wrong with an answer; empty where nothing is.
+  std::string_view ErrorOf(const Request& request, const Answer& answer);
   // `told`: by the server, 0 where it has not.
   void CountTokens(const Request& request, uint64_t told, bool ok);
   void Record(uint32_t slot, bool ok);
@@ -69,7 +84,10 @@ class LoadConnection final : private SessionHandler {
 
   LoadWorker& worker_;
   const LoadOptions& options_;
-  std::vector<Request> requests_;  // by slot
+  const uint32_t first_sequence_;
+  std::vector<Request> requests_;   // by slot
+  std::vector<std::string> steps_;  // by slot: bodies with their steps of sequences
+  std::string difference_;          // of the last answer from what was expected
   std::vector<uint32_t> free_;
   std::vector<uint32_t> unwritten_;
   std::vector<std::vector<TimeNs>> response_times_;  // by slot, where they are recorded

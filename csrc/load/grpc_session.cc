@@ -53,7 +53,7 @@ class GrpcSession final : public GrpcTransport {
   void End(Request& request, std::string_view error) {
     request.open = false;
     --in_flight_;
-    handler_.OnAnswer(request.slot, {error, request.received, request.kept, 0});
+    handler_.OnAnswer(request.slot, {error, request.received, request.kept, 0, 0});
   }
 
   SessionHandler& handler_;

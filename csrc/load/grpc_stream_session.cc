@@ -33,6 +33,7 @@ std::string_view View(const protozero::data_view& data) { return {data.data(), d
 struct StreamResponse {
   std::string_view error;
   std::string_view id;
+  std::string_view inference;  // a ModelInferResponse
   bool is_final = true;
   bool has_outputs = false;
 };
@@ -60,7 +61,8 @@ void ReadParameter(protozero::pbf_reader entry, StreamResponse& response) {
   }
 }
 
-void ReadInference(protozero::pbf_reader message, StreamResponse& response) {
+void ReadInference(std::string_view bytes, StreamResponse& response) {
+  protozero::pbf_reader message(bytes.data(), bytes.size());
   while (message.next()) {
     switch (message.tag()) {
       case 3:
@@ -87,7 +89,8 @@ bool ReadResponse(std::string_view bytes, StreamResponse& response) {
       if (message.tag() == 1) {
         response.error = View(message.get_view());
       } else if (message.tag() == 2) {
-        ReadInference(message.get_message(), response);
+        response.inference = View(message.get_view());
+        ReadInference(response.inference, response);
       } else {
         message.skip();
       }
@@ -184,7 +187,7 @@ class GrpcStreamSession final : public GrpcTransport {
     if (!std::exchange(request.begun, true)) handler_.OnAnswerBegins(static_cast<uint32_t>(slot));
     if (!response.error.empty()) return End(slot, response.error);
     if (response.has_outputs || !response.is_final) handler_.OnResponse(static_cast<uint32_t>(slot));
-    if (response.is_final) End(slot, {});
+    if (response.is_final) End(slot, {}, response.inference);
   }
 
   // The slot of the request with this id, or the number of slots. Requests are few, and answers come about in order.
@@ -219,11 +222,11 @@ class GrpcStreamSession final : public GrpcTransport {
     }
   }
 
-  void End(size_t slot, std::string_view error) {
+  void End(size_t slot, std::string_view error, std::string_view body = {}) {
     Request& request = requests_[slot];
     request.open = false;
     --in_flight_;
-    handler_.OnAnswer(static_cast<uint32_t>(slot), {error, request.received, {}, 0});
+    handler_.OnAnswer(static_cast<uint32_t>(slot), {error, request.received, body, 0, 0});
   }
 
   SessionHandler& handler_;

@@ -54,6 +54,7 @@ class HttpSession final : public ClientSession, private EventHandler {
     status_ = 0;
     size_ = 0;
     tokens_ = 0;
+    header_size_ = 0;
     is_stream_ = false;
     kept_.clear();
     line_.clear();
@@ -83,7 +84,7 @@ class HttpSession final : public ClientSession, private EventHandler {
     if (!busy_) return;
     if (by_server && state_ == State::kUntilClose) return Finish();
     busy_ = false;
-    handler_.OnAnswer(0, {reason, size_, {}});
+    handler_.OnAnswer(0, {reason, size_, {}, 0, 0});
   }
 
  private:
@@ -91,7 +92,7 @@ class HttpSession final : public ClientSession, private EventHandler {
 
   bool Refuse() {
     closing_ = true;
-    if (std::exchange(busy_, false)) handler_.OnAnswer(0, {"the answer is not HTTP/1.1", size_, {}});
+    if (std::exchange(busy_, false)) handler_.OnAnswer(0, {"the answer is not HTTP/1.1", size_, {}, 0, 0});
     return false;
   }
 
@@ -180,6 +181,8 @@ class HttpSession final : public ClientSession, private EventHandler {
         if (SameText(value, "close")) closing_ = true;
       } else if (SameText(name, "content-type")) {
         is_stream_ = IsEventStream(value);
+      } else if (SameText(name, "inference-header-content-length")) {
+        header_size_ = static_cast<size_t>(ToNumber(value, 10).value_or(0));
       }
     }
     reader_.Clear();
@@ -236,10 +239,10 @@ class HttpSession final : public ClientSession, private EventHandler {
       // The last event need not be followed by an empty line.
       if (is_stream_) reader_.Read("\n\n", *this);
       if (!is_stream_ && events_ == EventGrammar::kOpenAi) ReadWhole();
-      return handler_.OnAnswer(0, {event_error_, size_, kept_, tokens_});
+      return handler_.OnAnswer(0, {event_error_, size_, kept_, header_size_, tokens_});
     }
     const std::string error = "HTTP status " + std::to_string(status_) + ": " + kept_;
-    handler_.OnAnswer(0, {error, size_, {}});
+    handler_.OnAnswer(0, {error, size_, {}, 0, 0});
   }
 
   // The answer to a request of OpenAI that is not streamed.
@@ -259,6 +262,7 @@ class HttpSession final : public ClientSession, private EventHandler {
   std::string kept_;         // the body, or the first part of an error's
   std::string event_error_;  // the first that an event has told
   uint64_t tokens_ = 0;
+  size_t header_size_ = 0;
   uint64_t left_ = 0;
   size_t size_ = 0;
   int status_ = 0;

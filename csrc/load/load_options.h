@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "load/expected.h"
 #include "load/pacer.h"
+#include "load/sequence_set.h"
 #include "load/session.h"
 
 namespace pyinfer {
@@ -35,8 +37,12 @@ struct LoadOptions {
   // Requests in flight: a closed loop. 0: an open loop that follows `schedule`.
   uint32_t concurrency = 0;
   std::shared_ptr<const Schedule> schedule;
-  // Requests that are sent in all; 0: no limit.
+  // Requests that are sent in all; 0: no limit. Those that only end a sequence when the load ends are none of them.
   uint64_t max_requests = 0;
+  // Where requests are steps of sequences. In a closed loop `concurrency` of these are live.
+  SequencePlan sequences;
+  // Of each body, what it is to be answered with; empty where no answer is looked at.
+  std::vector<ExpectedOutputs> expected;
   bool record = false;    // each request, in LoadWindow::records
   bool streamed = false;  // answers are streams: their responses are recorded, too
 };

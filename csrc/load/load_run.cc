@@ -39,6 +39,34 @@ Status CheckSchedule(const Schedule& schedule) {
   return {};
 }
 
+Status CheckSequences(const LoadOptions& options) {
+  const SequencePlan& plan = options.sequences;
+  if (options.concurrency != 0 && plan.live != options.concurrency) {
+    return Status::InvalidArg("each request at a time of a closed loop needs a sequence of its own");
+  }
+  if (plan.live < options.threads) return Status::InvalidArg("each thread needs a sequence");
+  if (plan.first_id == 0) return Status::InvalidArg("the id of a sequence must not be 0");
+  if (plan.end_id != 0 && (plan.end_id <= plan.first_id || plan.end_id - plan.first_id < plan.live)) {
+    return Status::InvalidArg("there are not enough ids for " + std::to_string(plan.live) + " sequences at a time");
+  }
+  if (!(plan.variation >= 0 && plan.variation <= 1)) {
+    return Status::InvalidArg("the variation of the length of sequences must be between 0 and 1");
+  }
+  if (plan.data.empty()) return Status::InvalidArg("sequences need data");
+  for (const auto& [first, count] : plan.data) {
+    if (count == 0 || first >= options.bodies.size() || count > options.bodies.size() - first) {
+      return Status::InvalidArg("data of a sequence are not among the requests");
+    }
+  }
+  if (options.protocol != LoadProtocol::kHttp) return {};
+  for (const std::string& body : options.bodies) {
+    if (body.find(kSequenceFields) == std::string::npos) {
+      return Status::InvalidArg("a request has no place for its sequence");
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 LoadRun::LoadRun(LoadOptions options)
@@ -54,6 +82,13 @@ Status LoadRun::Check(const LoadOptions& options) {
   if (options.bodies.empty()) return Status::InvalidArg("there is nothing to send");
   for (const std::string& body : options.bodies) {
     if (body.empty()) return Status::InvalidArg("a request is empty");
+  }
+  if (!options.expected.empty() && options.expected.size() != options.bodies.size()) {
+    return Status::InvalidArg("each request needs its expected outputs, or none does");
+  }
+  if (options.sequences.live != 0) {
+    const Status status = CheckSequences(options);
+    if (!status.ok()) return status;
   }
   if (options.threads == 0 || options.connections < options.threads) {
     return Status::InvalidArg("each thread needs a connection");
@@ -120,10 +155,13 @@ LoadWindow LoadRun::Take() {
 LoadWindow LoadRun::Stop(double drain_seconds) {
   for (const auto& worker : workers_) worker->Pause();
   const TimeNs until = clock_.Now() + static_cast<TimeNs>(std::clamp(drain_seconds, 0.0, 1e6) * 1e9);
-  const auto in_flight = [this] {
-    return std::any_of(workers_.begin(), workers_.end(), [](const auto& worker) { return worker->in_flight() != 0; });
+  const auto under_way = [this] {
+    const bool ends_sequences = options_.sequences.live != 0;
+    return std::any_of(workers_.begin(), workers_.end(), [&](const auto& worker) {
+      return ends_sequences ? !worker->settled() : worker->in_flight() != 0;
+    });
   };
-  while (!threads_.empty() && in_flight() && clock_.Now() < until) {
+  while (!threads_.empty() && under_way() && clock_.Now() < until) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   LoadWindow rest = Take();

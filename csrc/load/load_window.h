@@ -67,6 +67,8 @@ struct LoadWindow {
   TimeNs oldest_ns = 0;
   // {intended, sent, ended, number of the body, 1 for an error} of each request, where they are recorded.
   std::vector<std::array<int64_t, 5>> records;
+  // Of each of them in the same order, where requests are steps of sequences: the id.
+  std::vector<int64_t> sequence_records;
   // Of each of them in the same order, where answers are streams: how many responses, and when each of them came.
   std::vector<int64_t> response_records;
 
@@ -97,6 +99,7 @@ struct LoadWindow {
     streamed.Merge(other.streamed);
     cpu_ns += other.cpu_ns;
     records.insert(records.end(), other.records.begin(), other.records.end());
+    sequence_records.insert(sequence_records.end(), other.sequence_records.begin(), other.sequence_records.end());
     response_records.insert(response_records.end(), other.response_records.begin(), other.response_records.end());
   }
 };

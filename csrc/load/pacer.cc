@@ -4,19 +4,9 @@
 #include <cmath>
 #include <utility>
 
+#include "load/random.h"
+
 namespace pyinfer {
-namespace {
-
-// splitmix64: the same on every machine, and cheap to copy.
-uint64_t NextRandom(uint64_t& state) {
-  state += 0x9e3779b97f4a7c15;
-  uint64_t z = state;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-  return z ^ (z >> 31);
-}
-
-}  // namespace
 
 Pacer::Pacer(std::shared_ptr<const Schedule> schedule, TimeNs start, size_t first, size_t of)
     : schedule_(std::move(schedule)), start_(start), stride_(of), random_(schedule_->seed) {
@@ -35,8 +25,7 @@ void Pacer::Advance() {
       next_ = start_ + static_cast<TimeNs>(std::llround(static_cast<double>(index_) * 1e9 / schedule_->rate));
       return;
     case Schedule::Kind::kPoisson: {
-      const double uniform = static_cast<double>(NextRandom(random_) >> 11) * 0x1p-53;
-      elapsed_ -= std::log1p(-uniform) / schedule_->rate;
+      elapsed_ -= std::log1p(-ToUniform(NextRandom(random_))) / schedule_->rate;
       next_ = start_ + static_cast<TimeNs>(elapsed_ * 1e9);
       return;
     }

@@ -15,7 +15,9 @@ namespace pyinfer {
 struct Answer {
   std::string_view error;  // what went wrong, for people; empty where nothing did
   size_t size = 0;         // of the body, as it came over the wire
-  std::string_view body;   // where the session keeps bodies
+  // Where the session keeps bodies; that of the last response on a stream.
+  std::string_view body;
+  size_t header_size = 0;  // of a body over HTTP, as Inference-Header-Content-Length has it
   // Tokens of output, where the server has told; 0: it has not.
   uint64_t tokens = 0;
 };

@@ -25,6 +25,11 @@ constexpr uint64_t kMostOverdue = 10'000'000;
 // So many requests are sent between two looks at the sockets.
 constexpr int kBurst = 256;
 
+// What all before number `index` have together.
+uint32_t ShareBefore(uint32_t total, uint32_t index, uint32_t of) {
+  return total / of * index + std::min(index, total % of);
+}
+
 // The share of number `index` of `total` things over `of` workers.
 uint32_t ShareOf(uint32_t total, uint32_t index, uint32_t of) { return total / of + (index < total % of ? 1 : 0); }
 
@@ -46,10 +51,18 @@ LoadWorker::LoadWorker(const LoadOptions& options, uint32_t index, TimeNs start,
   const bool closed_loop = options.concurrency != 0;
   const uint32_t own = ShareOf(options.connections, index, options.threads);
   const uint32_t in_flight = ShareOf(options.concurrency, index, options.threads);
+  uint32_t first_sequence = 0;
   for (uint32_t i = 0; i < own; ++i) {
     uint32_t slots = closed_loop ? ShareOf(in_flight, i, own) : options.streams;
     if (!closed_loop && options.protocol == LoadProtocol::kHttp) slots = 1;
-    if (slots != 0) connections_.push_back(std::make_unique<LoadConnection>(*this, options, slots));
+    if (slots == 0) continue;
+    connections_.push_back(std::make_unique<LoadConnection>(*this, options, slots, first_sequence));
+    first_sequence += slots;
+  }
+  if (const uint32_t live = options.sequences.live; live != 0) {
+    sequences_.emplace(options.sequences, ShareBefore(live, index, options.threads),
+                       ShareOf(live, index, options.threads));
+    steps_in_flight_.resize(sequences_->size());
   }
   unconnected_ = connections_.size();
   if (!closed_loop) pacer_.emplace(options.schedule, start, index, options.threads);
@@ -102,9 +115,12 @@ void LoadWorker::Turn(TimeNs most) {
     if (event.data.ptr != nullptr) static_cast<LoadConnection*>(event.data.ptr)->OnEvents(event.events);
   }
   first_retry_ = 0;
-  if (!paused_.load(std::memory_order_relaxed)) {
+  const bool paused = paused_.load(std::memory_order_relaxed);
+  if (!paused) {
     if (unconnected_ != 0 && !is_out_) Connect();
     SendDue();
+  } else if (sequences_) {
+    EndSequences();
   }
   for (LoadConnection* connection : touched_) {
     connection->is_touched = false;
@@ -112,6 +128,7 @@ void LoadWorker::Turn(TimeNs most) {
   }
   touched_.clear();
   const bool nothing_to_send = is_out_ || (pacer_ && pacer_->done());
+  if (paused) settled_.store(in_flight() == 0 && !(sequences_ && sequences_->any_open()), std::memory_order_relaxed);
   exhausted_.store(nothing_to_send && in_flight() == 0, std::memory_order_relaxed);
 }
 
@@ -140,24 +157,77 @@ size_t LoadWorker::NextBody() {
 }
 
 void LoadWorker::SendDue() {
-  if (!pacer_) {
-    // A connection has room for another request when it was connected or has brought an answer.
-    for (LoadConnection* connection : touched_) {
-      while (connection->CanSubmit() && TakeFromBudget()) connection->Submit(NextBody(), clock_.Now());
-    }
-    return;
-  }
+  if (!pacer_) return SendClosed();
   for (int i = 0; i < kBurst && !pacer_->done() && pacer_->next() <= clock_.Now(); ++i) {
-    size_t tried = 0;
-    while (tried < connections_.size() && !connections_[next_connection_]->CanSubmit()) {
-      next_connection_ = (next_connection_ + 1) % connections_.size();
-      ++tried;
+    uint32_t sequence = 0;
+    LoadConnection* const connection = NextOpen(sequence);
+    if (connection == nullptr || !TakeFromBudget()) break;
+    if (sequences_) {
+      ++steps_in_flight_[sequence];
+      connection->SubmitStep(sequence, sequences_->Next(sequence), pacer_->next());
+    } else {
+      connection->Submit(NextBody(), pacer_->next());
     }
-    if (tried == connections_.size() || !TakeFromBudget()) break;
-    connections_[next_connection_]->Submit(NextBody(), pacer_->next());
-    next_connection_ = (next_connection_ + 1) % connections_.size();
     pacer_->Pop();
   }
+}
+
+void LoadWorker::SendClosed() {
+  // A connection has room for another request when it was connected or has brought an answer.
+  for (LoadConnection* connection : touched_) {
+    while (connection->CanSubmit() && TakeFromBudget()) {
+      if (sequences_) {
+        const uint32_t sequence = connection->NextSequence();
+        ++steps_in_flight_[sequence];
+        connection->SubmitStep(sequence, sequences_->Next(sequence), clock_.Now());
+      } else {
+        connection->Submit(NextBody(), clock_.Now());
+      }
+    }
+  }
+}
+
+LoadConnection* LoadWorker::NextOpen(uint32_t& sequence) {
+  if (!sequences_) {
+    for (size_t tried = 0; tried < connections_.size(); ++tried) {
+      LoadConnection* const connection = connections_[next_connection_].get();
+      next_connection_ = (next_connection_ + 1) % connections_.size();
+      if (connection->CanSubmit()) return connection;
+    }
+    return nullptr;
+  }
+  // A sequence stays on its connection, so that its requests come in order.
+  for (uint32_t tried = 0; tried < sequences_->size(); ++tried) {
+    sequence = next_sequence_;
+    next_sequence_ = (next_sequence_ + 1) % sequences_->size();
+    LoadConnection* const connection = connections_[sequence % connections_.size()].get();
+    const bool waits = options_.sequences.serial && steps_in_flight_[sequence] != 0;
+    if (!waits && connection->CanSubmit()) return connection;
+  }
+  return nullptr;
+}
+
+void LoadWorker::EndSequences() {
+  uint32_t sequence = 0;
+  const auto end = [&](LoadConnection& connection) {
+    if (!sequences_->is_open(sequence) || steps_in_flight_[sequence] != 0) return;
+    if (!connection.is_connected()) return sequences_->Abandon(sequence);
+    if (!connection.CanSubmit()) return;
+    ++steps_in_flight_[sequence];
+    connection.SubmitStep(sequence, sequences_->End(sequence), clock_.Now());
+  };
+  if (pacer_) {
+    for (; sequence < sequences_->size(); ++sequence) end(*connections_[sequence % connections_.size()]);
+    return;
+  }
+  for (const auto& connection : connections_) {
+    for (uint32_t i = 0; i < connection->slots(); ++i, ++sequence) end(*connection);
+  }
+}
+
+void LoadWorker::EndStep(uint32_t sequence, bool ok) {
+  --steps_in_flight_[sequence];
+  if (!ok) sequences_->Abandon(sequence);
 }
 
 void LoadWorker::TakeInto(LoadWindow& into, TimeNs now) {

@@ -19,6 +19,7 @@
 #include "load/load_options.h"
 #include "load/load_window.h"
 #include "load/pacer.h"
+#include "load/sequence_set.h"
 #include "load/session.h"
 
 namespace pyinfer {
@@ -41,13 +42,15 @@ class LoadWorker {
   void Run();
 
   // --- any thread ---
-  // No request is sent any more; those in flight are waited for by who wants to.
+  // No request is sent any more, but those that end sequences; what is in flight is waited for by who wants to.
   void Pause() { paused_.store(true, std::memory_order_relaxed); }
   void Stop();
   // Adds what was met since the last time to `into`, at `now`, and starts anew.
   void TakeInto(LoadWindow& into, TimeNs now);
   uint64_t answered() const { return answered_.load(std::memory_order_relaxed); }
   uint64_t in_flight() const { return in_flight_.load(std::memory_order_relaxed); }
+  // After Pause: nothing is in flight, and no sequence is to be ended.
+  bool settled() const { return settled_.load(std::memory_order_relaxed); }
   // Neither in flight nor to be sent.
   bool exhausted() const { return exhausted_.load(std::memory_order_relaxed); }
 
@@ -60,6 +63,14 @@ class LoadWorker {
   void WaitForRetry(TimeNs at) { first_retry_ = first_retry_ == 0 ? at : std::min(first_retry_, at); }
   bool TakeFromBudget();
   void SendDue();
+  void SendClosed();
+  // The connection that is to carry the next request of an open loop, and of which sequence that is; nullptr where
+  // none can.
+  LoadConnection* NextOpen(uint32_t& sequence);
+  // Ends what is live and waits for nothing.
+  void EndSequences();
+  // A request of a sequence is over.
+  void EndStep(uint32_t sequence, bool ok);
   TimeNs UntilNext(TimeNs most) const;
   // The next body, and its number.
   size_t NextBody();
@@ -68,6 +79,9 @@ class LoadWorker {
   std::atomic<int64_t>& budget_;
   const Clock& clock_;
   std::optional<Pacer> pacer_;
+  std::optional<SequenceSet> sequences_;
+  std::vector<uint32_t> steps_in_flight_;  // by sequence
+  uint32_t next_sequence_ = 0;             // of an open loop
   int epoll_ = -1;
   int wake_ = -1;
   std::vector<std::unique_ptr<LoadConnection>> connections_;
@@ -81,6 +95,7 @@ class LoadWorker {
   std::atomic<bool> paused_{false};
   std::atomic<bool> stopping_{false};
   std::atomic<bool> exhausted_{false};
+  std::atomic<bool> settled_{false};
   std::atomic<uint64_t> answered_{0};
   std::atomic<uint64_t> in_flight_{0};
   std::mutex mutex_;  // held but while the worker waits

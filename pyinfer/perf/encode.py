@@ -8,6 +8,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
+from pyinfer._core import load_sequence_fields
 from pyinfer.config.messages import message
 from pyinfer.errors import InvalidArgument
 from pyinfer.perf.options import PerfOptions
@@ -38,7 +39,10 @@ def grpc_request(target: GrpcTarget, info: ModelInfo, options: PerfOptions, inpu
 
 
 def http_request(target: HttpTarget, info: ModelInfo, options: PerfOptions, inputs: Sequence[Tensor]) -> bytes:
-    """A POST of an inference that asks for all outputs, tensors as the options have it."""
+    """A POST of an inference that asks for all outputs, tensors as the options have it.
+
+    For a model with sequences it has the place that the load fills in.
+    """
     is_binary = options.input_format == "binary"
     document: dict[str, Any] = {"inputs": []}
     for one in inputs:
@@ -50,9 +54,13 @@ def http_request(target: HttpTarget, info: ModelInfo, options: PerfOptions, inpu
         document["inputs"].append(entry)
     wanted = {"binary_data": options.output_format == "binary"}
     document["outputs"] = [{"name": name, "parameters": wanted} for name in info.outputs]
-    if options.parameters:
-        document["parameters"] = dict(options.parameters)
-    head = json.dumps(document, separators=(",", ":")).encode()
+    parameters = [_json(dict(options.parameters))[1:-1]] if options.parameters else []
+    if info.has_sequences:
+        parameters.append(load_sequence_fields())
+    text = _json(document)
+    if parameters:
+        text = f'{{"parameters":{{{",".join(parameters)}}},{text[1:]}'
+    head = text.encode()
     body = head + b"".join(one.raw for one in inputs) if is_binary else head
     headers = [("Content-Type", "application/octet-stream" if is_binary else "application/json")]
     if is_binary:
@@ -68,9 +76,13 @@ def generate_request(target: HttpTarget, options: PerfOptions, inputs: Sequence[
             raise InvalidArgument(f"input '{one.name}' is {one.datatype}, which generate_stream can not carry")
         values = one.values()
         document[one.name] = values[0] if len(values) == 1 else values
-    body = json.dumps(document, separators=(",", ":")).encode()
+    body = _json(document).encode()
     headers = [("Content-Type", "application/json"), *options.headers]
     return _post(target, target.path("/generate_stream"), headers, body)
+
+
+def _json(document: dict[str, Any]) -> str:
+    return json.dumps(document, separators=(",", ":"))
 
 
 def _post(target: HttpTarget, path: str, headers: Sequence[tuple[str, str]], body: bytes) -> bytes:

@@ -25,14 +25,8 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "--grpc-compression-algorithm": (("none",), f"compression is {_LATER}"),
     "--periodic-concurrency-range": ((), f"a concurrency that grows during a run is {_LATER}"),
     "--request-period": ((), f"a concurrency that grows during a run is {_LATER}"),
-    "--fixed-schedule": ((), f"schedules of payloads are {_LATER}"),
     "--session-concurrency": ((), "it is for OpenAI-compatible servers"),
     "--endpoint": ((), "it is for OpenAI-compatible servers"),
-    "--num-of-sequences": ((), f"sequences are {_LATER}"),
-    "--sequence-length": ((), f"sequences are {_LATER}"),
-    "--sequence-length-variation": ((), f"sequences are {_LATER}"),
-    "--sequence-id-range": ((), f"sequences are {_LATER}"),
-    "--serial-sequences": ((), f"sequences are {_LATER}"),
     "--bls-composing-models": ((), f"the statistics of composing models are {_LATER}"),
     "--grpc-method": ((), "only ModelInfer is called"),
     "--proto": ((), "only ModelInfer is called"),
@@ -65,4 +59,4 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "-z": ((), "it is deprecated: use --input-data=zero"),
 }
 #: those of them that take no value
-SWITCHES = {"--serial-sequences", "--enable-mpi", "--collect-metrics", "--fixed-schedule", "-d", "-z"}
+SWITCHES = {"--enable-mpi", "--collect-metrics", "-d", "-z"}

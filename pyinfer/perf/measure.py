@@ -16,13 +16,15 @@ from pyinfer.perf.options import PerfOptions, Range
 from pyinfer.perf.process import ProcessUse, read_process
 from pyinfer.perf.results import STABLE_WINDOWS, Measured, Window, is_stable, merged, warnings_of
 from pyinfer.perf.target import GrpcTarget, HttpTarget, ModelInfo, ServerTimes, open_target
-from pyinfer.perf.tensors import make_requests
+from pyinfer.perf.tensors import RequestData, read_data
 
 __all__ = ["Level", "Session", "levels"]
 
 #: seconds that a wait may be blind to Ctrl-C
 _SLICE_S = 0.1
 _DRAIN_S = 5.0
+#: requests of a sequence, where neither options nor data say how many
+_SEQUENCE_LENGTH = 20
 #: without an answer a measurement of a number of requests is given up
 _IDLE_S = 60.0
 #: of gRPC: so many requests share a connection in perf_analyzer
@@ -42,11 +44,13 @@ class Level:
     windows: list[Window] = field(default_factory=list)
     records: bytes = b""
     response_records: bytes = b""
+    sequence_records: bytes = b""
 
     def keep_records(self, load: LoadWindow) -> None:
         """Add those of ``load`` behind the others."""
         self.records += load.records
         self.response_records += load.response_records
+        self.sequence_records += load.sequence_records
 
     def meets(self, options: PerfOptions) -> bool:
         """Whether its latency is within ``--latency-threshold`` (0: always)."""
@@ -66,8 +70,9 @@ class Session:
         _refuse(self.info, options)
         if options.server_pid:
             read_process(options.server_pid)
-        inputs = make_requests(self.info, options)
-        self.bodies = [self._encode(one) for one in inputs]
+        self.data = read_data(self.info, options)
+        _refuse_validation(self.data, self.info, options)
+        self.bodies = [self._encode(one) for one in self.data.requests]
         self.headers: list[tuple[str, str]] = []
         if isinstance(self.target, GrpcTarget):
             method = "ModelStreamInfer" if options.streaming else "ModelInfer"
@@ -88,10 +93,11 @@ class Session:
         if options.warmup_request_count:
             self._warm_up(level)
         before = self.target.statistics()
-        run = self._start(level, options.request_count)
+        requests = options.request_count or len(self.data.times_ns)
+        run = self._start(level, requests)
         try:
-            if options.request_count:
-                self._window(run, level, before, math.inf, options.request_count)
+            if requests:
+                self._window(run, level, before, math.inf, requests)
             else:
                 run.take()  # the load begins when there are connections
                 self._windows(run, level, before)
@@ -100,9 +106,7 @@ class Session:
             rest = run.stop(_DRAIN_S if last else 0.0)
             level.keep_records(rest)
             if last:
-                stable = bool(options.request_count) or is_stable(
-                    level.windows, options.stability_percent, options.percentile
-                )
+                stable = bool(requests) or is_stable(level.windows, options.stability_percent, options.percentile)
                 bounds = [level.windows[0].load.started_ns, *(each.load.ended_ns for each in level.windows)]
                 level.measured = Measured(level.kind, level.value, merged(last), stable, bounds)
                 level.warnings = warnings_of(level.measured, last[-1].load)
@@ -124,6 +128,8 @@ class Session:
         connections = max(connections, options.threads)
         if closed:
             connections = min(connections, int(level.value))
+        live = int(level.value) if closed else options.sequences
+        threads = min(options.threads, connections, *([live] if self.info.has_sequences else []))
         load = LoadRun(
             protocol="grpc_stream" if options.streaming and options.protocol == "grpc" else options.protocol,
             streamed=options.streaming,
@@ -131,18 +137,36 @@ class Session:
             port=self.target.port,
             bodies=self.bodies,
             headers=self.headers,
-            threads=min(options.threads, connections),
+            threads=threads,
             connections=connections,
             concurrency=int(level.value) if closed else 0,
             rate=level.value if not closed else 0.0,
             poisson=options.distribution == "poisson",
             seed=options.seed,
             intervals_ns=self.intervals,
+            times_ns=self.data.times_ns,
+            sequences=self._sequences(live) if self.info.has_sequences else {},
+            expected=[list(one.items()) for one in self.data.expected],
             max_requests=requests,
             record=bool(options.export_file),
         )
         load.start()
         return load
+
+    def _sequences(self, live: int) -> dict[str, Any]:
+        options = self.options
+        first, end = options.sequence_ids
+        if end and end - first < live:
+            raise InvalidArgument(f"--sequence-id-range has {end - first} ids for {live} sequences at a time")
+        return {
+            "live": live,
+            "length": options.sequence_length or (0 if self.data.has_steps else _SEQUENCE_LENGTH),
+            "variation": options.sequence_variation / 100,
+            "first_id": first,
+            "end_id": end,
+            "serial": options.serial_sequences,
+            "data": self.data.steps,
+        }
 
     def _wait(self, run: LoadRun, seconds: float, requests: int = 0) -> None:
         """In slices, so that Ctrl-C is seen. Ends early where the load has nothing left, or nothing succeeds."""
@@ -204,14 +228,25 @@ def _used(pid: int, before: ProcessUse | None) -> ProcessUse | None:
 
 
 def _refuse(info: ModelInfo, options: PerfOptions) -> None:
-    if info.has_sequences:
+    if info.has_sequences and options.streaming and options.protocol == "http":
         raise InvalidArgument(
-            f"model '{options.model}' takes sequences, which can not be measured yet; use perf_analyzer for it"
+            f"model '{options.model}' takes sequences, which generate_stream does not carry; use -i grpc"
         )
+    if info.has_sequences and options.fixed_schedule:
+        raise InvalidArgument(f"model '{options.model}' takes sequences: --fixed-schedule is for requests on their own")
     if info.is_decoupled and not options.streaming:
         raise InvalidArgument(
             f"model '{options.model}' is decoupled: only streams carry its responses; add --streaming"
         )
+
+
+def _refuse_validation(data: RequestData, info: ModelInfo, options: PerfOptions) -> None:
+    if not data.expected:
+        return
+    if info.is_decoupled or (options.streaming and options.protocol == "http"):
+        raise InvalidArgument("validation_data is for answers of one response, by infer or on a gRPC stream")
+    if options.protocol == "http" and options.output_format == "json":
+        raise InvalidArgument("validation_data is compared byte by byte: it needs --output-tensor-format=binary")
 
 
 def _read_intervals(name: str) -> list[int]:
@@ -237,7 +272,9 @@ def levels(options: PerfOptions, session: Session, found: list[Level]) -> Iterat
     spread: Range | None = options.concurrency or options.request_rate
     kind = "Concurrency" if options.concurrency else "Request Rate"
     if spread is None:
-        yield Level(kind, len(session.intervals) * 1e9 / sum(session.intervals))
+        times = session.data.times_ns
+        rate = len(times) * 1e9 / max(1, times[-1]) if times else len(session.intervals) * 1e9 / sum(session.intervals)
+        yield Level(kind, rate)
     elif options.binary_search:
         yield from _search(spread, kind, options, found)
     else:

@@ -52,6 +52,12 @@ class PerfOptions:
     concurrency: Range | None = Range(1, 1, 1)
     request_rate: Range | None = None
     distribution: str = "constant"
+    fixed_schedule: bool = False
+    sequences: int = 4
+    sequence_length: int = 0
+    sequence_variation: float = 20.0
+    sequence_ids: tuple[int, int] = (1, 0)
+    serial_sequences: bool = False
     intervals_file: str = ""
     binary_search: bool = False
     latency_threshold_ms: float = 0.0
@@ -146,6 +152,17 @@ def _parameter(text: str) -> tuple[str, Any]:
         raise argparse.ArgumentTypeError(f"'{text}': the value is no {parts[-1]}") from None
 
 
+def _ids(text: str) -> tuple[int, int]:
+    first, colon, end = text.partition(":")
+    try:
+        parsed = (int(first), int(end) if colon else 0)
+    except ValueError:
+        parsed = (0, 0)
+    if not 0 < parsed[0] < 2**63 or (colon and not parsed[0] < parsed[1] < 2**63):
+        raise argparse.ArgumentTypeError(f"'{text}' is not START or START:END, from 1 on, with END above START")
+    return parsed
+
+
 def _header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     plain = text.isprintable() and text.isascii()
@@ -180,6 +197,11 @@ def _add_load(parser: _Parser) -> None:
         dest="intervals_file",
         help="microseconds between requests, one a line, over and over",
     )
+    load.add_argument(
+        "--fixed-schedule",
+        action="store_true",
+        help="each entry of the JSON data once, at its 'timestamp' (ms from the start)",
+    )
     load.add_argument("--binary-search", action="store_true", help="search the range for the highest load below -l")
     load.add_argument(
         "-l",
@@ -199,6 +221,45 @@ def _add_load(parser: _Parser) -> None:
     )
     load.add_argument("--threads", type=_number(1), default=1, metavar="N", help="own: threads that carry the load")
     load.add_argument("--seed", type=_number(0), default=0, metavar="N", help="own: of random data and times")
+
+
+def _add_sequences(parser: _Parser) -> None:
+    group = parser.add_argument_group("Sequences, for models that have them")
+    group.add_argument(
+        "--num-of-sequences",
+        type=_number(1),
+        default=4,
+        metavar="N",
+        dest="sequences",
+        help="at a time, with a request rate (default 4); a concurrency is so many sequences",
+    )
+    group.add_argument(
+        "--sequence-length",
+        type=_number(0),
+        default=0,
+        metavar="N",
+        help="requests of a sequence (default: as many as its data has, otherwise 20)",
+    )
+    group.add_argument(
+        "--sequence-length-variation",
+        type=_number(0, whole=False),
+        default=20.0,
+        metavar="PERCENT",
+        dest="sequence_variation",
+        help="how much longer or shorter it may be (default 20); not where its data gives the length",
+    )
+    group.add_argument(
+        "--sequence-id-range",
+        type=_ids,
+        default=(1, 0),
+        metavar="START[:END]",
+        dest="sequence_ids",
+        help="ids, END excluded (default: from 1 on, without end)",
+    )
+    group.add_argument("--start-sequence-id", type=_ids, dest="sequence_ids", metavar="START", help=argparse.SUPPRESS)
+    group.add_argument(
+        "--serial-sequences", action="store_true", help="at most one request of a sequence in flight, at a rate as well"
+    )
 
 
 def _add_measurement(parser: _Parser) -> None:
@@ -320,6 +381,7 @@ def _parser() -> _Parser:
     parser.add_argument("-h", "--help", action="store_true", help="show this text and exit")
     _add_request(parser)
     _add_load(parser)
+    _add_sequences(parser)
     _add_measurement(parser)
     report = parser.add_argument_group("Report")
     report.add_argument("-f", metavar="FILE", dest="csv_file", default="", help="write perf_analyzer's CSV")
@@ -380,9 +442,11 @@ def parse(argv: Sequence[str]) -> PerfOptions | None:
     given["input_data"] = tuple(given["input_data"]) or ("random",)
     for name in ("parameters", "headers"):
         given[name] = tuple(given[name])
-    loads = [name for name in ("concurrency", "request_rate", "intervals_file") if given[name]]
+    loads = [name for name in ("concurrency", "request_rate", "intervals_file", "fixed_schedule") if given[name]]
     if len(loads) > 1:
-        raise UsageError("give one of --concurrency-range, --request-rate-range and --request-intervals")
+        raise UsageError(
+            "give one of --concurrency-range, --request-rate-range, --request-intervals and --fixed-schedule"
+        )
     if not loads:
         given["concurrency"] = Range(1, 1, 1)
     options = PerfOptions(notes=tuple(notes), **given)
@@ -404,6 +468,14 @@ def _check(options: PerfOptions) -> None:
         raise UsageError("--binary-search needs a range with start and end, and --latency-threshold")
     if options.protocol == "grpc" and "json" in (options.input_format, options.output_format):
         raise UsageError("tensors as JSON are for -i http")
+    if options.sequence_variation > 100:
+        raise UsageError("--sequence-length-variation must be from 0 to 100")
+    if options.fixed_schedule and not options.input_data[0].endswith(".json"):
+        raise UsageError("--fixed-schedule needs --input-data FILE.json, with a 'timestamp' in each entry")
+    if options.fixed_schedule and options.request_count:
+        raise UsageError("--fixed-schedule sends each entry once: there is no --request-count")
+    if options.fixed_schedule and options.warmup_request_count:
+        raise UsageError("--fixed-schedule sends each entry once: there is no --warmup-request-count")
     if options.connections and options.connections < options.threads:
         raise UsageError("--connections: each thread needs one")
     if len(options.input_data) > 1 and not all(source.endswith(".json") for source in options.input_data):

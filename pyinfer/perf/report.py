@@ -9,7 +9,7 @@ import json
 import struct
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pyinfer.perf.measure import Level
@@ -98,10 +98,14 @@ def export_text(levels: Sequence[Level], options: PerfOptions) -> str:
             {
                 "timestamp": sent + offset,
                 "intended_timestamp": intended + offset,
+                **({"sequence_id": sequence} if sequence else {}),
                 "response_timestamps": [one + offset for one in (responses or [ended])],
             }
-            for (intended, sent, ended, _, failed), responses in zip(
-                _RECORD.iter_unpack(level.records), response_times(level.response_records), strict=False
+            for (intended, sent, ended, _, failed), responses, sequence in zip(
+                _RECORD.iter_unpack(level.records),
+                response_times(level.response_records),
+                _sequence_ids(level.sequence_records),
+                strict=False,
             )
             if not failed
         ]
@@ -121,6 +125,13 @@ def export_text(levels: Sequence[Level], options: PerfOptions) -> str:
         "endpoint": options.url,
     }
     return json.dumps(document)
+
+
+def _sequence_ids(records: bytes) -> Iterator[int]:
+    """Of each recorded request; 0, without end, where there are no sequences."""
+    yield from (number for (number,) in struct.iter_unpack("=q", records))
+    while not records:
+        yield 0
 
 
 def level_table(levels: Sequence[Level], options: PerfOptions) -> Table | None:

@@ -44,6 +44,7 @@ class ModelInfo:
     has_sequences: bool = False
     is_decoupled: bool = False
     optional: frozenset[str] = frozenset()
+    output_tensors: tuple[TensorInfo, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,17 +100,21 @@ class Target(ABC):
             config = self.config()
         except PyinferError:  # an extension; MLServer, for one, does not have it
             config = {}
-        inputs = tuple(
-            TensorInfo(one["name"], one["datatype"], tuple(int(dim) for dim in one["shape"]))
-            for one in metadata.get("inputs", ())
+        inputs, outputs = (
+            tuple(
+                TensorInfo(one["name"], one["datatype"], tuple(int(dim) for dim in one["shape"]))
+                for one in metadata.get(kind, ())
+            )
+            for kind in ("inputs", "outputs")
         )
         return ModelInfo(
             inputs,
-            tuple(one["name"] for one in metadata.get("outputs", ())),
+            tuple(one.name for one in outputs),
             int(config.get("max_batch_size", 0)),
             "sequence_batching" in config,
             bool(config.get("model_transaction_policy", {}).get("decoupled", False)),
             frozenset(one["name"] for one in config.get("input", ()) if one.get("optional")),
+            outputs,
         )
 
     def statistics(self) -> ServerTimes | None:

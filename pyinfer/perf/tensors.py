@@ -8,7 +8,7 @@ import binascii
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import accumulate, chain
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from pyinfer.errors import InvalidArgument
 from pyinfer.perf.options import PerfOptions
 from pyinfer.perf.target import ModelInfo, TensorInfo
 
-__all__ = ["Tensor", "make_requests"]
+__all__ = ["RequestData", "Tensor", "make_requests", "read_data"]
 
 _DTYPES = {
     "BOOL": "?",
@@ -63,8 +63,38 @@ class Tensor:
         return plain
 
 
+@dataclass(frozen=True)
+class RequestData:
+    """Different requests, to be sent in turn.
+
+    ``expected``: by request, raw outputs by name; empty where answers are not looked at. ``steps``: (first, number) of
+    each list of steps that a sequence may be made of. ``has_steps``: the data say how many steps a sequence has.
+    ``times_ns``: when each request is to be sent, from the start of the load; empty where that is not said.
+    """
+
+    requests: list[list[Tensor]]
+    expected: list[dict[str, bytes]]
+    steps: list[tuple[int, int]]
+    has_steps: bool
+    times_ns: list[int]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One entry of the data, without a batch dimension."""
+
+    inputs: Mapping[str, Tensor]
+    expected: Mapping[str, bytes]
+    time_ns: int = 0
+
+
 def make_requests(info: ModelInfo, options: PerfOptions) -> list[list[Tensor]]:
     """The inputs of each different request, to be sent in turn. Raises InvalidArgument for what can not be sent."""
+    return read_data(info, options).requests
+
+
+def read_data(info: ModelInfo, options: PerfOptions) -> RequestData:
+    """All that is to be sent and expected. Raises InvalidArgument for what can not be sent."""
     batches = info.max_batch_size > 0
     if options.batch_size > max(1, info.max_batch_size):
         limit = info.max_batch_size if batches else "1: the model does not batch"
@@ -72,14 +102,23 @@ def make_requests(info: ModelInfo, options: PerfOptions) -> list[list[Tensor]]:
     unknown = set(options.shapes) - {one.name for one in info.inputs}
     if unknown:
         raise InvalidArgument(f"--shape names '{min(unknown)}', which is no input of the model")
-    rows = list(_rows(info, options))
+    if info.has_sequences and options.batch_size != 1:
+        raise InvalidArgument("requests of sequences have a batch size of 1")
+    if options.fixed_schedule and options.batch_size != 1:
+        raise InvalidArgument("with --fixed-schedule each entry is a request: the batch size is 1")
+    streams = list(_streams(info, options))
+    rows = list(chain.from_iterable(streams))
     size = options.batch_size if batches else 1
-    count = 1 if size >= len(rows) and len(rows) == 1 else len(rows)
-    requests = []
-    for number in range(count):
+    requests, expected = [], []
+    for number in range(len(rows)):
         batch = [rows[(number * size + i) % len(rows)] for i in range(size)]
-        requests.append([_join([row[name] for row in batch], batches) for name in batch[0]])
-    return requests
+        requests.append([_join([row.inputs[name] for row in batch], batches) for name in batch[0].inputs])
+        expected.append({name: b"".join(row.expected[name] for row in batch) for name in batch[0].expected})
+    ends = list(accumulate(map(len, streams)))
+    steps = [(end - len(stream), len(stream)) for end, stream in zip(ends, streams, strict=True)]
+    has_steps = options.input_data[0].endswith(".json")
+    times = [row.time_ns for row in rows] if options.fixed_schedule else []
+    return RequestData(requests, expected if any(expected) else [], steps, has_steps, times)
 
 
 def _join(parts: Sequence[Tensor], batches: bool) -> Tensor:
@@ -92,20 +131,22 @@ def _join(parts: Sequence[Tensor], batches: bool) -> Tensor:
     return Tensor(first.name, first.datatype, (len(parts), *first.shape), b"".join(part.raw for part in parts))
 
 
-def _rows(info: ModelInfo, options: PerfOptions) -> Iterator[Mapping[str, Tensor]]:
-    """The inputs of requests without a batch dimension."""
+def _streams(info: ModelInfo, options: PerfOptions) -> Iterator[list[_Row]]:
+    """Lists of entries: the steps of sequences, where the model has these."""
     source = options.input_data[0]
     inputs = [_without_batch(one, info, options) for one in info.inputs]
     if source in ("random", "zero"):
         random = np.random.default_rng(options.seed) if source == "random" else None
-        yield {one.name: _generated(one, random, options) for one in inputs if one.name not in info.optional}
+        made = {one.name: _generated(one, random, options) for one in inputs if one.name not in info.optional}
+        yield [_Row(made, {})]
         return
     path = Path(source)
     if path.is_dir():
-        yield {one.name: _from_file(one, path / one.name) for one in inputs if one.name not in info.optional}
+        read = {one.name: _from_file(one, path / one.name) for one in inputs if one.name not in info.optional}
+        yield [_Row(read, {})]
         return
     for name in options.input_data:
-        yield from _from_json(Path(name), inputs, info)
+        yield from _from_json(Path(name), inputs, info, options)
 
 
 def _without_batch(one: TensorInfo, info: ModelInfo, options: PerfOptions) -> TensorInfo:
@@ -181,7 +222,7 @@ def _raw(one: TensorInfo, shape: tuple[int, ...], content: bytes, where: str) ->
     return Tensor(one.name, one.datatype, shape, content)
 
 
-def _from_json(path: Path, inputs: Sequence[TensorInfo], info: ModelInfo) -> Iterator[Mapping[str, Tensor]]:
+def _from_json(path: Path, inputs: Sequence[TensorInfo], info: ModelInfo, options: PerfOptions) -> Iterator[list[_Row]]:
     try:
         document = json.loads(path.read_bytes())
     except OSError as error:
@@ -191,19 +232,77 @@ def _from_json(path: Path, inputs: Sequence[TensorInfo], info: ModelInfo) -> Ite
     data = document.get("data") if isinstance(document, dict) else None
     if not isinstance(data, list) or not data:
         raise InvalidArgument(f"{path} has no list 'data'")
-    # one list of entries for each sequence; the entries of all of them, where the model has none
-    entries = list(chain.from_iterable(one if isinstance(one, list) else [one] for one in data))
+    if [] in data:
+        raise InvalidArgument(f"{path} has a list in 'data' that is empty")
+    wanted = document.get("validation_data")
+    # one list of entries for each sequence, or one for all
+    streams = _lists(data)
+    expected = _lists(wanted) if isinstance(wanted, list) else None
+    if wanted is not None and (expected is None or list(map(len, expected)) != list(map(len, streams))):
+        raise InvalidArgument(f"{path}: 'validation_data' has not the form of 'data', an entry for an entry")
+    number = 0
+    for s, stream in enumerate(streams):
+        rows = []
+        for e, entry in enumerate(stream):
+            where = f"{path}, entry {number}"
+            outputs = expected[s][e] if expected else {}
+            rows.append(_row(entry, outputs, inputs, info, options, where))
+            number += 1
+        yield rows
+
+
+def _lists(data: list[Any]) -> list[list[Any]]:
+    return data if data and all(isinstance(one, list) for one in data) else [data]
+
+
+def _row(
+    entry: Any, outputs: Any, inputs: Sequence[TensorInfo], info: ModelInfo, options: PerfOptions, where: str
+) -> _Row:
+    if not isinstance(entry, dict) or not isinstance(outputs, dict):
+        raise InvalidArgument(f"{where} is not an object")
     by_name = {one.name: one for one in inputs}
-    for number, entry in enumerate(entries):
-        where = f"{path}, entry {number}"
-        if not isinstance(entry, dict):
-            raise InvalidArgument(f"{where} is not an object")
-        unknown = set(entry) - set(by_name)
-        missing = set(by_name) - set(entry) - info.optional
-        if unknown or missing:
-            what = f"'{min(unknown)}', which is no input" if unknown else f"no data for input '{min(missing)}'"
-            raise InvalidArgument(f"{where} has {what} of the model")
-        yield {name: _entry(by_name[name], value, where) for name, value in entry.items()}
+    time_ns = 0
+    if options.fixed_schedule:
+        entry = dict(entry)
+        time_ns = _timestamp(entry.pop("timestamp", None), where)
+    unknown = set(entry) - set(by_name)
+    missing = set(by_name) - set(entry) - info.optional
+    if unknown or missing:
+        what = f"'{min(unknown)}', which is no input" if unknown else f"no data for input '{min(missing)}'"
+        raise InvalidArgument(f"{where} has {what} of the model")
+    known = {one.name: one for one in info.output_tensors}
+    if set(outputs) - set(known):
+        raise InvalidArgument(
+            f"{where}: validation_data has '{min(set(outputs) - set(known))}', which is no output of the model"
+        )
+    tensors = {name: _entry(by_name[name], value, where) for name, value in entry.items()}
+    return _Row(tensors, {name: _output(known[name], value, info, where) for name, value in outputs.items()}, time_ns)
+
+
+def _timestamp(value: Any, where: str) -> int:
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e12:
+        raise InvalidArgument(f"{where} has no 'timestamp', the milliseconds from the start at which it is sent")
+    return round(value * 1e6)
+
+
+def _output(one: TensorInfo, value: Any, info: ModelInfo, where: str) -> bytes:
+    """The bytes that an output is to have; its shape need not be known."""
+    shape = one.shape[1:] if info.max_batch_size else one.shape
+    if isinstance(value, dict) and "b64" in value:
+        return _decoded(one, value["b64"], where)
+    if min(shape, default=0) < 0:
+        content = value.get("content") if isinstance(value, dict) else value
+        shape = (len(list(_flatten(content if isinstance(content, list) else [content]))),)
+    return _entry(TensorInfo(one.name, one.datatype, shape), value, where).raw
+
+
+def _decoded(one: TensorInfo, text: Any, where: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, TypeError, ValueError):
+        raise InvalidArgument(f"{where}: 'b64' of '{one.name}' is not base64") from None
 
 
 def _entry(one: TensorInfo, value: Any, where: str) -> Tensor:
@@ -212,10 +311,7 @@ def _entry(one: TensorInfo, value: Any, where: str) -> Tensor:
         if "shape" in value:
             shape = tuple(int(dim) for dim in value["shape"])
         if "b64" in value:
-            try:
-                content = base64.b64decode(value["b64"], validate=True)
-            except (binascii.Error, TypeError, ValueError):
-                raise InvalidArgument(f"{where}: 'b64' of input '{one.name}' is not base64") from None
+            content = _decoded(one, value["b64"], where)
             shape = shape or _fixed(one)
             return (
                 Tensor(one.name, one.datatype, shape, content)

@@ -267,6 +267,31 @@ TEST(LoadWorker, ErrorsOfStreamsAreThoseOfTheirRequests) {
   }
 }
 
+// What is open when a load pauses is ended, and nothing else is sent.
+TEST(LoadWorker, SequencesAreEnded) {
+  for (const bool closed : {true, false}) {
+    for (const LoadProtocol protocol : {LoadProtocol::kGrpc, LoadProtocol::kGrpcStream}) {
+      LoadOptions load = closed ? Closed(protocol, 6, 2) : Open(protocol, 500, 2);
+      load.sequences.live = 6;
+      load.sequences.length = 1000;
+      load.sequences.data = {{0, 1}};
+      load.sequences.serial = true;
+      load.record = true;
+      Bench bench(Spread(), load);
+      bench.Play(1 * kS);
+      CHECK_EQ(bench.Take().failed, 0u);
+      const uint64_t before = bench.server->Report().inferences;
+      bench.worker->Pause();
+      bench.Play(1 * kS);
+      CHECK(bench.worker->settled());
+      CHECK_EQ(bench.server->Report().inferences, before + 6);
+      const LoadWindow rest = bench.Take();
+      CHECK_EQ(rest.failed + rest.unanswered, 0u);
+      CHECK_EQ(rest.sequence_records.size(), rest.records.size());
+    }
+  }
+}
+
 TEST(LoadWorker, BudgetIsExact) {
   LoadOptions load = Closed(LoadProtocol::kGrpc, 7, 3);
   load.max_requests = 100;

@@ -53,6 +53,12 @@ def test_defaults_are_those_of_perf_analyzer() -> None:
         ("--input-data a.json --input-data b.json", {"input_data": ("a.json", "b.json")}),
         ("--shared-memory none --service-kind=triton", {}),
         ("--streaming -i grpc", {"streaming": True}),
+        ("--num-of-sequences 9 --sequence-length=7", {"sequences": 9, "sequence_length": 7}),
+        ("--sequence-length-variation 5 --serial-sequences", {"sequence_variation": 5, "serial_sequences": True}),
+        ("--sequence-id-range 7", {"sequence_ids": (7, 0)}),
+        ("--sequence-id-range=7:9", {"sequence_ids": (7, 9)}),
+        ("--start-sequence-id 3", {"sequence_ids": (3, 0)}),
+        ("--fixed-schedule --input-data a.json", {"fixed_schedule": True, "concurrency": None}),
     ],
 )
 def test_what_is_understood(argv: str, expected: dict[str, object]) -> None:
@@ -85,6 +91,12 @@ def test_what_is_understood(argv: str, expected: dict[str, object]) -> None:
         ("--connections 1 --threads 2", "each thread needs one"),
         ("--input-data a.json --input-data b", "JSON files only"),
         ("-i carrier-pigeon", "invalid choice"),
+        ("--sequence-id-range 0", "not START or START:END"),
+        ("--sequence-id-range 5:5", "not START or START:END"),
+        ("--sequence-length-variation 101", "from 0 to 100"),
+        ("--fixed-schedule", "needs --input-data FILE.json"),
+        ("--fixed-schedule --input-data a.json --request-count 4", "there is no --request-count"),
+        ("--fixed-schedule --input-data a.json --request-rate-range 4", "give one of"),
         ("--nonsense", "unrecognized"),
     ],
 )

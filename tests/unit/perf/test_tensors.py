@@ -18,7 +18,7 @@ from pyinfer.errors import InvalidArgument
 from pyinfer.perf.encode import grpc_request, http_request
 from pyinfer.perf.options import PerfOptions
 from pyinfer.perf.target import GrpcTarget, HttpTarget, ModelInfo, TensorInfo
-from pyinfer.perf.tensors import Tensor, make_requests
+from pyinfer.perf.tensors import Tensor, make_requests, read_data
 
 SIZES = {
     "BOOL": 1, "INT8": 1, "INT16": 2, "INT32": 4, "INT64": 8, "UINT8": 1, "UINT16": 2, "UINT32": 4, "UINT64": 8,
@@ -119,6 +119,57 @@ def test_json_data_in_all_its_forms(tmp_path: Path) -> None:
 def test_wrong_json_data_is_told(tmp_path: Path, document: object, text: str) -> None:
     with pytest.raises(InvalidArgument, match=re.escape(text)):
         one(model(), input_data=write(tmp_path / "data.json", document))
+
+
+OUTPUTS = ModelInfo(
+    (TensorInfo("IN", "FP32", (-1, 3)),), ("OUT",), 8, output_tensors=(TensorInfo("OUT", "INT32", (-1, -1)),)
+)
+
+
+def test_validation_data_is_batched_as_its_data(tmp_path: Path) -> None:
+    raw = np.array([7], dtype="<i4").tobytes()
+    wanted = [
+        {"OUT": [1, 2]},
+        {"OUT": {"b64": base64.b64encode(raw).decode()}},
+        {"OUT": {"content": [3], "shape": [1]}},
+    ]
+    source = write(tmp_path / "data.json", {"data": [{"IN": [1, 2, 3]}] * 3, "validation_data": wanted})
+    data = read_data(OUTPUTS, PerfOptions(model="m", input_data=source))
+    values = [np.frombuffer(one["OUT"], "<i4").tolist() for one in data.expected]
+    assert values == [[1, 2], [7], [3]]
+    assert (data.steps, data.has_steps) == ([(0, 3)], True)
+    batched = read_data(OUTPUTS, PerfOptions(model="m", input_data=source, batch_size=2))
+    values = [np.frombuffer(one["OUT"], "<i4").tolist() for one in batched.expected]
+    assert values == [[1, 2, 7], [3, 1, 2], [7, 3]]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "text"),
+    [
+        ([{"OUT": [1]}], "has not the form of 'data'"),
+        ([[{"OUT": [1]}, {"OUT": [1]}]], "has not the form of 'data'"),
+        ("x", "has not the form of 'data'"),
+        ([{"X": [1]}, {}], "'X', which is no output"),
+        ([{"OUT": ["a"]}, {}], "'OUT' of INT32"),
+        ([7, {}], "entry 0 is not an object"),
+    ],
+)
+def test_wrong_validation_data_is_told(tmp_path: Path, wanted: object, text: str) -> None:
+    document = {"data": [{"IN": [1, 2, 3]}] * 2, "validation_data": wanted}
+    if text.startswith("has not") and isinstance(wanted, list) and isinstance(wanted[0], list):
+        document["data"] = [[{"IN": [1, 2, 3]}], [{"IN": [1, 2, 3]}]]
+    with pytest.raises(InvalidArgument, match=re.escape(text)):
+        read_data(OUTPUTS, PerfOptions(model="m", input_data=write(tmp_path / "data.json", document)))
+
+
+def test_times_of_a_fixed_schedule(tmp_path: Path) -> None:
+    entries = [{"timestamp": 0, "IN": [1, 2, 3]}, {"timestamp": [1.5], "IN": [1, 2, 3]}]
+    options = PerfOptions(model="m", input_data=write(tmp_path / "a.json", {"data": entries}), fixed_schedule=True)
+    assert read_data(model(), options).times_ns == [0, 1_500_000]
+    for bad in (None, "x", -1, True):
+        write(tmp_path / "a.json", {"data": [{**entries[0], "timestamp": bad}]})
+        with pytest.raises(InvalidArgument, match="has no 'timestamp'"):
+            read_data(model(), options)
 
 
 def test_data_from_a_directory(tmp_path: Path) -> None:
