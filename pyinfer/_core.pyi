@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 __all__ = [
     "Batch",
     "CallMailbox",
+    "CallParent",
     "DeviceArray",
     "Engine",
     "EnsembleOptions",
@@ -693,6 +694,8 @@ class Batch:
         """
     def trace(self, index: int) -> Trace | None:
         """What the request is traced in; None where it is not."""
+    def call_parent(self, index: int) -> CallParent:
+        """The request as one on whose behalf calls are made, to be asked for before it is detached."""
     def detach(self, index: int) -> Responder:
         """Take a request out of the batch, to be answered apart. It can not be asked about here any more.
 
@@ -772,14 +775,20 @@ class CallMailbox:
         """Later answers are not told."""
 
 @final
+class CallParent:
+    """A request on whose behalf calls are made, also after its batch. GIL: held."""
+
+@final
 class ModelCall:
     """A request that a model makes of another one, begun by the constructor. Any thread.
 
     ``inputs`` are (name, datatype, array) each; ``outputs`` the names of those that are wanted, all where empty.
-    ``batch`` is what the calling instance executes, if it does: the call is cancelled when all requests of the batch
-    are, inherits what is left of their time in the queue where ``timeout_us`` is 0, and is refused where the instance
-    would wait for ever. ``trace``: what the call is to belong to. ``decoupled``: any number of responses is taken.
-    ``waits``: arrays are not written to before the last response; otherwise large ones are copied.
+    ``batch`` is what the calling instance executes, if it does: the call is refused where the instance would wait for
+    ever. It is made on behalf of the batch's requests and of ``parents``: it is cancelled when all of them are, and
+    inherits what is left of their time in the queue where ``timeout_us`` is 0. ``trace``: what the call is to belong
+    to. ``decoupled``: any number of responses is taken. ``waits``: arrays are not written to before the last response;
+    otherwise large ones are copied. ``as_client``: errors have the texts and codes that clients get. Without
+    ``dispatch`` it waits for a call that has it, so that both can share a batch.
 
     What is wrong with the call comes back as an error. GIL: released while the request is queued, or executed here.
     """
@@ -798,9 +807,12 @@ class ModelCall:
         parameters: Mapping[str, bool | int | float | str] | None = None,
         outputs: Sequence[str] = (),
         batch: Batch | None = None,
+        parents: Sequence[CallParent] = (),
         trace: Trace | None = None,
         decoupled: bool = False,
         waits: bool = True,
+        as_client: bool = False,
+        dispatch: bool = True,
     ) -> None: ...
     def next(
         self,

@@ -225,6 +225,12 @@ void BindBatch(py::module_& module) {
       .def("respond_packed", &RespondPacked, py::arg("outputs"))
       .def("respond", &Respond, py::arg("index"), py::arg("outputs"), py::arg("parameters") = py::none())
       .def("fail", &Fail, py::arg("index"), py::arg("code"), py::arg("message"))
+      .def(
+          "call_parent",
+          [](const BatchHandle& handle, size_t index) {
+            return ParentHandle{CallParent::Of(At(handle, index)), handle.first + index};
+          },
+          py::arg("index"))
       .def("detach", &Detach, py::arg("index"))
       .def("reschedule", &Reschedule, py::arg("index"), py::arg("responder") = nullptr)
       .def("finish", &Finish);

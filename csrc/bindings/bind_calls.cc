@@ -38,13 +38,25 @@ WorkerCalls MakeWorkerCalls(int calls_fd, int responses_fd, py::object announce)
   return {std::move(client).value(), std::move(announce)};
 }
 
+// On whose behalf a call is made, and how.
+struct Caller {
+  std::shared_ptr<BatchHandle> batch;
+  std::vector<ParentHandle> parents;
+  std::shared_ptr<Trace> trace;
+  bool decoupled = false;
+  bool is_client = false;
+  bool dispatch = true;
+};
+
 std::shared_ptr<Call> StartHere(const std::shared_ptr<LocalCall>& call, const Engine& engine, RequestPtr request,
-                                const std::shared_ptr<BatchHandle>& batch, std::shared_ptr<Trace> trace,
-                                bool decoupled) {
+                                const Caller& caller) {
   CallOrigin origin;
-  origin.trace = std::move(trace);
-  if (batch && !batch->batch.finished()) {
-    const TimeNs now = engine.Now();
+  origin.trace = caller.trace;
+  origin.of_client = caller.is_client;
+  origin.dispatch = caller.dispatch;
+  const TimeNs now = engine.Now();
+  for (const ParentHandle& handle : caller.parents) origin.AddParent(handle.parent, now);
+  if (const auto& batch = caller.batch; batch && !batch->batch.finished()) {
     for (size_t i = 0; i < batch->batch.size(); ++i) {
       if (!batch->batch.detached(i)) origin.AddParent(batch->batch.request(i), now);
     }
@@ -52,16 +64,16 @@ std::shared_ptr<Call> StartHere(const std::shared_ptr<LocalCall>& call, const En
     origin.instance = batch->instance;
   }
   ReleaseGil release;
-  call->Start(std::move(request), origin, decoupled);
+  call->Start(std::move(request), origin, caller.decoupled);
   return call;
 }
 
-std::shared_ptr<Call> StartThere(WorkerCalls& calls, const Request& request, const std::shared_ptr<BatchHandle>& batch,
-                                 const std::shared_ptr<Trace>& trace, bool decoupled) {
+std::shared_ptr<Call> StartThere(WorkerCalls& calls, const Request& request, const Caller& caller) {
   CallTerms terms;
-  terms.decoupled = decoupled;
-  terms.trace = trace ? trace->id() : 0;
-  if (batch && !batch->batch.finished()) {
+  terms.decoupled = caller.decoupled;
+  terms.trace = caller.trace ? caller.trace->id() : 0;
+  for (const ParentHandle& handle : caller.parents) terms.parents.push_back(handle.number);
+  if (const auto& batch = caller.batch; batch && !batch->batch.finished()) {
     terms.by_instance = true;
     for (size_t i = 0; i < batch->batch.size(); ++i) {
       if (!batch->batch.detached(i)) terms.parents.push_back(batch->first + i);
@@ -75,8 +87,10 @@ std::shared_ptr<Call> StartThere(WorkerCalls& calls, const Request& request, con
 std::shared_ptr<Call> StartCall(const Callee& callee, std::string model, int64_t version, const py::sequence& inputs,
                                 std::string request_id, Correlation correlation_id, uint32_t flags, uint64_t timeout_us,
                                 const py::object& parameters, const std::vector<std::string>& outputs,
-                                const std::shared_ptr<BatchHandle>& batch, std::shared_ptr<Trace> trace, bool decoupled,
-                                bool waits) {
+                                std::shared_ptr<BatchHandle> batch, std::vector<ParentHandle> parents,
+                                std::shared_ptr<Trace> trace, bool decoupled, bool waits, bool as_client,
+                                bool dispatch) {
+  const Caller caller{std::move(batch), std::move(parents), std::move(trace), decoupled, as_client, dispatch};
   const auto* engine = std::get_if<std::shared_ptr<Engine>>(&callee);
   const auto call = engine == nullptr ? nullptr : std::make_shared<LocalCall>(*engine);
   auto request = std::make_unique<Request>(call);
@@ -98,7 +112,7 @@ std::shared_ptr<Call> StartCall(const Callee& callee, std::string model, int64_t
   if (!call) {
     WorkerCalls& calls = *std::get<std::shared_ptr<WorkerCalls>>(callee);
     if (!tensors.ok()) return calls.client->Refuse(*request, tensors.status());
-    return StartThere(calls, *request, batch, trace, decoupled);
+    return StartThere(calls, *request, caller);
   }
   if (!tensors.ok()) {
     request->Fail(FailureReason::kOther, Status::InvalidArg(tensors.status().message()));
@@ -107,7 +121,7 @@ std::shared_ptr<Call> StartCall(const Callee& callee, std::string model, int64_t
   // A caller that waits does not write to its arrays meanwhile; the callee must not do so at all.
   if (!waits) CopyUnsettled(request->inputs);
   for (Tensor& tensor : request->inputs) tensor.shared = true;
-  return StartHere(call, **engine, std::move(request), batch, std::move(trace), decoupled);
+  return StartHere(call, **engine, std::move(request), caller);
 }
 
 // (outputs, code and text of the error or None, parameters, whether it is the last)
@@ -127,6 +141,8 @@ py::object ItemObject(std::optional<Call::Item> item) {
 void BindCalls(py::module_& module) {
   py::class_<Trace, std::shared_ptr<Trace>>(module, "Trace", py::is_final());
 
+  py::class_<ParentHandle>(module, "CallParent", py::is_final());
+
   py::class_<CallMailbox, std::shared_ptr<CallMailbox>>(module, "CallMailbox", py::is_final())
       .def(py::init<>())
       .def("fileno", [](const CallMailbox& mailbox) { return mailbox.fd(); })
@@ -140,8 +156,9 @@ void BindCalls(py::module_& module) {
       .def(py::init(&StartCall), py::arg("engine"), py::arg("model"), py::arg("version"), py::arg("inputs"),
            py::kw_only(), py::arg("request_id") = "", py::arg("correlation_id") = Correlation(uint64_t{0}),
            py::arg("flags") = 0, py::arg("timeout_us") = 0, py::arg("parameters") = py::none(),
-           py::arg("outputs") = std::vector<std::string>(), py::arg("batch") = nullptr, py::arg("trace") = nullptr,
-           py::arg("decoupled") = false, py::arg("waits") = true)
+           py::arg("outputs") = std::vector<std::string>(), py::arg("batch") = nullptr,
+           py::arg("parents") = std::vector<ParentHandle>(), py::arg("trace") = nullptr, py::arg("decoupled") = false,
+           py::arg("waits") = true, py::arg("as_client") = false, py::arg("dispatch") = true)
       .def("next",
            [](Call& call) {
              std::optional<Call::Item> item;

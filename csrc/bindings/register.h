@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "engine/engine.h"
+#include "infer/call_parent.h"
 
 namespace pyinfer {
 
@@ -25,6 +26,12 @@ class ModelHandle {
 
  private:
   const std::shared_ptr<Model> model_;
+};
+
+// A request on whose behalf calls are made, as Python holds it.
+struct ParentHandle {
+  CallParent parent;
+  uint64_t number = 0;  // in a worker process: what the server knows the request by
 };
 
 // A batch as Python holds it; finished by whoever took it.

@@ -6,14 +6,14 @@
 
 namespace pyinfer {
 
-void CallOrigin::AddParent(const Request& parent, TimeNs now) {
-  parents.push_back(parent.sink());
-  depth = std::max(depth, parent.call_depth + 1);
+void CallOrigin::AddParent(const CallParent& parent, TimeNs now) {
+  parents.push_back(parent.sink);
+  depth = std::max(depth, parent.depth + 1);
   if (parent.timeout_us == 0) {
     has_all_time = true;
     return;
   }
-  const auto spent = static_cast<uint64_t>(std::max<TimeNs>(0, now - parent.timeline.queued)) / 1000;
+  const auto spent = static_cast<uint64_t>(std::max<TimeNs>(0, now - parent.queued)) / 1000;
   rest_us = std::max<uint64_t>(rest_us, parent.timeout_us > spent ? parent.timeout_us - spent : 1);
 }
 
@@ -28,6 +28,7 @@ void ModelCall::StopWaiting() {
 Status ModelCall::Enter(Request& request, const CallOrigin& origin, bool decoupled) {
   Status status = engine_->Resolve(request);
   if (!status.ok()) {
+    if (of_client_) return status;
     return {status.code(),
             "Failed for execute the inference request. Model '" + request.model_name + "' is not ready."};
   }
@@ -61,6 +62,7 @@ Status ModelCall::Enter(Request& request, const CallOrigin& origin, bool decoupl
 void ModelCall::Start(RequestPtr request, const CallOrigin& origin, bool decoupled) {
   const TimeNs now = engine_->Now();
   request->timeline.receiving = request->timeline.received = now;
+  of_client_ = origin.of_client;
   parents_ = origin.parents;
   request->call_depth = origin.depth;
   if (request->timeout_us == 0 && !origin.has_all_time) request->timeout_us = origin.rest_us;
@@ -68,12 +70,12 @@ void ModelCall::Start(RequestPtr request, const CallOrigin& origin, bool decoupl
   const Status refusal = Enter(*request, origin, decoupled);
   if (!refusal.ok()) return request->Fail(FailureReason::kOther, refusal);
   engine_->SubmitCall(std::move(request), origin.trace.get());
-  engine_->Dispatch();
+  if (origin.dispatch) engine_->Dispatch();
 }
 
 void ModelCall::Send(const Request& request, Response response, bool final) noexcept {
   // One that was never queued. Models read these words, and this code, where Triton runs them.
-  if (!response.status.ok() && !request.observer) {
+  if (!response.status.ok() && !request.observer && !of_client_) {
     response.status = CallRefusal(request.model_name, response.status);
   }
   for (Tensor& output : response.outputs) {

@@ -13,6 +13,7 @@
 
 #include "engine/call.h"
 #include "engine/engine.h"
+#include "infer/call_parent.h"
 
 namespace pyinfer {
 
@@ -26,9 +27,13 @@ struct CallOrigin {
   bool has_all_time = false;     // one of them has
   uint64_t rest_us = 0;          // the longest time that one of the others has left in a queue
   std::shared_ptr<Trace> trace;  // that the call belongs to, if any
+  // The call is not a model's but a client's, in this process: errors have the texts and codes that clients get.
+  bool of_client = false;
+  // False: several calls are to be queued together. Somebody has to call Engine::Dispatch() then.
+  bool dispatch = true;
 
-  // `parent` is looked at now and not kept.
-  void AddParent(const Request& parent, TimeNs now);
+  void AddParent(const CallParent& parent, TimeNs now);
+  void AddParent(const Request& parent, TimeNs now) { AddParent(CallParent::Of(parent), now); }
 };
 
 // What is answered, by the words that models know, where a call was never queued.
@@ -64,6 +69,7 @@ class ModelCall : public CompletionSink {
   void StopWaiting();
 
   const std::shared_ptr<Engine> engine_;
+  bool of_client_ = false;                                    // written before the request is queued
   std::vector<std::weak_ptr<const CompletionSink>> parents_;  // written before the request is queued
   std::vector<Slice> inputs_;                                 // an output that shares their bytes is marked
   std::atomic<uint64_t> wait_{0};                             // in the engine's CallGraph; 0: none

@@ -238,8 +238,10 @@ Status WorkerSession::FinishLocked(const WorkerAnswers& answers) {
 }
 
 void WorkerSession::DetachLocked(size_t index) {
-  std::shared_ptr<Trace> trace = batch_->request(index).trace;
-  late_.emplace(first_ + index, Late{batch_->Detach(index), std::move(trace), cancelled_ + index, message_});
+  const Request& request = batch_->request(index);
+  Late late{nullptr, request.trace, CallParent::Of(request), cancelled_ + index, message_};
+  late.responder = batch_->Detach(index);
+  late_.emplace(first_ + index, std::move(late));
   ++late_of_[message_];
   if (!listener_.joinable()) listener_ = std::thread([this] { ListenForLate(); });
   late_changed_.notify_all();
@@ -275,12 +277,16 @@ CallOrigin WorkerSession::OriginOf(const CallTerms& terms, TimeNs now) {
   } else if (const auto late = late_.find(terms.trace); late != late_.end()) {
     origin.trace = late->second.trace;
   }
+  for (const uint64_t number : terms.parents) {
+    if (const Request* request = request_of(number)) {
+      origin.AddParent(*request, now);
+    } else if (const auto late = late_.find(number); late != late_.end()) {
+      origin.AddParent(late->second.parent, now);
+    }
+  }
   if (!terms.by_instance || batch_ == nullptr) return origin;
   origin.model = executor_.model;
   origin.instance = executor_.instance;
-  for (const uint64_t number : terms.parents) {
-    if (const Request* request = request_of(number)) origin.AddParent(*request, now);
-  }
   return origin;
 }
 

@@ -52,6 +52,7 @@ class WorkerSession {
   struct Late {
     std::shared_ptr<Responder> responder;
     std::shared_ptr<Trace> trace;
+    CallParent parent;
     std::atomic<uint8_t>* cancelled;
     const uint8_t* message;
   };

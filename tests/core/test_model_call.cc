@@ -69,6 +69,20 @@ TEST(ModelCall, WhatIsWrongIsAnErrorOfTheAnswer) {
   CheckRefused(Begin(works, "many"), Code::kInternal, "Please use 'decoupled=True'");
 }
 
+TEST(ModelCall, ThatIsAClientsIsToldWhatClientsAre) {
+  Works works;
+  works.Part("m");
+  CallOrigin origin;
+  origin.of_client = true;
+  CheckRefused(Begin(works, "none", origin), Code::kNotFound, "Request for unknown model: 'none' is not found");
+  origin.dispatch = false;
+  const auto one = Begin(works, "m", origin);
+  const auto other = Begin(works, "m", origin);
+  works.engine->Dispatch();
+  works.Execute("m", 1);  // both are in one batch
+  CHECK(one->ended() && other->ended());
+}
+
 TEST(ModelCall, GoesOnWhileTheServerStops) {
   Works works;
   works.Part("m");
@@ -98,6 +112,29 @@ TEST(ModelCall, IsCancelledWithAllOfItsParents) {
   works.engine->Dispatch();
   CheckRefused(call, Code::kCancelled, "");
   CHECK_EQ(works.pending("m"), size_t{0});
+}
+
+TEST(ModelCall, IsCancelledWithAParentThatIsAnsweredApart) {
+  Works works;
+  works.Part("m");
+  works.Part("caller");
+  const auto client = std::make_shared<KeepingSink>();
+  RequestPtr request = works.Request(client, 1, {"IN"});
+  request->model_name = "caller";
+  works.engine->Submit(std::move(request));
+  works.engine->Dispatch();
+  Batch batch = works.Take("caller");
+  const CallParent parent = CallParent::Of(batch.request(0));
+  const std::shared_ptr<Responder> responder = batch.Detach(0);
+  batch.Finish();
+  CallOrigin origin;
+  origin.AddParent(parent, works.clock->Now());
+  const auto call = Begin(works, "m", origin);
+  client->cancel = true;
+  works.engine->NoteCancellation();
+  works.engine->Dispatch();
+  CheckRefused(call, Code::kCancelled, "");
+  responder->Fail(Status::Cancelled(), /*final=*/true);
 }
 
 TEST(ModelCall, CanBeCancelledByTheCaller) {

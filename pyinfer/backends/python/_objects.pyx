@@ -298,6 +298,7 @@ cdef class InferenceRequest:
     cdef bint _reschedule
     # set once the request is answered by a sender of its own; what it holds was fetched before
     cdef object _responder
+    cdef object _parent  # the CallParent of a request that has a responder
 
     def __init__(
         self, request_id="", correlation_id=0, inputs=(), requested_output_names=(), model_name="", model_version=-1,
@@ -429,6 +430,7 @@ cdef class InferenceRequest:
         if self._trace is None and self._batch.trace(self._index) is not None:
             self._trace = _trace_of(self._batch, self._index)
         self._parameters = self.parameters()
+        self._parent = self._batch.call_parent(self._index)
         self._responder = self._batch.detach(self._index)
         self._batch = None
         if self._tensors is None:
@@ -509,8 +511,21 @@ def start_call(InferenceRequest request not None, scope, bint decoupled, *, bint
         scope.engine, request._model_name, request._model_version, inputs, request_id=request._request_id,
         correlation_id=request._correlation_id, flags=request._flags, timeout_us=request._timeout,
         parameters=parameters, outputs=request._requested_output_names, batch=scope.batch,
+        parents=_parents(scope.requests),
         trace=None if trace is None else trace._core, decoupled=decoupled, waits=waits,
     )
+
+
+cdef _parents(list requests):
+    """Those of the requests that are not answered with their batch."""
+    cdef InferenceRequest request
+    cdef list found = None
+    for request in requests:
+        if request._parent is not None:
+            if found is None:
+                found = []
+            found.append(request._parent)
+    return () if found is None else found
 
 
 def response_of(tuple item not None):

@@ -160,7 +160,7 @@ class _PythonInstance:
     def execute(self, batch: Batch) -> None:
         requests = requests_of(batch)
         if self._scope is not None:
-            self._scope.batch = batch
+            self._scope.batch, self._scope.requests = batch, requests
         try:
             # The model gets a list of its own: it may empty it, and the requests must still be cut off at the end.
             returned = self._execute(requests.copy())
@@ -174,7 +174,7 @@ class _PythonInstance:
             _fail_requests(batch, requests, self._name, fault)
         release(requests)
         if self._scope is not None:
-            self._scope.batch = None
+            self._scope.batch, self._scope.requests = None, []
 
     def close(self) -> None:
         _finalize(self._model, self._name)
@@ -203,7 +203,7 @@ class _ConcurrentInstance:
 
     async def _run(self, requests: list[Any]) -> None:
         if self._engine is not None:
-            CallScope(self._engine).enter()
+            CallScope(self._engine, requests).enter()
         try:
             fault = decoupled_fault(self._model_name, await self._model.execute(requests.copy()))
         except BaseException as error:

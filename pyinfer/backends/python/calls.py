@@ -32,13 +32,14 @@ __all__ = ["CallScope", "ResponseIterator", "current_control", "execute", "execu
 
 
 class CallScope:
-    """On whose behalf the code of this thread or task calls: the batch that it executes, if it does."""
+    """On whose behalf the code of this thread or task calls: of ``requests``, while their batch lasts of ``batch``."""
 
-    __slots__ = ("batch", "engine")
+    __slots__ = ("batch", "engine", "requests")
 
-    def __init__(self, engine: Engine | WorkerCalls, batch: Batch | None = None) -> None:
+    def __init__(self, engine: Engine | WorkerCalls, requests: list[InferenceRequest] | None = None) -> None:
         self.engine = engine
-        self.batch = batch
+        self.batch: Batch | None = None
+        self.requests = [] if requests is None else requests
 
     def enter(self) -> None:
         """For this thread, or this task and those that it starts."""

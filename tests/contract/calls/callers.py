@@ -172,6 +172,21 @@ CALLERS = {
         sender.send(answer(output(found)))
         sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 """,
+    "apart": """
+    def execute(self, requests):
+        # answered by a sender: the request is not in the batch any more when the call is made
+        for request in requests:
+            sender = request.get_response_sender()
+            answered = ask(json.loads(request.parameters())["which"], given(request)).exec()
+            sender.send(answer(output(answered)), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+""",
+    "apart_later": """
+    async def execute(self, requests):
+        for request in requests:
+            sender = request.get_response_sender()
+            answered = await ask(json.loads(request.parameters())["which"], given(request)).async_exec()
+            sender.send(answer(output(answered)), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+""",
     "failing": """
     async def execute(self, requests):
         raise ValueError("on purpose")
@@ -187,7 +202,7 @@ CALLERS = {
 """,
 }
 #: those with a transaction policy of their own, instances, or another scheduler
-DECOUPLED = ("repeat", "later", "fails_later", "returns_too_much")
+DECOUPLED = ("repeat", "later", "apart", "apart_later", "fails_later", "returns_too_much")
 SEQUENCES = ("adding",)
 INSTANCES = {"factorial": 5}
 

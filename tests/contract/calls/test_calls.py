@@ -174,18 +174,28 @@ def test_a_decoupled_coroutine_that_fails(calling: RunningServer, model: str, te
     assert text in str(error)
 
 
-def test_a_cancelled_request_takes_its_calls_along(calling: RunningServer, repository: Path) -> None:
+@pytest.mark.parametrize("caller", ["texts", "apart", "apart_later"])
+def test_row_48_a_cancelled_request_takes_its_calls_along(
+    calling: RunningServer, repository: Path, caller: str
+) -> None:
     """The callee is busy; what the caller has queued there goes when the client cancels."""
-    with grpc_client.InferenceServerClient(calling.grpc) as client:
+    gate = repository / "gate"
+    for note in ("began", "open"):
+        (gate / note).unlink(missing_ok=True)
+    with (
+        grpc_client.InferenceServerClient(calling.grpc) as client,
+        grpc_client.InferenceServerClient(calling.grpc) as leaving,
+    ):
         tensor = grpc_client.InferInput("INPUT0", [1, 1], "FP32")
         tensor.set_data_from_numpy(np.array([[1]], np.float32))
         held = client.async_infer("gate", [tensor], lambda result, error: None)
-        eventually((repository / "gate" / "began").exists, "the gate was not reached")
-        waiting = client.async_infer("texts", [tensor], lambda result, error: None, parameters={"which": "gate"})
+        eventually((gate / "began").exists, "the gate was not reached")
+        leaving.start_stream(lambda result, error: None)
+        leaving.async_stream_infer(caller, [tensor], parameters={"which": "gate"})
         eventually(lambda: pending(calling) == 1, "the call was not queued")
-        waiting.cancel()
+        leaving.stop_stream(cancel_requests=True)
         eventually(lambda: pending(calling) == 0, "the call is still queued")
-        (repository / "gate" / "open").touch()
+        (gate / "open").touch()
         assert held is not None
         assert client.infer("texts", [tensor], parameters={"which": "double"}).as_numpy("OUTPUT0").tolist() == [[2]]
 

@@ -85,6 +85,9 @@ class FakeBatch:
     def is_cancelled(self, index: int) -> bool:
         return False
 
+    def call_parent(self, index: int) -> object:
+        return object()
+
     def detach(self, index: int) -> FakeResponder:
         self.responders[index] = FakeResponder(decoupled=self._decoupled)
         return self.responders[index]
