@@ -109,18 +109,18 @@ def test_errors_of_the_callee_are_the_callers_to_handle(infer: Infer, which: str
 
 
 @pytest.mark.parametrize("name", ["itself", "ping"])
-def test_a_model_that_would_wait_for_itself_is_told_so(infer: Infer, name: str) -> None:
+def test_row_48_a_model_that_would_wait_for_itself_is_told_so(infer: Infer, name: str) -> None:
     with pytest.raises(InferenceServerException, match="would wait for ever"):
         infer(name, 1)
 
 
-def test_recursion_within_the_instances(infer: Infer) -> None:
+def test_row_48_recursion_within_the_instances(infer: Infer) -> None:
     assert infer("factorial", 5).tolist() == [[120]]
     with pytest.raises(InferenceServerException, match="would wait for ever"):
         infer("factorial", 6)
 
 
-def test_64_callers_at_once(infer: Infer, calling: RunningServer) -> None:
+def test_row_48_64_callers_at_once(infer: Infer, calling: RunningServer) -> None:
     results: list[float] = []
 
     def ask(number: int) -> None:
@@ -204,7 +204,7 @@ def pending(server: RunningServer) -> int:
     return counter(server, "nv_inference_pending_request_count", "gate")
 
 
-def test_unloading_the_callee_is_an_error_of_the_call(infer: Infer, calling: RunningServer) -> None:
+def test_row_48_unloading_the_callee_is_an_error_of_the_call(infer: Infer, calling: RunningServer) -> None:
     with http_client.InferenceServerClient(calling.http) as client:
         client.unload_model("echo")
         with pytest.raises(InferenceServerException, match="is not ready"):
