@@ -25,6 +25,7 @@ from perf.core_load import CoreLoad, Difference, compare
 from perf.events import measure_events
 from perf.in_process import measure_in_process, run_once
 from perf.json_readers import measure_json_readers
+from perf.kills import KILLED, OTHER, measure_kills
 from perf.load import LoadError, Window, measure_window, send_all
 from perf.padding import build_padding_repository, measure_padding
 from perf.peer_servers import PEERS, peer_body, read_answer, start_peer
@@ -52,10 +53,11 @@ class Effort:
     max_stolen: float
     starts: int
     growth_requests: int
+    kills: int
 
 
-FULL = Effort(seconds=3, rounds=4, tries=8, max_stolen=0.05, starts=5, growth_requests=1_000_000)
-QUICK = Effort(seconds=1, rounds=1, tries=2, max_stolen=0.10, starts=1, growth_requests=100_000)
+FULL = Effort(seconds=3, rounds=4, tries=8, max_stolen=0.05, starts=5, growth_requests=1_000_000, kills=1000)
+QUICK = Effort(seconds=1, rounds=1, tries=2, max_stolen=0.10, starts=1, growth_requests=100_000, kills=20)
 
 
 def run_scenario(scenario: Scenario, effort: Effort, peers: Sequence[str]) -> _Figures:
@@ -278,6 +280,12 @@ def _padding(scenario: Scenario, effort: Effort, _names: Sequence[str], reposito
         return measure_padding(server, scenario.texts, scenario.connections, 5 * effort.seconds, effort.rounds)
 
 
+def _kills(_: Scenario, effort: Effort, _names: Sequence[str], repository: Path) -> _Figures:
+    models = build_repository(repository.parent / "killed", [KILLED, OTHER])
+    with start_server("pyinfer", models) as server:
+        return {"pyinfer": measure_kills(server, effort.kills)}
+
+
 def _clients(scenario: Scenario, effort: Effort, _names: Sequence[str], repository: Path) -> _Figures:
     return run_clients(scenario, repository, 2 * effort.seconds / 3, effort.rounds)
 
@@ -299,6 +307,7 @@ KINDS: Mapping[str, Callable[[Scenario, Effort, Sequence[str], Path], _Figures]]
     "batching_hurts": _batching_hurts,
     "padding": _padding,
     "queue": _queue,
+    "kills": _kills,
     "clients": _clients,
     "agreement": _agreement,
 }

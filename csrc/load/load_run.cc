@@ -136,7 +136,9 @@ uint64_t LoadRun::Wait(double seconds, uint64_t requests) {
     if (left <= 0 || (requests != 0 && answered >= requests) || threads_.empty() || exhausted()) return answered;
     // A number of requests is seen a millisecond late at most, the end of the load ten; that is what the windows' own
     // times are for. Looking costs the client CPU time.
-    const TimeNs step = requests != 0 ? 1'000'000 : 10'000'000;
+    const bool ends =
+        options_.max_requests != 0 || (options_.schedule && options_.schedule->kind == Schedule::Kind::kOnce);
+    const TimeNs step = requests != 0 ? 1'000'000 : ends ? 10'000'000 : left;
     std::this_thread::sleep_for(std::chrono::nanoseconds(std::min(left, step)));
   }
 }
