@@ -746,7 +746,10 @@ class Responder:
         *,
         final: bool,
     ) -> bool:
-        """Send a response of (name, datatype, array) outputs; see ``Batch.respond``. Shared arrays are copied."""
+        """Send a response of (name, datatype, array) outputs; see ``Batch.respond``. Shared arrays are copied.
+
+        Blocks where it is a step of an ensemble whose ``max_inflight_requests`` keep its responses waiting.
+        """
     def fail(self, code: str, message: str, *, final: bool) -> bool:
         """Send an error; ``code`` as in ``error_table``."""
     def end(self) -> bool:

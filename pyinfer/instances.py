@@ -14,11 +14,12 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pyinfer.backends.base import Backend, InstanceContext, NativeExecutor
 from pyinfer.backends.base import Instance as BackendInstance
-from pyinfer.errors import InvalidArgument, ModelError
+from pyinfer.errors import ModelError
+from pyinfer.instance_plan import Wanted, plan_instances
 from pyinfer.readiness import ReadinessProbe
 from pyinfer.warmup import Warmup
 
@@ -28,62 +29,13 @@ if TYPE_CHECKING:
 __all__ = [
     "ComposedInstances",
     "InstanceChange",
-    "InstancePlan",
     "Instances",
     "NativeInstances",
     "Probed",
     "PythonInstances",
-    "Wanted",
-    "plan_instances",
 ]
 
 _log = logging.getLogger(__name__)
-
-
-class Wanted(NamedTuple):
-    """An instance that is asked for."""
-
-    name: str
-    #: ``CPU``, ``GPU`` or ``MODEL``
-    kind: str
-    device: int
-    #: priority for the rate limiter, and (name, is it global, count) of each resource that an execution needs
-    limits: tuple[int, tuple[tuple[str, bool, int], ...]] = (0, ())
-
-    def enter(self, core: Model) -> LimitedInstance | None:
-        """What the instance has to hold while it executes; None for nothing. Raises InvalidArgument."""
-        priority, resources = self.limits
-        try:
-            return core.limit(priority=priority, resources=resources, device=self.device)
-        except ValueError as error:
-            raise InvalidArgument(f"Invalid argument: {error}") from None
-
-
-class InstancePlan(NamedTuple):
-    """Indices of the running instances to keep and to retire, and what is to be made."""
-
-    keep: list[int]
-    retire: list[int]
-    make: list[Wanted]
-
-
-def plan_instances(running: Sequence[Wanted], wanted: Sequence[Wanted]) -> InstancePlan:
-    """How to get from ``running`` to ``wanted`` with the fewest changes. Pure.
-
-    An instance serves for any that is wanted of the same kind and device and with the same limits, for one of its name
-    first: as in Triton, it keeps its name where only that changed.
-    """
-    free = list(range(len(running)))
-    left = list(wanted)
-    keep: list[int] = []
-    for compared in (0, 1):  # from which field on
-        for want in list(left):
-            match = next((index for index in free if running[index][compared:] == want[compared:]), None)
-            if match is not None:
-                free.remove(match)
-                left.remove(want)
-                keep.append(match)
-    return InstancePlan(sorted(keep), free, left)
 
 
 class Probed(Protocol):
@@ -159,6 +111,7 @@ class NativeInstances:
         self._started = False
 
     def prepare(self, wanted: Sequence[Wanted]) -> InstanceChange:
+        wanted = [want for want in wanted if not want.passive]  # they have no code that would have other work
         limited = [want.enter(self._core) for want in wanted]
         change = _NativeChange(self._core, self._executor, [want.name for want in wanted], limited)
         if not self._started:
@@ -335,8 +288,8 @@ class _InstanceThread(threading.Thread):
             del error  # what it holds of the model goes with it
 
     def go(self, model: Model) -> None:
-        """Let the instance take batches of ``model``. Idempotent."""
-        if self._core is None:
+        """Let the instance take batches of ``model``, unless it is passive. Idempotent."""
+        if self._core is None and not self.wanted.passive:
             self._core = model.add_instance(self.name, self._limited)
             self._limited = None
             self._decided.set()
@@ -348,11 +301,14 @@ class _InstanceThread(threading.Thread):
 
     def retire(self) -> None:
         """Let the thread end once it is done with what it has begun. Requires: :meth:`go` was called."""
-        assert self._core is not None
-        self._core.retire()
+        if self._core is None:
+            self._decided.set()  # it is passive
+        else:
+            self._core.retire()
 
     def interrupt(self) -> None:
         """No batches will come any more. Any thread."""
+        self._decided.set()
         if self._interrupt is not None:
             self._interrupt()
 

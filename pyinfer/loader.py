@@ -23,7 +23,8 @@ from pyinfer.config.normalize import instances, normalize
 from pyinfer.config.pbtxt import from_json, parse, to_json
 from pyinfer.config.source import Source, read_source
 from pyinfer.config.validate import require_supported, validate
-from pyinfer.errors import ConfigError, ModelError, PyinferError, Unavailable
+from pyinfer.errors import ConfigError, ModelError, PyinferError, Unavailable, Unsupported
+from pyinfer.instance_plan import Wanted
 from pyinfer.instances import (
     ComposedInstances,
     InstanceChange,
@@ -31,7 +32,6 @@ from pyinfer.instances import (
     NativeInstances,
     Probed,
     PythonInstances,
-    Wanted,
 )
 from pyinfer.model_files import model_digest
 from pyinfer.readiness import ReadinessProbe
@@ -47,6 +47,8 @@ _log = logging.getLogger(__name__)
 
 #: PRIORITY_MIN in ``optimization``
 _LEAST_PRIORITY = 19
+#: a library with the functions ``TRITONBACKEND_ModelBatch*``, beside the model
+_BATCH_STRATEGY = "batchstrategy.so"
 
 
 class _Step(Probed, Protocol):
@@ -156,6 +158,7 @@ class Loader:
             spec = model_spec(config, version, source.directory, self._options.metrics)
             core = self._engine.create(spec, [step.core for step in steps])
             return LoadedModel(core, None, ComposedInstances(steps))
+        _refuse_batch_strategy(source, version, config)
         name = config["backend"]
         context = ModelContext(
             source.name, version, source.directory, config, self._backend_options(name), self._engine, self.control
@@ -247,6 +250,16 @@ class LoadedModel:
                 self._backend.close()
         except Exception:
             _log.exception("closing the backend of '%s' failed", self._core.name)
+
+
+def _refuse_batch_strategy(source: _Source, version: int, config: Mapping[str, Any]) -> None:
+    """Raise Unsupported where Triton would load a library that decides what joins a batch."""
+    folders = () if "sequence_batching" in config else (source.directory / str(version), source.directory)
+    if any((folder / _BATCH_STRATEGY).exists() for folder in folders):
+        raise Unsupported(
+            f"model '{source.name}' has a custom batching strategy, the file '{_BATCH_STRATEGY}', which this version "
+            "can not load; remove it to have the model batched by its configuration alone"
+        )
 
 
 def _nice(config: Mapping[str, Any]) -> int:

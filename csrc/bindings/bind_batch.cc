@@ -132,7 +132,9 @@ bool SendResponse(Responder& responder, const py::sequence& outputs, const py::o
   CopyUnsettled(tensors.value());
   Parameters converted = ToParameters(parameters);
   ReleaseGil release;
-  return responder.Send(std::move(tensors).value(), std::move(converted), final);
+  const bool sent = responder.Send(std::move(tensors).value(), std::move(converted), final);
+  if (sent && !final) responder.WaitForRoom();
+  return sent;
 }
 
 void BindResponder(py::module_& module) {

@@ -16,6 +16,9 @@
 
 namespace pyinfer {
 
+// Besides those who need an answer there are those who merely should wait, and give way where that would be for ever.
+// Who needs an answer is not refused it because of them.
+//
 // Any thread.
 class CallGraph {
  public:
@@ -31,16 +34,23 @@ class CallGraph {
   // Notes that `caller` waits for all of `callees`; nothing where it would wait for ever. Every number that is given
   // out is to be handed to Leave.
   std::optional<uint64_t> Enter(const Caller& caller, std::vector<Node> callees);
+  // Notes that some instance of `model`, which has so many, should wait for all of `needed`; it is to look at
+  // ForEver() now and then.
+  uint64_t EnterYielding(Node model, size_t instances, std::vector<Node> needed);
+  // Whether one who yields would wait for ever, as things are.
+  bool ForEver(uint64_t wait) const;
   void Leave(uint64_t wait);
 
  private:
   struct Wait {
     Caller caller;
     std::vector<Node> callees;
+    bool yields = false;
   };
 
+  static bool NeedsOneOf(const std::set<Node>& models, const Wait& wait);
   // Models of which every instance waits for one of them.
-  std::set<Node> StuckLocked() const;
+  std::set<Node> StuckLocked(bool with_yielding) const;
 
   mutable std::mutex mutex_;
   std::map<uint64_t, Wait> waits_;

@@ -7,7 +7,9 @@
 // does.
 //
 // max_inflight_requests: of each step at most so many requests of this ensemble are with its model; further ones wait
-// here, in order.
+// here, in order. A step keeps its place until what its answer makes possible has got one, so that what waits between
+// steps is bounded as well; and a decoupled model is held up while something waits that one of its responses has made
+// possible.
 //
 // Source of the rules: Triton's ensemble scheduler.
 #pragma once
@@ -58,9 +60,10 @@ class Ensemble final : public BatchSource, public std::enable_shared_from_this<E
   const Clock& clock() const { return *clock_; }
   std::shared_ptr<Engine> engine() const { return engine_.lock(); }
   void NoteSuccess(const Request& request) const;
+  bool limited() const { return !gates_.empty(); }
   // Whether `call` may go to its model now. If not, it is kept, and goes once another of its step has left.
   bool Enter(const std::shared_ptr<EnsembleCall>& call);
-  // The model is done with a call of this step.
+  // A call of this step has no need of its place any more.
   void Leave(size_t step);
   // `run` is answered.
   void Remove(EnsembleRun* run);

@@ -18,9 +18,12 @@ class StepSink final : public CompletionSink {
   explicit StepSink(std::shared_ptr<EnsembleCall> call) : call_(std::move(call)) {}
 
   void Send(const Request& request, Response response, bool final) noexcept override {
-    call_->run->OnResponse(*call_, request, std::move(response), final);
+    call_->run->OnResponse(call_, request, std::move(response), final);
   }
   bool cancelled() const noexcept override { return call_->run->cancelled(); }
+  void WaitForRoom(const std::shared_ptr<RequestObserver>& producer) const override {
+    call_->run->WaitForRoom(*call_, producer);
+  }
 
  private:
   const std::shared_ptr<EnsembleCall> call_;
@@ -38,6 +41,32 @@ void FitBatchDimension(bool batching, bool batched, const Shape& dims, Shape& sh
   const bool whole = DimsMatch(dims, shape);
   if (batching && whole) shape.insert(shape.begin(), 1);
   if (batched && !whole && !shape.empty() && shape.front() == 1) shape.erase(shape.begin());
+}
+
+StatusOr<StepSequencePtr> SequenceThatFollows(const Parameters& parameters, const CorrelationId& own) {
+  std::shared_ptr<StepSequence> said;
+  for (const auto& [name, value] : parameters) {
+    const bool id = name == "sequence_id", start = name == "sequence_start";
+    if (!id && !start && name != "sequence_end") continue;
+    if (!said) said = std::make_shared<StepSequence>(StepSequence{own, 0});
+    if (!id) {
+      const bool* flag = std::get_if<bool>(&value);
+      if (flag == nullptr) {
+        return Status::InvalidArg("expect parameter '" + name + "' to be TRITONSERVER_PARAMETER_BOOL");
+      }
+      if (*flag) said->flags |= start ? kSequenceStart : kSequenceEnd;
+    } else if (const auto* number = std::get_if<int64_t>(&value)) {
+      said->id = {static_cast<uint64_t>(*number), {}};
+    } else if (const auto* large = std::get_if<uint64_t>(&value)) {
+      said->id = {*large, {}};
+    } else if (const auto* text = std::get_if<std::string>(&value)) {
+      said->id = {0, *text};
+    } else {
+      return Status::InvalidArg(
+          "expected parameter 'sequence_id' to be TRITONSERVER_PARAMETER_INT or TRITONSERVER_PARAMETER_STRING");
+    }
+  }
+  return {StepSequencePtr(std::move(said))};
 }
 
 void EnsembleRun::Resume() {
@@ -63,8 +92,8 @@ RequestPtr EnsembleRun::MakeRequest(const std::shared_ptr<EnsembleCall>& call, c
   request->model_name = step.model;
   request->model_version = step.version;
   request->id = request_->id;
-  request->correlation_id = request_->correlation_id;
-  request->flags = request_->flags;
+  request->correlation_id = call->sequence ? call->sequence->id : request_->correlation_id;
+  request->flags = call->sequence ? call->sequence->flags : request_->flags;
   request->priority = request_->priority;
   request->parameters = request_->parameters;
   const TimeNs now = ensemble_->clock().Now();
@@ -90,21 +119,22 @@ RequestPtr EnsembleRun::MakeRequest(const std::shared_ptr<EnsembleCall>& call, c
   return request;
 }
 
-// As Triton's ensembles do, it tells the sequence that the request belongs to.
-Response EnsembleRun::MakeAnswer(std::vector<Tensor> outputs) const {
-  const CorrelationId& id = request_->correlation_id;
+// As Triton's ensembles do, it tells the sequence that the request belongs to, or the last step.
+Response EnsembleRun::MakeAnswer(Answer answer) const {
+  const CorrelationId& id = answer.sequence ? answer.sequence->id : request_->correlation_id;
+  const uint32_t flags = answer.sequence ? answer.sequence->flags : request_->flags;
   ParameterValue sequence = static_cast<int64_t>(id.number);
   if (!id.text.empty()) sequence = id.text;
   Parameters parameters = {{"sequence_id", std::move(sequence)},
-                           {"sequence_start", (request_->flags & kSequenceStart) != 0},
-                           {"sequence_end", (request_->flags & kSequenceEnd) != 0}};
-  return MakeResponse(*request_, std::move(outputs), std::move(parameters));
+                           {"sequence_start", (flags & kSequenceStart) != 0},
+                           {"sequence_end", (flags & kSequenceEnd) != 0}};
+  return MakeResponse(*request_, std::move(answer.outputs), std::move(parameters));
 }
 
 void EnsembleRun::Send(Todo& todo) {
   if (!todo.failure.ok()) return End(Response::Error(todo.failure));
-  for (std::vector<Tensor>& outputs : todo.responses) {
-    Response response = MakeAnswer(std::move(outputs));
+  for (Answer& answer : todo.responses) {
+    Response response = MakeAnswer(std::move(answer));
     if (!ensemble_->model().decoupled || !response.status.ok()) {
       todo.ends = true;
       return End(std::move(response));
@@ -122,22 +152,27 @@ void EnsembleRun::End(Response response) {
         Status(response.status.code(), "in ensemble '" + ensemble_->model().name + "', " + response.status.message());
   }
   RequestPtr request;
-  std::vector<std::shared_ptr<EnsembleCall>> entered;
+  std::vector<std::shared_ptr<EnsembleCall>> places;
   bool left;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     request = std::move(request_);
     left = open_ != 0;
     changed_.clear();
-    entered.swap(entered_);
+    // Those that were let go and were not called, and those that are over: others can have their places.
+    for (auto* calls : {&entered_, &over_, &staying_}) {
+      std::move(calls->begin(), calls->end(), std::back_inserter(places));
+      calls->clear();
+    }
+    unseen_.clear();
     Timeline& times = request->timeline;
     times.packed = times.picked + input_ns_;
     times.executed = times.packed + infer_ns_;
     times.split = times.executed + output_ns_;
     request->failure = reason_;
   }
-  // Those that were let go and were not called: others can have their places.
-  for (const auto& call : entered) ensemble_->Leave(call->step);
+  room_.notify_all();
+  for (const auto& call : places) ensemble_->Leave(call->step);
   ensemble_->Remove(this);
   if (response.status.ok()) ensemble_->NoteSuccess(*request);
   request->Answer(std::move(response));

@@ -45,6 +45,24 @@ EnsemblePlan::Demand EnsemblePlan::DemandOf(const Request& request) const {
   return Trace(std::move(wanted));
 }
 
+std::vector<size_t> EnsemblePlan::StepsBehind(size_t step) const {
+  std::vector<size_t> behind;
+  std::vector<char> seen(steps.size());
+  std::vector<size_t> from = {step};
+  while (!from.empty()) {
+    const size_t at = from.back();
+    from.pop_back();
+    for (const Port& port : steps[at].outputs) {
+      for (const size_t reader : tensors[port.tensor].readers) {
+        if (std::exchange(seen[reader], char{1})) continue;
+        behind.push_back(reader);
+        from.push_back(reader);
+      }
+    }
+  }
+  return behind;
+}
+
 EnsemblePlan::Demand EnsemblePlan::Trace(std::vector<size_t> wanted) const {
   Demand demand{std::vector<char>(steps.size()), std::vector<char>(tensors.size()), wanted};
   for (const size_t tensor : wanted) demand.tensors[tensor] = 1;

@@ -45,6 +45,8 @@ struct EnsemblePlan {
 
   size_t Tensor(const std::string& name) const;
   Demand DemandOf(const Request& request) const;
+  // Those that something made by `step` leads to, without itself.
+  std::vector<size_t> StepsBehind(size_t step) const;
 
   std::vector<Step> steps;
   std::vector<Node> tensors;

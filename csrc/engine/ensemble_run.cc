@@ -61,14 +61,21 @@ bool EnsembleRun::OnEntered(std::shared_ptr<EnsembleCall> call) {
   return true;
 }
 
-void EnsembleRun::OnResponse(const EnsembleCall& call, const Request& request, Response response, bool final) {
+void EnsembleRun::OnResponse(const std::shared_ptr<EnsembleCall>& call, const Request& request, Response response,
+                             bool final) {
   bool schedule;
+  bool leave = final;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     if (!response.status.ok()) {
       FailLocked(FailureReason::kOther, std::move(response.status));
     } else if (request_ && !response.only_ends) {
-      KeepOutputsLocked(call, request, std::move(response.outputs));
+      StatusOr<StepSequencePtr> sequence = SequenceThatFollows(response.parameters, request.correlation_id);
+      if (sequence.ok()) {
+        KeepOutputsLocked(call, request, std::move(response.outputs), std::move(sequence).value());
+      } else {
+        FailLocked(FailureReason::kOther, sequence.status());
+      }
     }
     if (final) {
       const Timeline& times = request.timeline;
@@ -76,48 +83,61 @@ void EnsembleRun::OnResponse(const EnsembleCall& call, const Request& request, R
       infer_ns_ += std::max<TimeNs>(0, times.executed - times.packed);
       output_ns_ += std::max<TimeNs>(0, times.split - times.executed);
       --open_;
-      --call.context->open;
-      touched_.push_back(call.context);
+      --call->context->open;
+      touched_.push_back(call->context);
+    }
+    // Its place may be kept for what its answer makes possible.
+    if (final && request_ && ensemble_->limited()) {
+      over_.push_back(call);
+      leave = false;
     }
     schedule = ScheduleLocked();
   }
-  if (final) ensemble_->Leave(call.step);
+  if (leave) ensemble_->Leave(call->step);
   if (schedule) Resume();
 }
 
-void EnsembleRun::KeepOutputsLocked(const EnsembleCall& call, const Request& request, std::vector<Tensor> outputs) {
-  EnsembleContext* context = call.context;
+void EnsembleRun::KeepOutputsLocked(const std::shared_ptr<EnsembleCall>& call, const Request& request,
+                                    std::vector<Tensor> outputs, StepSequencePtr sequence) {
+  EnsembleContext* context = call->context;
+  const std::shared_ptr<EnsembleCall> by = ensemble_->limited() ? call : nullptr;
+  if (!sequence) sequence = call->sequence;
+  if (by && request.model->decoupled) {
+    ++by->unseen;
+    unseen_.push_back(by);
+  }
   if (request.model->decoupled) {
     context->children.push_back(std::make_unique<EnsembleContext>(context, plan_));
     context = context->children.back().get();
     touched_.push_back(context);
   }
   for (Tensor& output : outputs) {
-    for (const Slice& slice : call.shared) {
+    for (const Slice& slice : call->shared) {
       const uint8_t* at = output.data.data();
       if (at >= slice.data() && at < slice.data() + slice.size()) output.shared = true;
     }
-    for (const EnsemblePlan::Port& port : plan_.steps[call.step].outputs) {
+    for (const EnsemblePlan::Port& port : plan_.steps[call->step].outputs) {
       if (port.name != output.name) continue;
       SetLocked(*context, port.tensor,
-                {EnsembleValue::State::kSet, request.model->has_batch_dimension(), std::move(output)});
+                {EnsembleValue::State::kSet, request.model->has_batch_dimension(), std::move(output), sequence}, by);
       break;
     }
   }
 }
 
-void EnsembleRun::SetLocked(EnsembleContext& context, size_t tensor, EnsembleValue value) {
+void EnsembleRun::SetLocked(EnsembleContext& context, size_t tensor, EnsembleValue value,
+                            std::shared_ptr<EnsembleCall> by) {
   context.values[tensor] = std::move(value);
-  changed_.emplace_back(&context, tensor);
+  changed_.push_back({&context, tensor, std::move(by)});
 }
 
 void EnsembleRun::SetInputsLocked() {
   for (const size_t tensor : plan_.inputs) {
-    SetLocked(root_, tensor, {EnsembleValue::State::kAbsent, false, {}});
+    SetLocked(root_, tensor, {EnsembleValue::State::kAbsent, false, {}, {}});
   }
   for (Tensor& input : request_->inputs) {
     const size_t tensor = plan_.Tensor(input.name);
-    root_.values[tensor] = {EnsembleValue::State::kSet, ensemble_->model().has_batch_dimension(), std::move(input)};
+    root_.values[tensor] = {EnsembleValue::State::kSet, ensemble_->model().has_batch_dimension(), std::move(input), {}};
   }
   request_->inputs.clear();
 }
@@ -136,15 +156,17 @@ bool EnsembleRun::IsReadyLocked(EnsembleContext& context, size_t step) const {
   });
 }
 
-void EnsembleRun::CallReadyLocked(EnsembleContext& context, size_t step, Todo& todo) {
+void EnsembleRun::CallReadyLocked(EnsembleContext& context, size_t step, const std::shared_ptr<EnsembleCall>& cause,
+                                  Todo& todo) {
   if (!IsReadyLocked(context, step)) {
-    for (const auto& child : context.children) CallReadyLocked(*child, step, todo);
+    for (const auto& child : context.children) CallReadyLocked(*child, step, cause, todo);
     return;
   }
   if (std::exchange(context.called[step], char{1})) return;
   ++open_;
   ++context.open;
   todo.calls.push_back(MakeCallLocked(context, step));
+  todo.calls.back()->cause = cause;
 }
 
 std::shared_ptr<EnsembleCall> EnsembleRun::MakeCallLocked(EnsembleContext& context, size_t step) {
@@ -160,7 +182,8 @@ std::shared_ptr<EnsembleCall> EnsembleRun::MakeCallLocked(EnsembleContext& conte
     if (!only_reader) value->tensor.shared = true;
     // Also one that was made of shared bytes.
     if (value->tensor.shared) call->shared.push_back(value->tensor.data);
-    EnsembleValue given{value->state, value->batched, {}};
+    if (!call->sequence) call->sequence = value->sequence;
+    EnsembleValue given{value->state, value->batched, {}, {}};
     given.tensor = only_reader ? std::move(value->tensor) : value->tensor;
     given.tensor.name = port.name;
     call->inputs.push_back(std::move(given));
@@ -169,21 +192,21 @@ std::shared_ptr<EnsembleCall> EnsembleRun::MakeCallLocked(EnsembleContext& conte
 }
 
 void EnsembleRun::RespondReadyLocked(EnsembleContext& context, Todo& todo) {
-  std::vector<Tensor> outputs;
+  Answer answer;
   for (const size_t tensor : demand_.outputs) {
     const EnsembleValue& value = *SeeLocked(context, tensor).first;
     if (value.state != EnsembleValue::State::kSet) {
       for (const auto& child : context.children) RespondReadyLocked(*child, todo);
       return;
     }
-    outputs.push_back(value.tensor);
-    outputs.back().name = plan_.tensors[tensor].name;
-    const TensorSpec* spec = ensemble_->model().FindOutput(outputs.back().name);
-    FitBatchDimension(ensemble_->model().has_batch_dimension(), value.batched, spec->executor_dims(),
-                      outputs.back().shape);
+    if (!answer.sequence) answer.sequence = value.sequence;
+    Tensor& output = answer.outputs.emplace_back(value.tensor);
+    output.name = plan_.tensors[tensor].name;
+    const TensorSpec* spec = ensemble_->model().FindOutput(output.name);
+    FitBatchDimension(ensemble_->model().has_batch_dimension(), value.batched, spec->executor_dims(), output.shape);
   }
   if (std::exchange(context.responded, true)) return;
-  todo.responses.push_back(std::move(outputs));
+  todo.responses.push_back(std::move(answer));
 }
 
 bool EnsembleRun::IsSpentLocked(const EnsembleContext& context) const {
@@ -221,11 +244,13 @@ EnsembleRun::Todo EnsembleRun::CollectLocked() {
   if (!std::exchange(begun_, true)) SetInputsLocked();
   if (failure_.ok()) {
     todo.entered.swap(entered_);
-    for (const auto& [context, tensor] : std::exchange(changed_, {})) {
-      for (const size_t reader : plan_.tensors[tensor].readers) {
-        if (demand_.steps[reader]) CallReadyLocked(*context, reader, todo);
+    todo.over.swap(over_);
+    todo.seen.swap(unseen_);
+    for (const Change& change : std::exchange(changed_, {})) {
+      for (const size_t reader : plan_.tensors[change.tensor].readers) {
+        if (demand_.steps[reader]) CallReadyLocked(*change.context, reader, change.by, todo);
       }
-      if (demand_.tensors[tensor]) RespondReadyLocked(*context, todo);
+      if (demand_.tensors[change.tensor]) RespondReadyLocked(*change.context, todo);
     }
     FreeSpentLocked();
     const bool decoupled = ensemble_->model().decoupled;
@@ -256,8 +281,14 @@ void EnsembleRun::Advance() {
     }
     for (const auto& call : todo.entered) Call(call);
     for (const auto& call : todo.calls) {
-      if (ensemble_->Enter(call)) Call(call);
+      if (ensemble_->Enter(call)) {
+        call->cause.reset();
+        Call(call);
+      } else {
+        todo.kept_out.push_back(call);
+      }
     }
+    if (ensemble_->limited()) GiveBack(todo);
     Send(todo);
     if (todo.ends) return;
   }

@@ -12,6 +12,7 @@
 // dropped. Any thread; no method calls out with a lock held.
 #pragma once
 
+#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -27,6 +28,17 @@ namespace pyinfer {
 // lack.
 void FitBatchDimension(bool batching, bool batched, const Shape& dims, Shape& shape);
 
+// The sequence that a request to a step belongs to, where a step before has said so.
+struct StepSequence {
+  CorrelationId id;
+  uint32_t flags = 0;
+};
+using StepSequencePtr = std::shared_ptr<const StepSequence>;
+
+// What the parameters `sequence_id`, `sequence_start` and `sequence_end` of a response say; null where there is none of
+// them. `own`: the sequence that the request belongs to. InvalidArg where one has a wrong type.
+StatusOr<StepSequencePtr> SequenceThatFollows(const Parameters& parameters, const CorrelationId& own);
+
 // A tensor of the ensemble, as far as it is there.
 struct EnsembleValue {
   enum class State { kUnset, kAbsent, kSet };  // kAbsent: an optional input that was not given
@@ -34,6 +46,7 @@ struct EnsembleValue {
   State state = State::kUnset;
   bool batched = false;  // the first dimension is that of the batch
   Tensor tensor;
+  StepSequencePtr sequence = {};  // that of those who take it; null: that of the ensemble's request
 };
 
 struct EnsembleContext {
@@ -55,6 +68,13 @@ struct EnsembleCall {
   size_t step = 0;
   std::vector<EnsembleValue> inputs;  // those that are given; their names are the model's
   std::vector<Slice> shared;          // what the model must not write to; its outputs may be made of it
+  StepSequencePtr sequence;           // of the first input that has one
+
+  // Where steps are limited; guarded by the run.
+  std::shared_ptr<EnsembleCall> cause;  // the call whose answer made this one possible, until this one is let in
+  size_t held = 0;                      // calls of which this one is the cause, and that wait to be let in
+  size_t unseen = 0;                    // responses of a decoupled model of which it is not clear yet what they cause
+  bool over = false;                    // its place is given back when `held` is 0
 };
 
 class EnsembleRun final : public std::enable_shared_from_this<EnsembleRun> {
@@ -68,7 +88,9 @@ class EnsembleRun final : public std::enable_shared_from_this<EnsembleRun> {
   void Advance();
 
   // A response to `request`, which is that of `call`.
-  void OnResponse(const EnsembleCall& call, const Request& request, Response response, bool final);
+  void OnResponse(const std::shared_ptr<EnsembleCall>& call, const Request& request, Response response, bool final);
+  // For the thread that answers `call`, of `producer`; see CompletionSink.
+  void WaitForRoom(const EnsembleCall& call, const std::shared_ptr<RequestObserver>& producer);
   // The limit of its step lets `call` go; false where the run has ended.
   bool OnEntered(std::shared_ptr<EnsembleCall> call);
   // Ends the run, whatever its steps do.
@@ -77,27 +99,51 @@ class EnsembleRun final : public std::enable_shared_from_this<EnsembleRun> {
   bool cancelled() const noexcept;
 
  private:
+  // A response of the ensemble.
+  struct Answer {
+    std::vector<Tensor> outputs;
+    StepSequencePtr sequence;  // of the first output that has one
+  };
   // What Advance has found to do.
   struct Todo {
     std::vector<std::shared_ptr<EnsembleCall>> calls, entered;  // those that are to ask for entry, and those that have
-    std::vector<std::vector<Tensor>> responses;
+    std::vector<std::shared_ptr<EnsembleCall>> kept_out;        // of `calls`
+    std::vector<std::shared_ptr<EnsembleCall>> over;            // whose last answer was looked at
+    std::vector<std::shared_ptr<EnsembleCall>> seen;            // one for each response that was looked at
+    std::vector<Answer> responses;
     bool ends = false;  // with `failure`; where there is none, with the response or (decoupled) after the responses
     Status failure;
 
-    bool empty() const { return calls.empty() && entered.empty() && responses.empty() && !ends; }
+    bool empty() const {
+      return calls.empty() && entered.empty() && over.empty() && seen.empty() && responses.empty() && !ends;
+    }
+  };
+  // A tensor that was set and not looked at since.
+  struct Change {
+    EnsembleContext* context;
+    size_t tensor;
+    std::shared_ptr<EnsembleCall> by;  // where steps are limited: whose answer it is; null for the request's own
   };
 
   // All of these require that mutex_ is held.
   Todo CollectLocked();
   void SetInputsLocked();
-  void SetLocked(EnsembleContext& context, size_t tensor, EnsembleValue value);
+  void SetLocked(EnsembleContext& context, size_t tensor, EnsembleValue value,
+                 std::shared_ptr<EnsembleCall> by = nullptr);
   // The value that `context` sees, unset where there is none, and the context where it was set.
   std::pair<EnsembleValue*, EnsembleContext*> SeeLocked(EnsembleContext& context, size_t tensor) const;
   bool IsReadyLocked(EnsembleContext& context, size_t step) const;
-  void CallReadyLocked(EnsembleContext& context, size_t step, Todo& todo);
+  void CallReadyLocked(EnsembleContext& context, size_t step, const std::shared_ptr<EnsembleCall>& cause, Todo& todo);
   std::shared_ptr<EnsembleCall> MakeCallLocked(EnsembleContext& context, size_t step);
   void RespondReadyLocked(EnsembleContext& context, Todo& todo);
-  void KeepOutputsLocked(const EnsembleCall& call, const Request& request, std::vector<Tensor> outputs);
+  void KeepOutputsLocked(const std::shared_ptr<EnsembleCall>& call, const Request& request, std::vector<Tensor> outputs,
+                         StepSequencePtr sequence);
+  // True while what `call` has made possible waits to be let in.
+  bool HoldsUpLocked(const EnsembleCall& call) const;
+  void WaitLocked(const EnsembleCall& call, const std::shared_ptr<RequestObserver>& producer,
+                  std::unique_lock<std::mutex>& lock);
+  // `call` is let in: its cause is not held up by it any more, and may give its place back: it is added to `left`.
+  void ReleaseCauseLocked(EnsembleCall& call, std::vector<size_t>& left);
   bool IsSpentLocked(const EnsembleContext& context) const;
   void FreeSpentLocked();
   void FailLocked(FailureReason reason, Status status);
@@ -105,9 +151,11 @@ class EnsembleRun final : public std::enable_shared_from_this<EnsembleRun> {
 
   // These that it is not held.
   void Resume();
+  // Gives back the places of those that nobody waits behind, once the calls of `todo` were let in or kept out.
+  void GiveBack(const Todo& todo);
   void Call(const std::shared_ptr<EnsembleCall>& call);
   RequestPtr MakeRequest(const std::shared_ptr<EnsembleCall>& call, const ModelSpec& model) const;
-  Response MakeAnswer(std::vector<Tensor> outputs) const;
+  Response MakeAnswer(Answer answer) const;
   void Send(Todo& todo);
   void End(Response response);
 
@@ -119,10 +167,15 @@ class EnsembleRun final : public std::enable_shared_from_this<EnsembleRun> {
   // nullptr once it is answered; taken away by Advance alone, which may use it without the lock.
   RequestPtr request_;
   EnsembleContext root_;
-  std::vector<std::pair<EnsembleContext*, size_t>> changed_;  // tensors that were set and not looked at since
-  std::vector<EnsembleContext*> touched_;                     // contexts that may be spent
+  std::vector<Change> changed_;
+  std::vector<EnsembleContext*> touched_;  // contexts that may be spent
   std::vector<std::shared_ptr<EnsembleCall>> entered_;
-  size_t open_ = 0;  // of all contexts
+  // Where steps are limited: calls that are over, those of them that keep their place for now, and one for each
+  // response of a decoupled model that nobody has looked at.
+  std::vector<std::shared_ptr<EnsembleCall>> over_, staying_, unseen_;
+  std::condition_variable room_;
+  size_t waiting_ = 0;  // for room
+  size_t open_ = 0;     // of all contexts
   bool begun_ = false;
   bool scheduled_ = false;
   Status failure_;

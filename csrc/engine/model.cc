@@ -54,6 +54,7 @@ TimeNs Model::Push(RequestPtr request) {
   in_flight_.fetch_add(1, std::memory_order_acq_rel);
   request->observer = shared_from_this();
   request->timeline.queued = clock_->Now();
+  if (cache_) source_->TakeTurn(*request);
   if (cache_ && AnswerFromCache(request)) return 0;
   const TimeNs deadline = spec_->sequence ? OwnDeadline(*request) : QueueDeadline(spec_->queue, *request);
   request->queue_deadline = deadline;
@@ -71,17 +72,16 @@ bool Model::AnswerFromCache(RequestPtr& request) {
     NoteMiss(*request, std::move(*key));
     return false;
   }
-  AnswerHit(*request, std::move(*kept));
-  request.reset();
+  AnswerHit(std::move(request), std::move(*kept));
   return true;
 }
 
-void Model::AnswerHit(Request& request, Response response) {
-  Timeline& timeline = request.timeline;
-  request.cache_ns = clock_->Now() - timeline.queued;
-  request.cache_use = CacheUse::kHit;
+void Model::AnswerHit(RequestPtr request, Response response) {
+  Timeline& timeline = request->timeline;
+  request->cache_ns = clock_->Now() - timeline.queued;
+  request->cache_use = CacheUse::kHit;
   timeline.picked = timeline.packed = timeline.executed = timeline.split = timeline.queued;
-  request.Answer(std::move(response));
+  Conclude(std::move(request), std::move(response));
 }
 
 void Model::NoteMiss(Request& request, std::string key) {
@@ -117,8 +117,7 @@ bool Model::AskCache(RequestPtr& request) {
 void Model::OnFound(RequestPtr request, std::string key, std::optional<Response> kept) {
   const TimeNs deadline = request->queue_deadline;
   if (kept && AnswersRequest(*request, *kept)) {
-    AnswerHit(*request, std::move(*kept));
-    request.reset();
+    AnswerHit(std::move(request), std::move(*kept));
   } else {
     NoteMiss(*request, std::move(key));
     // Nobody looked whether it was cancelled, or at its deadline, while it was on the way.

@@ -117,7 +117,7 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   // there, where nobody is asked.
   bool AskCache(RequestPtr& request);
   void OnFound(RequestPtr request, std::string key, std::optional<Response> kept);
-  void AnswerHit(Request& request, Response response);
+  void AnswerHit(RequestPtr request, Response response);
   void NoteMiss(Request& request, std::string key);
   // Keeps the answer of a request that was not in the cache; how long that took.
   TimeNs KeepAnswer(const Request& request, const Response& response);

@@ -2,11 +2,14 @@
 // completion.h - where answers go: the one point at which scheduling and protocols meet.
 #pragma once
 
+#include <memory>
+
 #include "infer/response.h"
 
 namespace pyinfer {
 
 class Request;
+class RequestObserver;
 
 // A protocol makes one for each request.
 // Shared between the protocol, which may cancel, and the request, which answers.
@@ -21,6 +24,12 @@ class CompletionSink {
 
   // True once nobody waits for the answer any more. Send is called all the same. Any thread.
   virtual bool cancelled() const noexcept = 0;
+
+  // Holds up whoever makes several responses as long as those that were sent are not taken further: they would pile up.
+  // Returns at once where they are, where nobody waits for them any more, and where they could only be taken further by
+  // whoever waits here. For threads that run the code of models: no lock is held and no Burst is open.
+  // `producer`: the observer of the request that is being answered.
+  virtual void WaitForRoom(const std::shared_ptr<RequestObserver>& /*producer*/) const {}
 };
 
 }  // namespace pyinfer

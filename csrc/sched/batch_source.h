@@ -28,6 +28,10 @@ class BatchSource {
   // The instance begins nothing new: its Wait() returns false once the source keeps nothing for it.
   virtual void RemoveInstance(size_t instance) = 0;
 
+  // Gives a request its turn among the answers, where they leave in order, before it is clear whether it will be
+  // pushed; Push does so otherwise.
+  virtual void TakeTurn(Request&) {}
+
   // Takes ownership. A refused request (queue full, closed, no part of a sequence) is answered through its own sink
   // before this returns false. Wakes nobody: Wake() does, once for a burst.
   virtual bool Push(RequestPtr request) = 0;

@@ -33,6 +33,12 @@ void DynamicSource::RemoveInstance(size_t instance) {
   ripe_.notify_all();
 }
 
+void DynamicSource::TakeTurn(Request& request) {
+  if (!order_ || request.order) return;
+  request.order = order_;
+  request.turn = order_->Take();
+}
+
 bool DynamicSource::Push(RequestPtr request) {
   Status refusal;
   {
@@ -40,10 +46,7 @@ bool DynamicSource::Push(RequestPtr request) {
     if (closed_) {
       refusal = StoppingStatus();
     } else {
-      if (order_) {
-        request->order = order_;
-        request->turn = order_->Take();
-      }
+      TakeTurn(*request);
       const int64_t rows = slo_ ? SloControl::Rows(*request) : 0;
       if (slo_) refusal = slo_->Admit(*request, queue_.size());
       if (refusal.ok()) refusal = queue_.Push(request);

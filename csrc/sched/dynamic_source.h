@@ -22,6 +22,7 @@ class DynamicSource final : public BatchSource {
 
   size_t AddInstance() override;
   void RemoveInstance(size_t instance) override;
+  void TakeTurn(Request& request) override;
   bool Push(RequestPtr request) override;
   bool Wake() override;
   bool Wait(size_t instance) override;

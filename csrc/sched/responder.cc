@@ -45,6 +45,18 @@ bool Responder::End() {
   return true;
 }
 
+void Responder::WaitForRoom() const {
+  std::shared_ptr<const CompletionSink> sink;
+  std::shared_ptr<RequestObserver> producer;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (!request_) return;
+    sink = request_->sink().lock();
+    producer = request_->observer;
+  }
+  if (sink) sink->WaitForRoom(producer);
+}
+
 RequestPtr Responder::TakeBack() {
   std::lock_guard<std::mutex> lock(mutex_);
   ended_.store(true, std::memory_order_release);

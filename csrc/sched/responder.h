@@ -30,6 +30,8 @@ class Responder {
   bool Fail(Status status, bool final);
   // No more responses.
   bool End();
+  // To be called after a response that is not the last: see CompletionSink.
+  void WaitForRoom() const;
   // Ends this without a response, because the request is to be executed once more; null where it was ended before.
   RequestPtr TakeBack();
 

@@ -2,6 +2,7 @@
 #include "sched/sequence_source.h"
 
 #include <algorithm>
+#include <charconv>
 #include <functional>
 #include <iterator>
 #include <utility>
@@ -12,8 +13,18 @@
 namespace pyinfer {
 namespace {
 
-// The ids of sequences that no client named: no client names so high a number either.
+// The ids of sequences that no client named begin here, also as texts; clients of an iterative model can not name them:
+// theirs would be continued by requests of others.
 constexpr uint64_t kFirstIteration = uint64_t{1} << 63;
+
+bool IsOfIteration(const CorrelationId& id) {
+  uint64_t number = id.number;
+  if (!id.text.empty()) {
+    const auto [end, error] = std::from_chars(id.text.data(), id.text.data() + id.text.size(), number);
+    if (error != std::errc() || end != id.text.data() + id.text.size()) return false;
+  }
+  return number >= kFirstIteration;
+}
 
 bool HasVariableDims(const SequenceStateSpec& state) {
   return std::find(state.dims.begin(), state.dims.end(), -1) != state.dims.end();
@@ -68,8 +79,13 @@ Status SequenceSource::CheckRequest(const Request& request) const {
   return Status();
 }
 
-void SequenceSource::BeginIteration(Request& request) {
-  if (!request.correlation_id.none()) return;
+Status SequenceSource::BeginIteration(Request& request) {
+  if (!request.correlation_id.none()) {
+    if (!IsOfIteration(request.correlation_id)) return Status();
+    return Status::InvalidArg("inference request to model '" + model_->name + "' must specify a correlation ID below " +
+                              std::to_string(kFirstIteration) +
+                              ": those from there on are given to requests that specify none");
+  }
   const uint64_t number = kFirstIteration + iterations_.fetch_add(1, std::memory_order_relaxed);
   const auto& controls = options_.controls;
   const bool text = std::any_of(controls.begin(), controls.end(), [](const SequenceControl& control) {
@@ -77,11 +93,12 @@ void SequenceSource::BeginIteration(Request& request) {
   });
   request.correlation_id = text ? CorrelationId{0, std::to_string(number)} : CorrelationId{number, {}};
   request.flags |= kSequenceStart;
+  return Status();
 }
 
 bool SequenceSource::Push(RequestPtr request) {
-  if (options_.iterative) BeginIteration(*request);
-  Status refusal = CheckRequest(*request);
+  Status refusal = options_.iterative ? BeginIteration(*request) : Status();
+  if (refusal.ok()) refusal = CheckRequest(*request);
   FailureReason reason = FailureReason::kOther;
   if (refusal.ok()) {
     std::lock_guard<std::mutex> lock(mutex_);

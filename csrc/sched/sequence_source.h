@@ -95,7 +95,7 @@ class SequenceSource final : public BatchSource {
   };
 
   // Gives a request that belongs to no sequence one of its own.
-  void BeginIteration(Request& request);
+  Status BeginIteration(Request& request);
   Status CheckRequest(const Request& request) const;
   Status PlaceLocked(RequestPtr& request, TimeNs now);
   // A free slot: of the lowest number, at the first instance that has it.

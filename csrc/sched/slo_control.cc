@@ -19,10 +19,19 @@ constexpr TimeNs kDoubt = 10;
 // Of a new interval in the mean of intervals. Bursts are what matters: it follows them.
 constexpr double kIntervalWeight = 0.1;
 
+// As it is configured: up to three decimals.
+std::string Milliseconds(TimeNs time) {
+  std::string text = std::to_string(time / 1'000'000);
+  const std::string decimals = std::to_string(1000 + time / 1000 % 1000).substr(1);
+  const size_t last = decimals.find_last_not_of('0');
+  if (last != std::string::npos) text += "." + decimals.substr(0, last + 1);
+  return text;
+}
+
 Status OverCapacity(const Request& request, TimeNs slo) {
   return Status::Unavailable("model '" + request.model->name +
                              "' is over capacity: the request can not be answered within the latency SLO of " +
-                             std::to_string(slo / 1'000'000) + " ms");
+                             Milliseconds(slo) + " ms");
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/burst.h"
+#include "infer/answer_order.h"
 #include "sched/pack.h"
 
 namespace pyinfer {
@@ -147,6 +148,8 @@ bool SplitSource::Push(RequestPtr request) {
       return false;
     }
   }
+  // Its parts have turns of their own, and would wait for it.
+  if (request->order) std::exchange(request->order, nullptr)->Skip(request->turn);
   const Burst burst;  // a part may be refused: those before it are cancelled afterwards, all at once
   const auto whole = std::make_shared<WholeRequest>(std::move(request), rows.size(), parts_);
   for (size_t part = 0; part < rows.size(); ++part) {

@@ -23,6 +23,7 @@ class SplitSource final : public BatchSource {
 
   size_t AddInstance() override { return parts_->AddInstance(); }
   void RemoveInstance(size_t instance) override { parts_->RemoveInstance(instance); }
+  void TakeTurn(Request& request) override { parts_->TakeTurn(request); }
   bool Push(RequestPtr request) override;
   bool Wake() override { return parts_->Wake(); }
   bool Wait(size_t instance) override { return parts_->Wait(instance); }

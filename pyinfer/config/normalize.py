@@ -39,15 +39,15 @@ def normalize(config: Mapping[str, Any], *, cpu_instances: int = 1, gpus: Sequen
 _Limits = tuple[int, tuple[tuple[str, bool, int], ...]]
 
 
-def instances(config: Mapping[str, Any]) -> list[tuple[str, str, int, _Limits]]:
-    """(name, kind, device id, limits) of each instance of a normalized configuration.
+def instances(config: Mapping[str, Any]) -> list[tuple[str, str, int, _Limits, bool]]:
+    """(name, kind, device id, limits, whether it is passive) of each instance of a normalized configuration.
 
     ``kind`` is ``CPU``, ``GPU`` or ``MODEL``. ``limits`` are its priority for the rate limiter, and (name, is it
     global, count) of each resource that it needs. A KIND_GPU group has ``count`` instances on each of its GPUs; the
     names do not tell the device.
     """
     return [
-        (f"{group['name']}_{index}", group["kind"].removeprefix("KIND_"), device, _limits(group))
+        (f"{group['name']}_{index}", group["kind"].removeprefix("KIND_"), device, _limits(group), group["passive"])
         for group in config["instance_group"]
         for device in (group["gpus"] if group["kind"] == "KIND_GPU" else [0])
         for index in range(group["count"])

@@ -12,10 +12,13 @@ from typing import Any
 from pyinfer.config.rules_io import Fault
 from pyinfer.config.source import FieldPath
 
-__all__ = ["MAX_INSTANCES", "batching_faults", "instance_group_faults", "sequence_faults"]
+__all__ = ["BATCH_STRATEGY", "MAX_INSTANCES", "batching_faults", "instance_group_faults", "sequence_faults"]
 
 #: more instances of one group are a mistake and not a plan: each is a thread
 MAX_INSTANCES = 1024
+
+#: the key among a model's ``parameters`` that names a library which decides what joins a batch
+BATCH_STRATEGY = "TRITON_BATCH_STRATEGY_PATH"
 
 _CORRELATION_TYPES = ("TYPE_UINT64", "TYPE_INT64", "TYPE_UINT32", "TYPE_INT32", "TYPE_STRING")
 _FALSE_TRUE = ("int32_false_true", "fp32_false_true", "bool_false_true")
@@ -68,6 +71,11 @@ def sequence_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
     if batcher is None:
         return
     base: FieldPath = ("sequence_batching",)
+    if BATCH_STRATEGY in config["parameters"]:
+        yield Fault(
+            f"{BATCH_STRATEGY} cannot be specified with sequence batcher, using default batching strategy",
+            ("parameters", BATCH_STRATEGY),
+        )
     if config.get("response_cache", {}).get("enable"):
         yield Fault(
             f"Response Cache does not currently support model {name} with sequence batching scheduler. "
@@ -162,6 +170,11 @@ def instance_group_faults(config: Mapping[str, Any], gpus: Sequence[int] | None)
     name = config["name"]
     if not config["instance_group"]:
         yield Fault(f"must specify one or more 'instance group's for {name}", ("instance_group",))
+    elif all(group["passive"] for group in config["instance_group"]):
+        yield Fault(
+            f"must specify an instance group that is not passive for {name}: nobody would execute its requests",
+            ("instance_group", 0, "passive"),
+        )
     for index, group in enumerate(config["instance_group"]):
         path: FieldPath = ("instance_group", index)
         label = f"instance group {group['name']} of model {name}"

@@ -16,7 +16,7 @@ from pyinfer.config.files import named_files, stays_within
 from pyinfer.config.padding import padding_faults
 from pyinfer.config.rules_ensemble import ensemble_faults
 from pyinfer.config.rules_io import Fault, tensor_faults
-from pyinfer.config.rules_scheduling import batching_faults, instance_group_faults, sequence_faults
+from pyinfer.config.rules_scheduling import BATCH_STRATEGY, batching_faults, instance_group_faults, sequence_faults
 from pyinfer.config.rules_slo import slo_faults
 from pyinfer.config.rules_state import state_faults
 from pyinfer.config.rules_warmup import warmup_faults
@@ -147,8 +147,8 @@ def unsupported(config: Mapping[str, Any]) -> list[str]:
     # the name that Triton itself gives to a backend's library says nothing new
     if config["runtime"] not in ("", f"libtriton_{config['backend']}.so"):
         found.append("runtime")
-    if "TRITON_BATCH_STRATEGY_PATH" in config["parameters"]:
-        found.append("parameters: TRITON_BATCH_STRATEGY_PATH")
+    if BATCH_STRATEGY in config["parameters"]:
+        found.append(f"parameters: {BATCH_STRATEGY}")
     ordered = config.get("dynamic_batching", {}).get("preserve_ordering")
     oldest = (config.get("sequence_batching") or {}).get("oldest") or {}
     if _enabled(config, "model_transaction_policy", "decoupled"):
@@ -156,8 +156,6 @@ def unsupported(config: Mapping[str, Any]) -> list[str]:
             found.append("dynamic_batching.preserve_ordering of a decoupled model")
         if oldest.get("preserve_ordering"):
             found.append("sequence_batching.oldest.preserve_ordering of a decoupled model")
-    if ordered and _enabled(config, "response_cache", "enable"):
-        found.append("response_cache.enable of a model with dynamic_batching.preserve_ordering")
     for kind in ("input", "output"):
         for index, io in enumerate(config[kind]):
             flags = ("is_shape_tensor", "is_non_linear_format_io")
@@ -165,7 +163,7 @@ def unsupported(config: Mapping[str, Any]) -> list[str]:
     for index, group in enumerate(config["instance_group"]):
         if group["kind"] == "KIND_GPU":
             found.append(f"instance_group[{index}].kind: KIND_GPU")
-        for name in ("passive", "secondary_devices", "profile"):
+        for name in ("secondary_devices", "profile"):
             if group[name]:
                 found.append(f"instance_group[{index}].{name}")
     return found

@@ -63,5 +63,22 @@ TEST(CallGraph, EveryInstanceCounts) {
   CHECK(!graph.Enter({&b, 1, 2}, {&a}));             // and would be the last
 }
 
+// Whoever should merely wait gives way: to itself, to a ring of others like it, and to whoever needs an answer.
+TEST(CallGraph, WhoYieldsKeepsNobodyFromGoingOn) {
+  CallGraph graph;
+  const uint64_t on_itself = graph.EnterYielding(&a, 1, {&a});
+  CHECK(graph.ForEver(on_itself));
+  graph.Leave(on_itself);
+  const uint64_t to_b = graph.EnterYielding(&a, 1, {&b});
+  CHECK(!graph.ForEver(to_b));
+  CHECK(graph.Enter({&b, 0, 1}, {&a}).has_value());  // not refused, though a waits
+  CHECK(graph.ForEver(to_b));
+  graph.Leave(to_b);
+  const uint64_t first = graph.EnterYielding(&c, 2, {&c});
+  CHECK(!graph.ForEver(first));  // it has another instance
+  const uint64_t second = graph.EnterYielding(&c, 2, {&c});
+  CHECK(graph.ForEver(first) && graph.ForEver(second));
+}
+
 }  // namespace
 }  // namespace pyinfer

@@ -2,6 +2,7 @@
 #include <chrono>
 #include <memory>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "check.h"
@@ -224,6 +225,55 @@ TEST(Ensemble, CountsAsTriton) {
   CHECK_EQ(counted.compute_infer.ns, uint64_t{4000});
   CHECK_EQ(counted.success.ns, uint64_t{5 + 4 * 1110});
   CHECK_EQ(counted.batches.at(1).compute_infer.count, uint64_t{1});
+}
+
+// a says which sequence its output belongs to; b goes on with it, c takes what does not come from a.
+TEST(Ensemble, AStepMaySayWhichSequenceFollows) {
+  Works works;
+  for (const char* name : {"a", "b", "c"}) works.Part(name);
+  works.Ensemble({"X"}, {"Y", "Z"},
+                 {{"a", -1, {{"IN", "X"}}, {{"OUT", "t"}}},
+                  {"b", -1, {{"IN", "t"}}, {{"OUT", "Y"}}},
+                  {"c", -1, {{"IN", "X"}}, {{"OUT", "Z"}}}});
+  const auto ask = [&](Parameters parameters) {
+    auto sink = std::make_shared<KeepingSink>();
+    RequestPtr request = works.Request(sink);
+    request->correlation_id.number = 7;
+    request->flags = kSequenceStart;
+    works.engine->Submit(std::move(request));
+    works.engine->Dispatch();
+    Batch batch = works.Take("a");
+    CHECK_EQ(batch.request(0).correlation_id.number, uint64_t{7});
+    batch.Respond(0, {{"OUT", DType::kInt32, {1, 1}, testing::Ints({1})}}, std::move(parameters));
+    batch.Finish();
+    return sink;
+  };
+  const SinkPtr sink = ask({{"sequence_id", int64_t{9}}, {"sequence_end", true}, {"other", int64_t{1}}});
+  {
+    const Batch b = works.Take("b");
+    CHECK_EQ(b.request(0).correlation_id.number, uint64_t{9});
+    CHECK_EQ(b.request(0).flags, kSequenceEnd);
+    const Batch c = works.Take("c");
+    CHECK_EQ(c.request(0).correlation_id.number, uint64_t{7});
+    CHECK_EQ(c.request(0).flags, kSequenceStart);
+  }
+  CHECK_EQ(sink->answers.load(), 1);
+  const SinkPtr named = ask({{"sequence_id", std::string("nine")}});
+  {
+    Batch b = works.Take("b");
+    CHECK_EQ(b.request(0).correlation_id.text, "nine");
+    CHECK_EQ(b.request(0).flags, uint32_t{0});
+    Works::Respond(b, 0, {1});
+    Batch c = works.Take("c");
+    Works::Respond(c, 0, {1});
+  }
+  CHECK_EQ(std::get<std::string>(named->response.parameters.at(0).second), "nine");
+  CHECK(!std::get<bool>(named->response.parameters.at(1).second));
+  testing::CheckFailed(ask({{"sequence_start", int64_t{1}}}), Code::kInvalidArg,
+                       "in ensemble 'e', expect parameter 'sequence_start' to be TRITONSERVER_PARAMETER_BOOL");
+  testing::CheckFailed(ask({{"sequence_id", true}}), Code::kInvalidArg,
+                       "in ensemble 'e', expected parameter 'sequence_id' to be TRITONSERVER_PARAMETER_INT or "
+                       "TRITONSERVER_PARAMETER_STRING");
 }
 
 TEST(Ensemble, LimitsTheRequestsOfAStep) {

@@ -144,9 +144,10 @@ TEST(CacheKey, IsOfAllThatAnAnswerDependsOn) {
 
 // A cached model of one instance.
 struct Fixture {
-  explicit Fixture(bool cached = true) {
+  explicit Fixture(bool cached = true, bool ordered = false) {
     ModelSpec spec = IntModel({8, true, {1}, 0});
     spec.cached = cached;
+    spec.batching.preserve_ordering = ordered;
     model = Model::Create(std::move(spec), clock, cache);
     model->AddInstance();
   }
@@ -218,6 +219,25 @@ TEST(CachedModel, WhatAModelWritesToItsInputsIsNoKey) {
   CHECK(f.Execute());
   CHECK(IntsOf(f.Ask(3)->response.outputs.at(0).data) == (std::vector<int32_t>{30}));
   CHECK(IntsOf(f.Ask(4)->response.outputs.at(0).data) == (std::vector<int32_t>{40}));
+}
+
+TEST(CachedModel, AHitWaitsForItsTurn) {
+  Fixture f(/*cached=*/true, /*ordered=*/true);
+  f.Ask(3);
+  CHECK(f.Execute());
+  const SinkPtr slow = f.Ask(4);
+  const SinkPtr hit = f.Ask(3);
+  const SinkPtr behind = f.Ask(5);
+  CHECK_EQ(hit->answers.load(), 0);
+  CHECK(f.Execute());  // the slow one
+  CHECK_EQ(slow->answers.load() + hit->answers.load(), 2);
+  CHECK(IntsOf(hit->response.outputs.at(0).data) == (std::vector<int32_t>{30}));
+  const SinkPtr again = f.Ask(3);
+  CHECK_EQ(again->answers.load(), 0);
+  f.model->Stop();  // one that is never answered by the model holds up nobody either
+  CHECK(behind->code() == Code::kUnavailable);
+  CHECK_EQ(again->answers.load(), 1);
+  CHECK_EQ(f.model->in_flight(), size_t{0});
 }
 
 TEST(CachedModel, OnlyWhereItsConfigurationSaysSo) {

@@ -7,6 +7,7 @@
 
 #include "check.h"
 #include "engine/model.h"
+#include "engine/response_cache.h"
 #include "infer/validate.h"
 #include "scheduling.h"
 
@@ -27,7 +28,10 @@ ModelSpec Spec(int64_t rows = 4) {
 }
 
 struct House {
-  explicit House(ModelSpec spec = Spec()) : model(Model::Create(std::move(spec), clock)) { model->AddInstance(); }
+  explicit House(ModelSpec spec = Spec(), std::shared_ptr<ResponseCache> cache = nullptr)
+      : model(Model::Create(std::move(spec), clock, std::move(cache))) {
+    model->AddInstance();
+  }
   ~House() { model->Stop(); }
 
   // Rows of one element: first, first + 1, ...
@@ -198,6 +202,54 @@ TEST(SplitSource, AnswersLeaveInOrder) {
   CHECK_EQ(large->answers.load() + small->answers.load(), 0);
   Echo(std::move(first));
   CHECK_EQ(large->message() + small->message(), "");
+}
+
+// With a cache a request has its turn before it is known to be large; its parts would wait for it.
+TEST(SplitSource, AnswersLeaveInOrderBesideACache) {
+  ModelSpec spec = Spec();
+  spec.batching.preserve_ordering = true;
+  spec.cached = true;
+  House house(std::move(spec), std::make_shared<LocalCache>(1 << 20));
+  const SinkPtr large = house.Push(8);
+  const SinkPtr small = house.Push(3, 100);
+  Batch first = house.Take(), second = house.Take();
+  Echo(house.Take());
+  Echo(std::move(second));
+  CHECK_EQ(large->answers.load() + small->answers.load(), 0);
+  Echo(std::move(first));
+  CHECK_EQ(large->message() + small->message(), "");
+  const SinkPtr hit = house.Push(8);
+  CHECK_EQ(hit->answers.load(), 1);
+  CHECK(IntsOf(hit->response.outputs.at(0).data) == (Values{0, 1, 2, 3, 4, 5, 6, 7}));
+}
+
+// Each part is one of those that the SLO decides about; what is too late of a request ends all of it.
+TEST(SplitSource, WithALatencySlo) {
+  ModelSpec spec = Spec();
+  spec.queue.latency_slo_ns = 100'000'000;
+  House house(std::move(spec));
+  const auto execute = [&] {
+    Batch batch = house.Take();
+    CHECK(batch.rows() <= 4);
+    house.clock->Advance(40'000'000);
+    Echo(std::move(batch));
+  };
+  const SinkPtr lone = house.Push(4);
+  execute();
+  CHECK_EQ(lone->message(), "");
+  const SinkPtr two = house.Push(8);
+  execute();
+  execute();
+  CHECK_EQ(two->message(), "");
+  CHECK(IntsOf(two->response.outputs.at(0).data) == (Values{0, 1, 2, 3, 4, 5, 6, 7}));
+  const SinkPtr ten = house.Push(40);
+  CHECK_EQ(ten->message(),
+           "[request id: seven] model 'm' is over capacity: the request can not be answered within the latency SLO of "
+           "100 ms");
+  CHECK_EQ(ten->answers.load(), 1);
+  CHECK_EQ(house.model->pending(), size_t{0});
+  CHECK(house.Take().empty());
+  CHECK_EQ(house.model->in_flight(), size_t{0});
 }
 
 TEST(SplitSource, UnloadingAnswersOnce) {

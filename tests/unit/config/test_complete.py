@@ -180,15 +180,22 @@ def test_instance_groups(groups, cpu_instances, gpus, expected):
 
 
 def test_instance_names():
-    assert instances(_normal({}, cpu_instances=2)) == [("m_0", "CPU", 0, (0, ())), ("m_1", "CPU", 0, (0, ()))]
-    assert instances(_normal({"instance_group": [{}]})) == [("m_0_0", "CPU", 0, (0, ()))]
+    assert instances(_normal({}, cpu_instances=2)) == [
+        ("m_0", "CPU", 0, (0, ()), False),
+        ("m_1", "CPU", 0, (0, ()), False),
+    ]
+    assert instances(_normal({"instance_group": [{}]})) == [("m_0_0", "CPU", 0, (0, ()), False)]
     two = _normal({"instance_group": [{"name": "a", "kind": "KIND_MODEL"}, {"count": 2, "gpus": [1]}]}, gpus=[0, 1])
     none = (0, ())
-    assert instances(two) == [("a_0", "MODEL", 0, none), ("m_1_0", "GPU", 1, none), ("m_1_1", "GPU", 1, none)]
+    assert instances(two) == [
+        ("a_0", "MODEL", 0, none, False),
+        ("m_1_0", "GPU", 1, none, False),
+        ("m_1_1", "GPU", 1, none, False),
+    ]
     resources = [{"name": "R1", "count": 4}, {"name": "R2", "global": True, "count": 2}]
     limited = _normal({"instance_group": [{"count": 2, "rate_limiter": {"resources": resources, "priority": 3}}]})
     limits = (3, (("R1", False, 4), ("R2", True, 2)))
-    assert instances(limited) == [("m_0_0", "CPU", 0, limits), ("m_0_1", "CPU", 0, limits)]
+    assert instances(limited) == [("m_0_0", "CPU", 0, limits, False), ("m_0_1", "CPU", 0, limits, False)]
 
 
 def test_an_ensemble_gets_neither_instances_nor_optimization():

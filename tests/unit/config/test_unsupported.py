@@ -18,10 +18,6 @@ def _normal(text, **keywords):
 
 
 UNSUPPORTED = [
-    (
-        "response_cache { enable: true } dynamic_batching { preserve_ordering: true }",
-        ["response_cache.enable of a model with dynamic_batching.preserve_ordering"],
-    ),
     ("model_repository_agents { agents { name: 'a' } }", ["model_repository_agents.agents"]),
     ("model_operations { op_library_filename: 'a.so' }", ["model_operations.op_library_filename"]),
     ("runtime: 'other.so'", ["runtime"]),
@@ -30,7 +26,6 @@ UNSUPPORTED = [
     ("output { is_shape_tensor: true }", ["output[0].is_shape_tensor"]),
     ("output { is_non_linear_format_io: true }", ["output[0].is_non_linear_format_io"]),
     ("instance_group { kind: KIND_GPU }", ["instance_group[0].kind: KIND_GPU"]),
-    ("instance_group { passive: true }", ["instance_group[0].passive"]),
     ("instance_group { secondary_devices {} }", ["instance_group[0].secondary_devices"]),
     ("instance_group { profile: '1' }", ["instance_group[0].profile"]),
     (
@@ -72,7 +67,8 @@ def test_unsupported_fields_are_named(text, fields):
         "sequence_batching { iterative_sequence: true }",
         "metric_tags { key: 'a' value: 'b' } version_policy { specific { versions: 3 } }",
         "output { label_filename: 'l' } input { optional: true format: FORMAT_NCHW reshape {} }",
-        "response_cache { enable: true } dynamic_batching {}",
+        "response_cache { enable: true } dynamic_batching { preserve_ordering: true }",
+        "instance_group { passive: true } instance_group {}",
         "model_transaction_policy {} response_cache {} runtime: 'libtriton_b.so'",
         "instance_group { count: 2 kind: KIND_MODEL host_policy: 'p' rate_limiter {} }",
     ],

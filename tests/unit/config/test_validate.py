@@ -284,6 +284,14 @@ RULES = [
             "TensorRT models"
         ),
     ),
+    (
+        BASE + "instance_group { passive: true } instance_group { passive: true }",
+        "must specify an instance group that is not passive for m: nobody would execute its requests",
+    ),
+    (
+        BASE + "sequence_batching {} parameters { key: 'TRITON_BATCH_STRATEGY_PATH' value { string_value: '/x.so' } }",
+        "TRITON_BATCH_STRATEGY_PATH cannot be specified with sequence batcher, using default batching strategy",
+    ),
     (BASE + "instance_group { count: 1025 }", "instance group m_0 of model m has count 1025, the most is 1024"),
     # files
     *(

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from pyinfer._core import Engine, Model, ModelSpec, TensorSpec
 from pyinfer.backends.base import Backend, InstanceContext, NativeExecutor
 from pyinfer.errors import InvalidArgument, ModelError
-from pyinfer.instances import NativeInstances, PythonInstances, Wanted, plan_instances
+from pyinfer.instance_plan import Wanted, plan_instances
+from pyinfer.instances import NativeInstances, PythonInstances
 from waiting import eventually
 
 LIMITS = st.sampled_from([(0, ()), (2, ()), (0, (("R", False, 1),))])
