@@ -67,7 +67,7 @@ void GrpcConnection::OnHeadersTooLarge(int32_t stream) {
 }
 
 Status GrpcConnection::CheckLoad(const Call& call) const {
-  if (session_.unsent() > kMaxUnsent && call.received - last_sent_ > kUnreadAfter) {
+  if (session_.unsent() > MayLeave(kMaxUnsent) && call.received - last_sent_ > kUnreadAfter) {
     return {Code::kResourceExhausted, "the client does not read its answers: " + std::to_string(session_.unsent()) +
                                           " bytes of this connection are waiting"};
   }
@@ -75,6 +75,16 @@ Status GrpcConnection::CheckLoad(const Call& call) const {
     return Status::Unavailable("too many requests of this connection are still being executed");
   }
   return Status();
+}
+
+size_t GrpcConnection::MayLeave(size_t most) const {
+  const size_t left = options_->max_unread_of_all - std::min(options_->max_unread_of_all, mailbox_->untaken);
+  return std::clamp(left / 2, most / 64, most);
+}
+
+void GrpcConnection::CountUnsent() {
+  const size_t now = closed_ ? 0 : session_.unsent();
+  mailbox_->untaken += now - std::exchange(counted_, now);  // wraps around where it is less
 }
 
 Status GrpcConnection::StartDeadline(int32_t stream, Call& call) {
@@ -300,6 +310,7 @@ void GrpcConnection::Drain() {
 
 void GrpcConnection::Close() {
   if (std::exchange(closed_, true)) return;
+  CountUnsent();
   bool cancelled = false;
   for (auto& [stream, call] : calls_) {
     cancelled = Cancel(call) || cancelled;
@@ -320,11 +331,12 @@ void GrpcConnection::Resume() {
 bool GrpcConnection::TakeOutput(Output& output) {
   if (closed_) return false;
   if (given_up_) return true;
-  if (paused_) return false;
+  if (paused_) return CountUnsent(), false;
   const bool more = session_.Send(output, kWriteLimit);
   if (!output.empty()) last_sent_ = mailbox_->acceptor().Now();
   if (session_.TakeSentData()) keepalive_.OnSentData();
   ReadOn();
+  CountUnsent();
   if (more) return mailbox_->MarkReady(*this), false;
   if (session_.finished()) return true;
   // Calls stay in the table until their last byte is handed out.

@@ -33,6 +33,9 @@ class GrpcConnection final : public Connection, private Http2Handler, private Gr
     uint32_t max_concurrent_streams = 1024;
     // For which a message that has begun, or that of a unary call, may stand still; 0: for ever.
     TimeNs message_timeout = 30 * KeepaliveOptions::kSecond;
+    // Of answers that clients leave unread, over all connections of the mailbox: what one may leave shrinks as this is
+    // used up, so that readers that stop do not take the memory of a server.
+    size_t max_unread_of_all = size_t{1} << 30;
     KeepaliveOptions keepalive;
   };
 
@@ -103,6 +106,7 @@ class GrpcConnection final : public Connection, private Http2Handler, private Gr
   void End(int32_t stream, const Status& status) override;
   void Break(int32_t stream, const Status& status) override;
   size_t unsent(int32_t stream) const override { return session_.unsent(stream); }
+  size_t MayLeave(size_t most) const override;
 
   std::shared_ptr<GrpcHost> AsHost();
   Call* FindOpen(int32_t stream);
@@ -113,6 +117,8 @@ class GrpcConnection final : public Connection, private Http2Handler, private Gr
   bool Full(int32_t stream, const Call& call) const;
   bool HasRoom(int32_t stream, const Call& call) const;
   void ReadOn();
+  // Brings the mailbox's sum up to date.
+  void CountUnsent();
   void OnMessage(int32_t stream, Call& call);
   void OnAllRead(int32_t stream, Call& call);
   // Ends an open call that its client is too late for.
@@ -135,6 +141,7 @@ class GrpcConnection final : public Connection, private Http2Handler, private Gr
   std::optional<Mailbox::Timer> keepalive_timer_;
   TimeNs last_sent_ = 0;
   uint64_t reads_ = 0;
+  size_t counted_ = 0;  // of the mailbox's sum
   bool paused_ = false;
   bool draining_ = false;
   bool given_up_ = false;

@@ -29,6 +29,8 @@ class GrpcHost {
   virtual void Break(int32_t call, const Status& status) = 0;
   // Bytes of messages that the client has not taken.
   virtual size_t unsent(int32_t call) const = 0;
+  // How many of these a client may leave: `most`, and the less the more the clients of all connections leave.
+  virtual size_t MayLeave(size_t most) const = 0;
 
   // Requests whose sinks have not been answered, those of reset calls too: a client can not buy work by resetting.
   size_t outstanding = 0;

@@ -152,10 +152,10 @@ bool InferStream::Holds(size_t requests, size_t request_bytes, size_t response_b
          host_->unsent(id_) + open * largest_response_ >= response_bytes;
 }
 
-bool InferStream::full() const { return Holds(kMaxRequests, kMaxRequestBytes, kMaxResponseBytes); }
+bool InferStream::full() const { return Holds(kMaxRequests, kMaxRequestBytes, host_->MayLeave(kMaxResponseBytes)); }
 bool InferStream::has_room() const {
   return (ordered_.empty() && decoupled_.empty() && host_->unsent(id_) == 0) ||
-         !Holds(kMaxRequests / 2, kMaxRequestBytes / 2, kMaxResponseBytes / 2);
+         !Holds(kMaxRequests / 2, kMaxRequestBytes / 2, host_->MayLeave(kMaxResponseBytes) / 2);
 }
 
 void InferStream::Deliver(Sink& sink, std::vector<Part> parts) {
@@ -190,7 +190,7 @@ bool InferStream::Emit(Part part) {
   if (!part.status.ok() && errors_end_) return host_->End(id_, part.status), false;
   if (part.message.empty()) return true;
   largest_response_ = std::max(largest_response_, part.message.size());
-  if (!decoupled_.empty() && host_->unsent(id_) > kMaxUntaken) {
+  if (!decoupled_.empty() && host_->unsent(id_) > host_->MayLeave(kMaxUntaken)) {
     host_->Break(id_, {Code::kResourceExhausted,
                        "the client does not read its responses: " + std::to_string(host_->unsent(id_)) +
                            " bytes of this stream are waiting"});

@@ -121,6 +121,47 @@ TEST(GrpcStream, AModelThatNeverStopsIsCutOffFromAClientThatNeverReads) {
   CHECK(pair.Message().find("the client does not read its responses: 2684") == 0);
 }
 
+TEST(GrpcStream, ClientsThatDoNotReadShareTheMemoryOfAServer) {
+  StreamPair pair({}, MakeOptions(), 1000);
+  pair.engine->answering = false;
+  pair.Ask(InferMessage(std::string(size_t{1} << 20, 'x'), "d"));
+  pair.Exchange();
+  const RequestPtr request = pair.TakeHeld();
+  for (int i = 0; i < 20; ++i) request->Send(Echo(*request));
+  pair.Exchange();
+  // What one leaves is counted for all, also while its transport takes nothing.
+  CHECK_EQ(pair.mailbox->untaken, pair.connection->unsent());
+  pair.connection->Pause();
+  request->Send(Echo(*request));
+  pair.Exchange();
+  CHECK(pair.connection->unsent() > size_t{20} << 20);
+  CHECK_EQ(pair.mailbox->untaken, pair.connection->unsent());
+  pair.connection->Resume();
+  CHECK(!request->cancelled());
+  // Others have nearly all of it: this one, which has more than its share by now, is cut off.
+  const size_t others = size_t{990} << 20;
+  pair.mailbox->untaken += others;
+  request->Send(Echo(*request));
+  pair.Exchange();
+  CHECK(request->cancelled());
+  // And of a call that begins now no more is read once a 64th of 64 MiB waits to be taken.
+  const int32_t other = pair.client.Request(CallHeaders(kStreamInfer), "", true);
+  pair.mailbox->untaken += size_t{100} << 20;
+  const std::string next = Framed(InferMessage(std::string(size_t{2} << 20, 'x')));
+  pair.client.SendMore(other, next);
+  pair.Exchange();
+  const RequestPtr first = pair.TakeHeld();
+  first->Answer(Echo(*first));
+  pair.Exchange();
+  pair.client.SendMore(other, next + next);
+  pair.Exchange();
+  CHECK(pair.engine->held.empty());
+  pair.mailbox->untaken -= others + (size_t{100} << 20);
+  request->Answer(Response::End());
+  pair.connection->Close();
+  CHECK_EQ(pair.mailbox->untaken, size_t{0});
+}
+
 TEST(GrpcStream, AnEndThatNeedsNoWindow) {
   // The client has given room for nothing, or just for the first answer: the end is told all the same.
   for (const size_t room : {size_t{0}, Answer("x", "d", "", false).size()}) {
