@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import urllib.parse
 from collections.abc import Iterable, Sequence
@@ -28,6 +29,7 @@ __all__ = [
     "message",
     "refused",
     "tensor",
+    "times",
 ]
 
 LIVE = b"GET /v2/health/live HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -42,6 +44,11 @@ def check_text(text: str) -> str:
     assert not _SECRETS.search(text), text
     assert len(text) < 5000
     return text
+
+
+def times(count: int) -> int:
+    """As often as a row says; a tenth of it under a sanitizer, where each time costs many times as much."""
+    return count // 10 if "PYINFER_SANITIZER" in os.environ else count
 
 
 def bytes_tensor(*elements: bytes) -> bytes:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import struct
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 
 from contract.http.generate import event
 from contract.http.raw import Raw, post
+from faults.client import times
 from faults.guard import Control, counter, peak_growth
 from faults.test_grpc_streams import accounted
 from pyinfer.testing import RunningServer, run_server
@@ -86,6 +88,21 @@ def test_row_31_many_slow_readers(roomy: RunningServer) -> None:
     for client in clients:
         assert client.chunk() == b""
         client.socket.close()
+
+
+@pytest.mark.timeout(600)
+def test_row_47_a_million_responses(roomy: RunningServer) -> None:
+    """They all come, and in order; what is in memory at a time is bounded."""
+    count, received = times(1_000_000), bytearray()
+    with Raw(roomy.http_port, timeout_s=60) as raw:
+
+        def attack() -> None:
+            raw.send(many(count, 1))
+            while not received.endswith(b"\r\n0\r\n\r\n"):
+                received.extend(raw.socket.recv(MIB))
+
+        assert peak_growth(roomy, attack) < 200 * MIB
+    assert list(map(int, re.findall(rb'"OUTPUT0":(\d+)', received))) == list(range(count))
 
 
 @pytest.mark.parametrize("reads", [0, 2])

@@ -6,15 +6,15 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from contract.conftest import GATE, add_model, gate_config, identity
-from contract.http.raw import Raw, post
-from faults.client import Grpc, control, document, http, message, tensor
+from contract.http.raw import HOST, Raw, post
+from faults.client import Grpc, control, document, message, refused, tensor, times
 from faults.guard import Guard
 from pyinfer.testing import RunningServer, run_server
 from waiting import eventually
@@ -28,6 +28,17 @@ class TritonPythonModel:
     def execute(self, requests):
         # {mark}
         return [pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", r.inputs()[0].as_numpy())]) for r in requests]
+"""
+
+STARTS = """
+    def initialize(self, args):
+        import time
+        from pathlib import Path
+
+        folder = Path(args["model_repository"])
+        (folder / "began").touch()
+        while not (folder / "go").exists():
+            time.sleep(0.002)
 """
 
 
@@ -174,6 +185,31 @@ def test_row_49_no_request_fails_while_a_model_changes(
     assert control(server, model, "load") == 200
 
 
+def test_row_15_requests_for_a_model_that_is_being_loaded(server: RunningServer, repository: Path) -> None:
+    """Not ready, whoever asks, until it is; then served."""
+    directory = add_model(repository, "starting", PYTHON, {"model.py": MODEL.format(mark=0) + STARTS})
+    loading = threading.Thread(target=control, args=(server, "starting", "load"))
+    loading.start()
+    eventually((directory / "began").exists, "never began")
+    body = document(tensor((1, 4), [1, 2, 3, 4]))
+    text, of_any = (
+        f"Request for unknown model: 'starting' {state}"
+        for state in ("version 1 is not at ready state", "has no available versions")
+    )
+    with contextlib.closing(Grpc(server)) as rpc:
+        refused(server, "/v2/models/starting/versions/1/infer", body, status=503, text=text)
+        refused(server, "starting", body, status=404, text=of_any)
+        rpc.refused(message("starting", ("INPUT0", "FP32", (1, 4)), raw=[bytes(16)], version="1"), "UNAVAILABLE", text)
+        rpc.refused(message("starting", ("INPUT0", "FP32", (1, 4)), raw=[bytes(16)]), "NOT_FOUND", of_any)
+        assert not is_ready(server, "starting")
+        (directory / "go").touch()
+        loading.join()
+        data = np.array([1, 2, 3, 4], "<f4").tobytes()
+        answer = rpc.infer(message("starting", ("INPUT0", "FP32", (1, 4)), raw=[data], version="1"))
+        assert answer.raw_output_contents[0] == data
+    assert control(server, "starting", "unload") == 200
+
+
 def test_row_49_a_failing_reload_is_not_noticed_by_requests(server: RunningServer, repository: Path) -> None:
     assert control(server, "scripted", "load") == 200
     file = max((repository / "scripted").iterdir(), key=lambda path: path.name.isdigit() and int(path.name))
@@ -189,28 +225,30 @@ def test_row_49_a_failing_reload_is_not_noticed_by_requests(server: RunningServe
     assert not load.errors, load.errors
 
 
+@pytest.mark.timeout(600)
 def test_row_49_storm(server: RunningServer) -> None:
-    """8 x 40 loads, unloads, questions and requests at random: each gets one of its answers, and nothing is left."""
+    """32 x 1024 loads, unloads, questions and requests at random: each gets one of its answers, nothing is left."""
     strange: list[object] = []
     answers = {"infer": {200, 404, 503}, "index": {200}, "load": {200}, "unload": {200}, "ready": {200, 400}}
+    body = document(tensor((1, 4), [1, 2, 3, 4]))
+    requests: dict[str, Callable[[str], bytes]] = {
+        "infer": lambda model: post(f"/v2/models/{model}/infer", body),
+        "index": lambda model: post("/v2/repository/index", b""),
+        "load": lambda model: post(f"/v2/repository/models/{model}/load", b""),
+        "unload": lambda model: post(f"/v2/repository/models/{model}/unload", b""),
+        "ready": lambda model: b"GET /v2/models/%s/ready HTTP/1.1\r\n" % model.encode() + HOST + b"\r\n",
+    }
 
     def act(seed: int) -> None:
         choose = random.Random(seed)
-        for _ in range(40):
-            model = choose.choice(["native", "other", "scripted"])
-            kind = choose.choice(["load", "unload", "infer", "infer", "index", "ready"])
-            if kind == "index":
-                status = http(server, "/v2/repository/index", b"").status
-            elif kind == "infer":
-                status = http(server, f"/v2/models/{model}/infer", document(tensor((1, 4), [1, 2, 3, 4]))).status
-            elif kind == "ready":
-                status = 200 if is_ready(server, model) else 400
-            else:
-                status = control(server, model, kind)
-            if status not in answers[kind]:
-                strange.append((kind, model, status))
+        with Raw(server.http_port, timeout_s=60) as raw:
+            for _ in range(times(1024)):
+                model, kind = choose.choice(["native", "other", "scripted"]), choose.choice(list(requests))
+                status = raw.send(requests[kind](model)).receive().status
+                if status not in answers[kind]:
+                    strange.append((kind, model, status))
 
-    actors = [threading.Thread(target=act, args=(seed,)) for seed in range(8)]
+    actors = [threading.Thread(target=act, args=(seed,)) for seed in range(32)]
     for actor in actors:
         actor.start()
     for actor in actors:
