@@ -16,7 +16,7 @@ import pytest
 from contract.http.raw import HOST, Raw, post
 from faults.client import LIVE, Grpc, document, http, is_live, message, tensor
 from faults.guard import Guard, counter, peak_growth
-from faults.h2raw import DATA, H2, frame, grpc_headers
+from faults.h2raw import DATA, H2, HEADERS, PREFACE, block, frame, grpc_headers, settings
 from pyinfer.testing import RunningServer, run_server
 from waiting import eventually
 
@@ -44,6 +44,15 @@ def strict(models: Path) -> Iterator[RunningServer]:
 def strict_guard(strict: RunningServer) -> Iterator[Guard]:
     with Guard(strict) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def pinging(models: Path) -> Iterator[RunningServer]:
+    """A server that pings clients which say nothing, with calls or without."""
+    times = ("--grpc-keepalive-time=1000", "--grpc-keepalive-timeout=1000")
+    with run_server(models, *times, "--grpc-keepalive-permit-without-calls=true") as running:
+        yield running
+        assert running.stop() == 0
 
 
 @pytest.fixture
@@ -226,6 +235,23 @@ def test_row_30_messages_that_stand_still(patient: RunningServer, rpc_name: str)
         assert (reply.status, reply.headers["grpc-message"]) == (4, "the request message took too long")
         assert connection.send(frame(DATA, 1, 1)).reply(1).status == 0
         connection.socket.close()
+
+
+@pytest.mark.parametrize("sent", ["nothing", "half a preface", "no call", "half a header block"])
+def test_row_30_silent_grpc_connections_can_be_ended(pinging: RunningServer, sent: str) -> None:
+    """gRPC gives a connection without calls all the time it wants; pings end those that do not answer."""
+    start = {
+        "nothing": b"",
+        "half a preface": PREFACE[:10],
+        "no call": PREFACE + settings(),
+        "half a header block": PREFACE + settings() + frame(HEADERS, 0, 1, block(grpc_headers())[:20]),
+    }
+    with Raw(pinging.grpc_port, timeout_s=30) as raw:
+        raw.send(start[sent])
+        with contextlib.suppress(ConnectionResetError):
+            while raw.socket.recv(65536):
+                pass
+    assert is_live(pinging)
 
 
 def test_row_30_silent_connections_are_no_burden(patient: RunningServer) -> None:

@@ -225,6 +225,8 @@ def test_a_model_in_two_repositories(tmp_path: Path) -> None:
         assert clients.http.get_model_repository_index() == [
             {"name": "both", "state": "UNAVAILABLE", "reason": "model appears in two or more repositories"}
         ]
+        index = f"http://{clients.server.http}/v2/repository/index"
+        assert httpx.post(index, json={"ready": True}, timeout=60).json() == []
         eventually(clients.both_tell_the_same, "they differ")  # a version may be on its way out
         assert clients.answers("both") == ["Request for unknown model: 'both' is not found"] * 2
 
