@@ -202,6 +202,7 @@ _HASTY = "max_queue_delay_microseconds: 300000 default_queue_policy { default_ti
 #: of which the queue matters, and how sequences are placed
 SCHEDULING: tuple[Model, ...] = (
     _queue("levels"),
+    Model("no_batcher", "busy", _config(["MS INT32 1"], ["PLACE INT32 1"], batch=1)),
     Model("rounds", "rounds", _config(["ROUNDS INT32 1"], ["NOTES BYTES 1"], batch=4, more=_ITERATIVE)),
     Model("warmed", "warmed", _config(["INPUT INT32 2"], ["SEEN BYTES 1"], batch=4, more=_SAMPLES)),
     _queue("limited", _second(f"max_queue_size: 2 {_OVERRIDE}")),

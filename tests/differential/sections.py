@@ -22,6 +22,7 @@ from differential.corpus import (
     http_parameters,
     http_sequence,
     http_wire,
+    instances,
     iterations,
     limits,
     repository_control,
@@ -93,6 +94,7 @@ _SECTIONS = (
     Section(
         "control-no-version", repository_control.no_version, "versionless", (normalise.statistics, normalise.index)
     ),
+    Section("instances", instances.instances, "instances"),
     Section("guarded-http", guarded.http_restricted, "guarded", (normalise.server_version, normalise.statistics)),
     Section("guarded-http-headers", guarded.http_headers, "guarded", (normalise.model_view,)),
     Section("guarded-grpc", guarded.grpc_restricted, "guarded", (normalise.server_version, normalise.statistics)),

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from differential import repository
 from differential.case import NO_ANSWER, Answer, Call, Case, Http
-from differential.corpus import guarded
+from differential.corpus import guarded, instances
 from differential.over_grpc import GrpcClient
 from differential.over_http import HttpClient
 from perf.peers import Triton, start_triton
@@ -77,6 +77,7 @@ PAIRS = {
         repository.LIMITED,
         (*_EXPLICIT, *_AS_WRITTEN, _LIMITER, *(f"--rate-limit-resource={what}" for what in ("R:5", "R:2:0", "G:3"))),
     ),
+    "instances": PairSpec(instances.MODELS, (*_EXPLICIT, *_AS_WRITTEN)),
     "guarded": PairSpec(repository.GUARDED, guarded.FLAGS),
 }
 

@@ -44,6 +44,24 @@ instance_group [ {{ count: 2 kind: KIND_CPU }} ]
 parameters {{ key: "split_large" value {{ string_value: "true" }} }}
 {more}
 """
+#: rows of any length, padded to 4 or 8 elements; how long the model sees them
+PADDED = """
+backend: "python" max_batch_size: 4
+input [ {{ name: "IN" data_type: TYPE_INT32 dims: [ -1 ] }} ]
+output [ {{ name: "OUT" data_type: TYPE_INT32 dims: [ -1 ] }}, {{ name: "WIDTH" data_type: TYPE_INT32 dims: [ 1 ] }} ]
+instance_group [ {{ count: 2 kind: KIND_CPU }} ]
+parameters {{ key: "split_large" value {{ string_value: "true" }} }}
+parameters {{ key: "padding.width.inputs" value {{ string_value: "IN" }} }}
+parameters {{ key: "padding.width.buckets" value {{ string_value: "4, 8" }} }}
+parameters {{ key: "padding.width.outputs" value {{ string_value: "OUT" }} }}
+{more}
+"""
+WIDE = MODEL.replace('"ROWS", rows', '"WIDTH", rows * 0 + value.shape[1]')
+#: a queue that nothing is refused from, by each kind of policy
+POLICIES = {
+    "delay": "dynamic_batching { max_queue_delay_microseconds: 100 }",
+    "slo": 'parameters { key: "latency_slo_ms" value { string_value: "60000" } }',
+}
 ROWS = ', { name: "ROWS" data_type: TYPE_INT32 dims: [ 1 ] }'
 
 
@@ -61,6 +79,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     few = "dynamic_batching { default_queue_policy { max_queue_size: 2 } }"
     slow = 'parameters { key: "execute_delay_ms" value { string_value: "200" } }'
     add_model(repository, "few", config("identity", more=f"{few} {slow}"), {})
+    for name, policy in POLICIES.items():
+        add_model(repository, f"padded_{name}", PADDED.format(more=policy), {"model.py": WIDE})
+        timed = config("python", outputs=ROWS, more=policy)
+        add_model(repository, f"double_{name}", timed, {"model.py": MODEL})
     whole = config("identity").replace('"true"', '"false"')
     add_model(repository, "whole", whole, {})
     with run_server(repository) as running:
@@ -100,6 +122,19 @@ def test_all_rows_in_order(ask: Any, rows: int) -> None:
     assert seen.as_numpy("OUT") is None
     parts = [4] * (rows // 4 * 4) + [rows % 4] * (rows % 4)
     assert seen.as_numpy("ROWS").ravel().tolist() == parts
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_with_padding_and_with_a_latency_slo(ask: Any, policy: str) -> None:
+    """Parts are padded each, and cut back each; whatever decides when they go."""
+    for rows, width, bucket in ((3, 3, 4), (11, 3, 4), (9, 7, 8), (4, 8, 8)):
+        values = np.arange(100, 100 + rows * width, dtype=np.int32).reshape(rows, width)
+        answer = ask(f"padded_{policy}", values)
+        np.testing.assert_array_equal(answer.as_numpy("OUT"), values * 2)
+        assert answer.as_numpy("WIDTH").ravel().tolist() == [bucket] * rows
+    with pytest.raises(Exception, match="has 9 along dimension 1, the most is 8 along 'width'"):
+        ask(f"padded_{policy}", np.zeros((11, 9), np.int32))
+    np.testing.assert_array_equal(ask(f"double_{policy}", numbers(37)).as_numpy("OUT"), numbers(37) * 2)
 
 
 def test_texts(ask: Any) -> None:

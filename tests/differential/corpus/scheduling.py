@@ -50,6 +50,9 @@ def _order() -> Iterator[Case]:
             (f"{place}", {"priority": ("uint64_param", priority)}) for place, priority in enumerate(priorities, 1)
         ]
         yield _behind(f"priorities {priorities}", "levels", *waiting)
+    # without a batcher there are neither levels nor limits of time
+    waiting = [(f"{place}", {"priority": priority, "timeout": 1}) for place, priority in enumerate((3, 2, 1), 1)]
+    yield _behind("priorities and timeouts", "no_batcher", *waiting)
     yield _behind("no priority", "levels", ("1", {"priority": 3}), ("2", {}), ("3", {"priority": 1}))
 
 

@@ -96,6 +96,18 @@ def _policy_alone(case: Case, theirs: Answer, ours: Answer) -> Answer:
     return ours if {**one, "version_policy": other["version_policy"]} == other else theirs
 
 
+def _wrong_config(case: Case, theirs: Answer, ours: Answer) -> Answer:
+    """A fault of a configuration that Triton finds when the model is loaded: pyinfer finds all of them before."""
+    one = re.fullmatch(
+        r"load failed for model '(.*)': version 1 is at UNAVAILABLE state: [\w ]+: (.*);\n", error_text(theirs)
+    )
+    other = re.fullmatch(
+        r"failed to load '(.*)', failed to poll from model repository: [^:]*:\d+:\d+: (.*)", error_text(ours)
+    )
+    fits = one and other and one.groups() == other.groups() and (theirs["status"], ours["status"]) == (400, 500)
+    return ours if fits else theirs
+
+
 def _log_fault(case: Case, theirs: Answer, ours: Answer) -> Answer:
     if not reads("attempt to access JSON .*", error_text(theirs)) or not reads("expect .* for '.*'", error_text(ours)):
         return theirs
@@ -135,7 +147,19 @@ _ZERO_BYTES = (
 _REGION = "failed to register shared memory region '(?P<name>.*)': "
 _WRONG_JSON = "attempt to (access JSON .*|get members for non-object|access non-existing object member .*)"
 
+_LOADED = (500,)
+
 REPOSITORY: dict[str, Sequence[Rule]] = {
+    "config-wrong": (_wrong_config,),
+    "all-passive": (refused(".* must specify an instance group that is not passive .*", statuses=_LOADED),),
+    "secondary-devices": (refused(r".* does not support: instance_group\[0\]\.secondary_devices", statuses=_LOADED),),
+    "custom-batching": (
+        refused(
+            ".* does not support: parameters: TRITON_BATCH_STRATEGY_PATH",
+            statuses=_LOADED,
+            triton=".*Batching library path not found.*",
+        ),
+    ),
     "index-failed": (_index_of_failed,),
     "index-reload": (_index_of_reloaded,),
     "index-named": (
