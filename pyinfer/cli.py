@@ -19,6 +19,7 @@ usage: pyinfer serve --model-repository DIR [flags]
        pyinfer perf -m MODEL -u HOST:PORT [-i http|grpc] [flags]
        pyinfer perf compare SERVER SERVER... -m MODEL [flags]
        pyinfer perf limit MODEL.onnx [flags]
+       pyinfer perf tune MODEL [flags]
        pyinfer perf --help
        pyinfer --version
        pyinfer help

@@ -29,6 +29,10 @@ def run(argv: Sequence[str]) -> int:
         from pyinfer.perf.compare_command import run_compare
 
         return run_compare(argv[1:])
+    if argv[:1] == ["tune"]:
+        from pyinfer.perf.tune.command import run_tune
+
+        return run_tune(argv[1:])
     if argv[:1] == ["limit"]:
         from pyinfer.perf.limit_command import run_limit
 

@@ -130,9 +130,15 @@ def run_compare(argv: Sequence[str]) -> int:
     found = Comparison(tuple(command.servers), command.confidence)
     status = 0
     with Terminal() as terminal:
+
+        def say(line: str) -> None:
+            if found.turns:
+                terminal.show(ratio_table(found))
+            terminal.status(line)
+
         try:
             sessions = {name: _open(name, options) for name, options in command.servers.items()}
-            compare(sessions, found, rounds=command.rounds, say=terminal.status)
+            compare(sessions, found, rounds=command.rounds, say=say)
         except PyinferError as error:
             terminal.complain(error_text(str(error)), _COMMAND)
             status = 1

@@ -96,13 +96,17 @@ def run_limit(argv: Sequence[str]) -> int:
         return 0
     found, status = Limit(), 0
     with Terminal() as terminal:
+
+        def say(line: str) -> None:
+            if found.rates:
+                terminal.show(limit_table(found))
+            terminal.status(line)
+
         try:
             model = OnnxModel(command.file)
             cells = command.cells(model.batches)
             seconds = command.options.interval_ms / 1e3
-            measure_limit(
-                model, cells, command.options, found, seconds=seconds, rounds=command.rounds, say=terminal.status
-            )
+            measure_limit(model, cells, command.options, found, seconds=seconds, rounds=command.rounds, say=say)
         except PyinferError as error:
             terminal.complain(str(error), _COMMAND)
             status = 1
