@@ -34,7 +34,7 @@ def ask(channel: grpc.Channel, package: str, *questions: dict[str, Any]) -> list
     call = channel.stream_stream(f"/{package}.ServerReflection/ServerReflectionInfo")
     requests = iter([kind(**question).SerializeToString() for question in questions])
     answer = message(f"{package}.ServerReflectionResponse")
-    return [answer.FromString(response) for response in call(requests, timeout=20)]
+    return [answer.FromString(response) for response in call(requests, timeout=100)]
 
 
 def test_a_client_that_knows_nothing_can_call(channel: grpc.Channel) -> None:

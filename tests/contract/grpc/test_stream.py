@@ -89,7 +89,7 @@ def message(
 
 
 def converse(stub: Any, *requests: pb.ModelInferRequest, **options: Any) -> list[pb.ModelStreamInferResponse]:
-    return list(stub.ModelStreamInfer(iter(requests), timeout=30, **options))
+    return list(stub.ModelStreamInfer(iter(requests), timeout=100, **options))
 
 
 def values(response: pb.ModelStreamInferResponse) -> list[float]:
