@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tritonclient.grpc import service_pb2 as pb
 
-from contract.conftest import add_model, identity
+from contract.conftest import add_model, identity, isolated
 from contract.http.raw import Raw, post
 from faults.client import Grpc, document, http, tensor
 from faults.guard import Guard
@@ -43,7 +43,7 @@ def full(server: RunningServer, room: int) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def explicit(models: Path) -> Iterator[RunningServer]:
-    with run_server(models, "--model-control-mode=explicit", "--load-model=*") as running:
+    with run_server(models, "--model-control-mode=explicit", "--load-model=*", isolated("thread")) as running:
         yield running
 
 

@@ -14,7 +14,7 @@ from onnx import TensorProto
 from contract.backends.harness import Harness
 from pyinfer.backends.base import Backend, InstanceContext, ModelContext
 from pyinfer.backends.onnxruntime import OnnxRuntimeBackend
-from pyinfer.backends.python import PythonBackend
+from pyinfer.backends.python.backend import InProcessBackend
 from unit.backends import models
 
 Serve = Callable[..., Harness]
@@ -70,7 +70,7 @@ ECHO = 'answers.append(pb_utils.InferenceResponse([pb_utils.Tensor("B", array)])
 
 
 def test_python_echo(serve: Serve) -> None:
-    harness = serve(PythonBackend, config(), PYTHON.format(ECHO))
+    harness = serve(InProcessBackend, config(), PYTHON.format(ECHO))
     answers = harness.infer(request([1.0, 2.0]), request([3.0, 4.0], [5.0, 6.0], id="x"))
     assert [status for status, _ in answers] == [200, 200]
     assert [body["outputs"][0]["data"] for _, body in answers] == [[1, 2], [3, 4, 5, 6]]
@@ -79,7 +79,7 @@ def test_python_echo(serve: Serve) -> None:
 
 def test_python_strings(serve: Serve) -> None:
     body = 'array[0, 0] = "é"; ' + ECHO
-    harness = serve(PythonBackend, config("TYPE_STRING"), PYTHON.format(body))
+    harness = serve(InProcessBackend, config("TYPE_STRING"), PYTHON.format(body))
     ((status, answer),) = harness.infer(request(["a", "b"], datatype="BYTES"))
     assert status == 200 and answer["outputs"][0]["data"] == ["é", "b"]
 
@@ -99,7 +99,7 @@ def test_python_strings(serve: Serve) -> None:
     ],
 )
 def test_python_mistakes_reach_the_client(serve: Serve, body: str, expected: str) -> None:
-    harness = serve(PythonBackend, config(), PYTHON.format(body))
+    harness = serve(InProcessBackend, config(), PYTHON.format(body))
     answers = harness.infer(request([1.0, 2.0]), request([3.0, 4.0]))
     assert len(answers) == 2
     for status, answer in answers:

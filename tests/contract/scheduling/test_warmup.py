@@ -14,7 +14,7 @@ import tritonclient.grpc as grpc_client
 import tritonclient.http as http_client
 from tritonclient.utils import InferenceServerException
 
-from contract.conftest import add_model
+from contract.conftest import add_model, isolated
 from pyinfer.testing import RunningServer, run_server
 
 NOTES = '''
@@ -151,7 +151,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(repository: Path) -> Iterator[RunningServer]:
-    flags = ("--model-control-mode=explicit", "--load-model=warm", "--load-model=sequences")
+    flags = ("--model-control-mode=explicit", "--load-model=warm", "--load-model=sequences", isolated("thread"))
     with run_server(repository, *flags) as running:
         yield running
 

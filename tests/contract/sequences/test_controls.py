@@ -14,7 +14,7 @@ import tritonclient.grpc as grpc_client
 import tritonclient.http as http_client
 from tritonclient.utils import InferenceServerException
 
-from contract.conftest import add_model
+from contract.conftest import add_model, isolated
 from pyinfer.testing import RunningServer, run_server
 
 MODEL = '''
@@ -82,7 +82,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
         batch, strategy = SHAPES[way]
         config = CONFIG.format(batch=batch, strategy=strategy, pair=pair, id_type=id_type)
         add_model(repository, name_of(way, pair, id_type), config, {"model.py": MODEL})
-    with run_server(repository) as running:
+    with run_server(repository, isolated("thread")) as running:  # 45 models
         yield running
 
 

@@ -14,7 +14,7 @@ import tritonclient.grpc as grpc_client
 import tritonclient.http as http_client
 from tritonclient.utils import InferenceServerException
 
-from contract.conftest import add_model
+from contract.conftest import add_model, isolated
 from pyinfer.testing import RunningServer, run_server
 
 ACCUMULATE = """
@@ -70,14 +70,14 @@ MINUTE_US = 60_000_000
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+def server(tmp_path_factory: pytest.TempPathFactory, isolation: str) -> Iterator[RunningServer]:
     repository: Path = tmp_path_factory.mktemp("sequences")
     for name, strategy in STRATEGIES.items():
         config = CONFIG.format(strategy=strategy, idle_us=MINUTE_US, instances=1)
         add_model(repository, name, config, {"model.py": ACCUMULATE})
     short = CONFIG.format(strategy="direct { }", idle_us=1, instances=1)
     add_model(repository, "impatient", short, {"model.py": ACCUMULATE})
-    with run_server(repository) as running:
+    with run_server(repository, isolated(isolation)) as running:
         yield running
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from pyinfer.backends.base import Instance, InstanceContext, ModelContext
-from pyinfer.backends.python import PythonBackend
+from pyinfer.backends.python.backend import InProcessBackend
 from pyinfer.errors import ConfigError, ModelError
 from unit.backends.fake_batch import FakeBatch
 
@@ -49,7 +49,7 @@ def write(directory: Path, source: str, name: str = "model.py") -> None:
 @pytest.fixture
 def load(tmp_path: Path) -> Iterator[Load]:
     """Loads a model from source and makes one instance of it."""
-    backends: list[PythonBackend] = []
+    backends: list[InProcessBackend] = []
     instances: list[Instance] = []
 
     def _load(source: str, config: dict[str, Any] | None = None, *, name: str = "m", **files: str) -> Instance:
@@ -57,7 +57,7 @@ def load(tmp_path: Path) -> Iterator[Load]:
         write(directory / "1", source)
         for helper, text in files.items():
             write(directory / "1", text, f"{helper}.py")
-        backends.append(PythonBackend(ModelContext(name, 1, directory, config or {})))
+        backends.append(InProcessBackend(ModelContext(name, 1, directory, config or {})))
         instances.append(backends[-1].make_instance(InstanceContext(f"{name}_0")))
         return instances[-1]
 
@@ -210,7 +210,7 @@ def test_lifecycle_and_arguments(load: Load, tmp_path: Path) -> None:
     """
     config = {"name": "m", "max_batch_size": 3}
     write(tmp_path / "m" / "1", source)
-    backend = PythonBackend(ModelContext("m", 1, tmp_path / "m", config))
+    backend = InProcessBackend(ModelContext("m", 1, tmp_path / "m", config))
     instance = backend.make_instance(InstanceContext("m_0_0"))
     (module,) = [m for name, m in sys.modules.items() if name.startswith("pyinfer_model_m_1")]
     args, parsed = module.events[0]
@@ -242,7 +242,6 @@ def test_lifecycle_and_arguments(load: Load, tmp_path: Path) -> None:
             {},
             "model instance 'm_0': ZeroDivisionError: division by zero",
         ),
-        ("", {"parameters": {"EXECUTION_ENV_PATH": {"string_value": "x"}}}, "EXECUTION_ENV_PATH"),
         ("", {"default_model_filename": "other.py"}, "model 'm' has no file m/1/other.py"),
     ],
 )
@@ -307,7 +306,7 @@ COMPLETING = """
 def test_auto_complete(tmp_path: Path) -> None:
     directory = tmp_path / "m"
     write(directory / "1", COMPLETING)
-    completed = PythonBackend.auto_complete(directory, {"backend": "python"}, {})
+    completed = InProcessBackend.auto_complete(directory, {"backend": "python"}, {})
     assert completed == {
         "backend": "python",
         "max_batch_size": 8,
@@ -317,18 +316,18 @@ def test_auto_complete(tmp_path: Path) -> None:
     }
     assert not [name for name in sys.modules if name.startswith("pyinfer_model_m_1")]
     with pytest.raises(ConfigError, match="max_batch_size 16"):
-        PythonBackend.auto_complete(directory, {"max_batch_size": 16}, {})
+        InProcessBackend.auto_complete(directory, {"max_batch_size": 16}, {})
 
 
 def test_auto_complete_needs_a_hook_and_its_result(tmp_path: Path) -> None:
     directory = tmp_path / "m"
     directory.mkdir()
-    assert PythonBackend.auto_complete(directory, {"a": 1}, {}) == {"a": 1}
+    assert InProcessBackend.auto_complete(directory, {"a": 1}, {}) == {"a": 1}
     write(directory / "1", "raise RuntimeError('must not be imported')")
-    assert PythonBackend.auto_complete(directory, {"a": 1}, {}) == {"a": 1}
+    assert InProcessBackend.auto_complete(directory, {"a": 1}, {}) == {"a": 1}
     write(directory / "1", COMPLETING.replace("return auto_complete_model_config", "return None"))
     with pytest.raises(ModelError, match="must return the ModelConfig object, found type 'NoneType'"):
-        PythonBackend.auto_complete(directory, {}, {})
+        InProcessBackend.auto_complete(directory, {}, {})
     write(directory / "1", COMPLETING.replace("return auto_complete_model_config", "raise OSError('/x/y/z')"))
     with pytest.raises(ModelError, match="auto_complete_config of model 'm' failed: OSError: z"):
-        PythonBackend.auto_complete(directory, {}, {})
+        InProcessBackend.auto_complete(directory, {}, {})

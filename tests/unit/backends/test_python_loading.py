@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pyinfer.backends.base import InstanceContext, ModelContext
-from pyinfer.backends.python import PythonBackend
+from pyinfer.backends.python.backend import InProcessBackend
 from pyinfer.errors import ConfigError
 
 PARALLEL = {"initialize-in-parallel": "true"}
@@ -80,11 +80,11 @@ def write(root: Path, name: str, helper: str) -> Path:
 def load_all(directories: dict[str, Path], helpers: dict[str, str], options: dict[str, str]) -> dict[str, str]:
     """Load all at the same time; what each of them found."""
     texts: dict[str, str] = {}
-    backends: list[PythonBackend] = []
+    backends: list[InProcessBackend] = []
 
     def load(name: str) -> None:
         config: dict[str, Any] = {"name": name, "parameters": {"x": {"string_value": f"HELPER={helpers[name]}"}}}
-        backend = PythonBackend(ModelContext(name, 1, directories[name], config, options))
+        backend = InProcessBackend(ModelContext(name, 1, directories[name], config, options))
         backends.append(backend)
         instance = backend.make_instance(InstanceContext(f"{name}_0"))
         texts[name] = instance._model.text  # type: ignore[attr-defined]
@@ -125,7 +125,7 @@ def test_modules_of_the_same_name_make_even_those_wait(tmp_path: Path, point: Me
 def test_instances_of_one_model_may_meet(tmp_path: Path, point: MeetingPoint) -> None:
     directory = write(tmp_path, "a", "helper_a")
     config = {"name": "a", "parameters": {"x": {"string_value": "HELPER=helper_a"}}}
-    backend = PythonBackend(ModelContext("a", 1, directory, config, PARALLEL))
+    backend = InProcessBackend(ModelContext("a", 1, directory, config, PARALLEL))
     point.barrier = threading.Barrier(3)
     made: list[Any] = []
     threads = [
@@ -145,4 +145,4 @@ def test_a_setting_that_is_neither(tmp_path: Path, point: MeetingPoint) -> None:
     with pytest.raises(
         ConfigError, match="initialize-in-parallel of the python backend must be true or false, got '1'"
     ):
-        PythonBackend(ModelContext("a", 1, directory, {"name": "a"}, {"initialize-in-parallel": "1"}))
+        InProcessBackend(ModelContext("a", 1, directory, {"name": "a"}, {"initialize-in-parallel": "1"}))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pyinfer.backends.base import Instance, InstanceContext, ModelContext
-from pyinfer.backends.python import PythonBackend
+from pyinfer.backends.python.backend import InProcessBackend
 from unit.backends.fake_batch import FakeBatch
 
 MODEL = """
@@ -34,7 +34,7 @@ def execute(directory: Path, body: str, batch: FakeBatch, *, decoupled: bool = T
     (directory / "m" / "1").mkdir(parents=True)
     (directory / "m" / "1" / "model.py").write_text(source)
     config: dict[str, Any] = {"model_transaction_policy": {"decoupled": decoupled}}
-    backend = PythonBackend(ModelContext("m", 1, directory / "m", config))
+    backend = InProcessBackend(ModelContext("m", 1, directory / "m", config))
     instance: Instance = backend.make_instance(InstanceContext("m_0", "CPU", 0))
     try:
         instance.execute(batch)
