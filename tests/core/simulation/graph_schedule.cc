@@ -22,6 +22,7 @@ int32_t Compute(size_t step, int32_t sum) { return sum + static_cast<int32_t>(st
 
 GraphSchedule::GraphSchedule(uint64_t seed, std::ostream* log) : random_(seed), log_(log, *works_.clock) {
   DrawGraph();
+  done_.resize(parts_.size());
   for (size_t step = 0; step < parts_.size(); ++step) Replace(step);
   std::vector<EnsembleStep> steps;
   for (size_t step = 0; step < parts_.size(); ++step) {
@@ -164,6 +165,7 @@ void GraphSchedule::Finish(Worker& worker) {
   std::vector<size_t> failed;
   for (size_t i = 0; i < batch.size(); ++i) {
     const size_t index = Index(batch.request(i));
+    if (roots_[index].step < 0) ++done_[worker.step];
     if (random_.Chance(97)) {
       int32_t sum = 0;
       for (size_t input = 0; input < batch.request(i).inputs.size(); ++input)
@@ -215,7 +217,15 @@ void GraphSchedule::CheckStep() {
   }
   if (idle) CHECK_EQ(open, size_t{0});
   if (max_inflight_ == 0 || abandoned_) return;
-  for (size_t step = 0; step < parts_.size(); ++step) CHECK(with_model[step] <= max_inflight_ + direct[step]);
+  for (size_t step = 0; step < parts_.size(); ++step) {
+    CHECK(with_model[step] <= max_inflight_ + direct[step]);
+    // What a step has answered keeps its place there until the step that takes nothing else has it.
+    if (inputs_[step].size() != 1 || inputs_[step][0] == 0) continue;
+    const size_t before = inputs_[step][0] - 1;
+    const size_t begun = done_[step] + with_model[step] - direct[step];
+    CHECK(done_[before] >= begun);
+    CHECK(done_[before] - begun + with_model[before] - direct[before] <= max_inflight_);
+  }
 }
 
 void GraphSchedule::Settle() {

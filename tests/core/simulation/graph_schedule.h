@@ -4,8 +4,8 @@
 // out of time; models are replaced while they are used. One thread, one ManualClock.
 //
 // Checked: one answer to each request; the answer is the value of the graph, or an error that has a cause, as soon as
-// there is one; nothing of a request runs after it was answered, cancelled or expired; max_inflight_requests; wherever
-// no model has anything to do, every request is answered.
+// there is one; nothing of a request runs after it was answered, cancelled or expired; max_inflight_requests, also of
+// what waits between two steps; wherever no model has anything to do, every request is answered.
 #pragma once
 
 #include <memory>
@@ -62,6 +62,7 @@ class GraphSchedule {
   testing::Works works_;
   const EventLog log_;
   std::vector<std::vector<size_t>> inputs_;  // of each step: tensors of the graph
+  std::vector<size_t> done_;                 // of each step: requests of ensembles that its model has answered
   std::vector<ModelSpec> parts_;
   size_t max_inflight_ = 0;
   bool timeouts_ = false;
