@@ -32,6 +32,8 @@ __all__ = [
 
 _RPC_PATH = "/inference.GRPCInferenceService/ModelInfer"
 _LUA = Path(__file__).with_name("post.lua")
+#: where `make build/perf_analyzer/.stamp` puts it
+_BUILT = str(Path(__file__).resolve().parents[1] / "build" / "perf_analyzer" / "bin")
 _MICROSECONDS = {"us": 1.0, "ms": 1e3, "s": 1e6, "m": 6e7}
 
 
@@ -142,8 +144,8 @@ def run_wrk(body: Body, address: str, connections: int, seconds: int) -> ToolRep
 
 
 def find_tool(name: str) -> str:
-    """Where a program is. Raises LoadError, with what to do, where it is not on PATH."""
-    found = shutil.which(name)
+    """Where a program is, on PATH or built by the Makefile. Raises LoadError, with what to do, where it is not."""
+    found = shutil.which(name) or shutil.which(name, path=_BUILT)
     if found is None:
         package = {"h2load": "nghttp2-client"}.get(name, name)
         how = "make build/perf_analyzer/.stamp" if name == "perf_analyzer" else f"on Debian: apt install {package}"
