@@ -17,23 +17,16 @@ IGNORED = {
 #: those of them that take a value
 IGNORED_WITH_VALUE = {"--max-threads", "--model-signature-name"}
 _LATER = "not there yet; use perf_analyzer for it"
+_TLS = "the load engine has no TLS; measure the server without it, or through a proxy that adds it"
 #: perf_analyzer's flag -> the values that mean what is done anyway, and why others are refused
 REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
-    "--service-kind": (("triton",), "only servers of the KServe v2 protocol can be measured"),
-    "--shared-memory": (("none",), f"tensors in shared memory are {_LATER}"),
-    "--output-shared-memory-size": ((), f"tensors in shared memory are {_LATER}"),
-    "--grpc-compression-algorithm": (("none",), f"compression is {_LATER}"),
     "--periodic-concurrency-range": ((), f"a concurrency that grows during a run is {_LATER}"),
     "--request-period": ((), f"a concurrency that grows during a run is {_LATER}"),
-    "--session-concurrency": ((), "it is for OpenAI-compatible servers"),
-    "--endpoint": ((), "it is for OpenAI-compatible servers"),
+    "--session-concurrency": ((), f"sessions of several turns are {_LATER}"),
     "--bls-composing-models": ((), f"the statistics of composing models are {_LATER}"),
     "--grpc-method": ((), "only ModelInfer is called"),
     "--proto": ((), "only ModelInfer is called"),
     "--enable-mpi": ((), "there is one process"),
-    "--collect-metrics": ((), f"metrics of the server are {_LATER}"),
-    "--metrics-url": ((), f"metrics of the server are {_LATER}"),
-    "--metrics-interval": ((), f"metrics of the server are {_LATER}"),
     "--trace-file": ((), "set tracing on the server: see its trace extension"),
     "--trace-level": (("OFF",), "set tracing on the server: see its trace extension"),
     "--trace-rate": ((), "set tracing on the server: see its trace extension"),
@@ -41,17 +34,17 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "--log-frequency": ((), "set tracing on the server: see its trace extension"),
     "--triton-server-directory": ((), "there is no server in this process"),
     "--model-repository": ((), "there is no server in this process"),
-    "--ssl-grpc-use-ssl": (("false", "0"), f"TLS is {_LATER}"),
-    "--ssl-grpc-root-certifications-file": ((), f"TLS is {_LATER}"),
-    "--ssl-grpc-private-key-file": ((), f"TLS is {_LATER}"),
-    "--ssl-grpc-certificate-chain-file": ((), f"TLS is {_LATER}"),
-    "--ssl-https-verify-peer": ((), f"TLS is {_LATER}"),
-    "--ssl-https-verify-host": ((), f"TLS is {_LATER}"),
-    "--ssl-https-ca-certificates-file": ((), f"TLS is {_LATER}"),
-    "--ssl-https-client-certificate-file": ((), f"TLS is {_LATER}"),
-    "--ssl-https-client-certificate-type": ((), f"TLS is {_LATER}"),
-    "--ssl-https-private-key-file": ((), f"TLS is {_LATER}"),
-    "--ssl-https-private-key-type": ((), f"TLS is {_LATER}"),
+    "--ssl-grpc-use-ssl": (("false", "0"), _TLS),
+    "--ssl-grpc-root-certifications-file": ((), _TLS),
+    "--ssl-grpc-private-key-file": ((), _TLS),
+    "--ssl-grpc-certificate-chain-file": ((), _TLS),
+    "--ssl-https-verify-peer": ((), _TLS),
+    "--ssl-https-verify-host": ((), _TLS),
+    "--ssl-https-ca-certificates-file": ((), _TLS),
+    "--ssl-https-client-certificate-file": ((), _TLS),
+    "--ssl-https-client-certificate-type": ((), _TLS),
+    "--ssl-https-private-key-file": ((), _TLS),
+    "--ssl-https-private-key-type": ((), _TLS),
     "--data-directory": ((), "it is deprecated: use --input-data"),
     "-t": ((), "it is deprecated: use --concurrency-range"),
     "-c": ((), "it is deprecated: use --concurrency-range"),
@@ -59,4 +52,4 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "-z": ((), "it is deprecated: use --input-data=zero"),
 }
 #: those of them that take no value
-SWITCHES = {"--enable-mpi", "--collect-metrics", "-d", "-z"}
+SWITCHES = {"--enable-mpi", "-d", "-z"}

@@ -5,16 +5,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pyinfer._core import LoadRun, LoadWindow
 from pyinfer.errors import InvalidArgument, Unavailable
+from pyinfer.perf import shared_memory
 from pyinfer.perf.encode import generate_request, grpc_request, http_request
+from pyinfer.perf.metrics import MetricsReader
+from pyinfer.perf.openai import OpenAiTarget, openai_data
 from pyinfer.perf.options import PerfOptions, Range
 from pyinfer.perf.process import ProcessUse, read_process
 from pyinfer.perf.results import STABLE_WINDOWS, Measured, Window, is_stable, merged, warnings_of
+from pyinfer.perf.shared_memory import Place, SharedRegions
 from pyinfer.perf.target import GrpcTarget, HttpTarget, ModelInfo, ServerTimes, open_target
 from pyinfer.perf.tensors import RequestData, read_data
 
@@ -65,27 +70,41 @@ class Session:
 
     def __init__(self, options: PerfOptions, say: Callable[[str], None] = lambda _: None) -> None:
         self.options, self._say = options, say
-        self.target = open_target(options.protocol, options.url, options.model, options.version)
+        self.target = _open_target(options)
         self.info = self.target.info()
         _refuse(self.info, options)
         if options.server_pid:
             read_process(options.server_pid)
-        self.data = read_data(self.info, options)
-        _refuse_validation(self.data, self.info, options)
-        self.bodies = [self._encode(one) for one in self.data.requests]
+        self._regions: SharedRegions | None = None
+        self._metrics: MetricsReader | None = None
+        if isinstance(self.target, OpenAiTarget):
+            self.data, self.bodies = openai_data(self.target, options)
+        else:
+            self.data = read_data(self.info, options)
+            _refuse_validation(self.data, self.info, options)
+            self.bodies = self._encode_all()
         self.headers: list[tuple[str, str]] = []
         if isinstance(self.target, GrpcTarget):
             method = "ModelStreamInfer" if options.streaming else "ModelInfer"
-            self.headers = self.target.headers(method, options.headers)
+            coding = [] if options.grpc_compression == "none" else [("grpc-encoding", options.grpc_compression)]
+            self.headers = self.target.headers(method, [*coding, *options.headers])
         self.intervals = _read_intervals(options.intervals_file)
 
-    def _encode(self, inputs: Any) -> bytes:
+    def _encode_all(self) -> list[bytes]:
+        options, info, requests = self.options, self.info, self.data.requests
+        shared_memory.check(info, options, validates=bool(self.data.expected))
+        if isinstance(self.target, HttpTarget) and options.streaming:
+            return [generate_request(self.target, options, one) for one in requests]
+        places: list[list[Place]] = [[] for _ in requests]
+        outputs: dict[str, Place] = {}
+        if options.shared_memory == "system":
+            self._regions = SharedRegions(self.target, info, options, requests)
+            places, outputs = self._regions.inputs, self._regions.outputs
+        both = zip(requests, places, strict=True)
         if isinstance(self.target, GrpcTarget):
-            return grpc_request(self.target, self.info, self.options, inputs)
-        assert isinstance(self.target, HttpTarget)
-        if self.options.streaming:
-            return generate_request(self.target, self.options, inputs)
-        return http_request(self.target, self.info, self.options, inputs)
+            target = self.target
+            return [grpc_request(target, info, options, one, place, outputs) for one, place in both]
+        return [http_request(self.target, info, options, one, place, outputs) for one, place in both]
 
     def measure(self, level: Level) -> None:
         """Fill ``level``; it keeps what there is when this ends early. Raises Unavailable where nothing succeeds."""
@@ -94,6 +113,16 @@ class Session:
             self._warm_up(level)
         before = self.target.statistics()
         requests = options.request_count or len(self.data.times_ns)
+        with self._collect() as self._metrics:
+            self._load(level, before, requests)
+
+    def _collect(self) -> AbstractContextManager[MetricsReader | None]:
+        if not self.options.collect_metrics:
+            return nullcontext()
+        return MetricsReader(self.options.metrics_url or "localhost:8002/metrics", self.options.metrics_interval_ms)
+
+    def _load(self, level: Level, before: ServerTimes | None, requests: int) -> None:
+        options = self.options
         run = self._start(level, requests)
         try:
             if requests:
@@ -133,6 +162,7 @@ class Session:
         load = LoadRun(
             protocol="grpc_stream" if options.streaming and options.protocol == "grpc" else options.protocol,
             streamed=options.streaming,
+            events="openai" if options.service_kind == "openai" else "generate",
             address=self.target.address,
             port=self.target.port,
             bodies=self.bodies,
@@ -187,7 +217,8 @@ class Session:
             load = run.take()
             use = _used(pid, process)
             batch = self.options.batch_size if self.info.max_batch_size else 1
-            level.windows.append(Window(load, before, self.target.statistics(), use, batch))
+            metrics = self._metrics.take() if self._metrics else {}
+            level.windows.append(Window(load, before, self.target.statistics(), use, batch, metrics))
             level.keep_records(load)
         window = level.windows[-1]
         if load.latency.count == 0 and load.failed:
@@ -227,10 +258,21 @@ def _used(pid: int, before: ProcessUse | None) -> ProcessUse | None:
         return None
 
 
+def _open_target(options: PerfOptions) -> HttpTarget | GrpcTarget:
+    target = open_target(options.protocol, options.url, options.model, options.version)
+    if options.service_kind == "openai":
+        return OpenAiTarget(target.url, options.model, options.version)
+    return target
+
+
 def _refuse(info: ModelInfo, options: PerfOptions) -> None:
     if info.has_sequences and options.streaming and options.protocol == "http":
         raise InvalidArgument(
             f"model '{options.model}' takes sequences, which generate_stream does not carry; use -i grpc"
+        )
+    if info.has_sequences and options.grpc_compression != "none":
+        raise InvalidArgument(
+            f"model '{options.model}' takes sequences, whose requests can not be compressed beforehand"
         )
     if info.has_sequences and options.fixed_schedule:
         raise InvalidArgument(f"model '{options.model}' takes sequences: --fixed-schedule is for requests on their own")

@@ -40,6 +40,11 @@ class PerfOptions:
     protocol: str = "http"
     url: str = ""
     streaming: bool = False
+    service_kind: str = "triton"
+    endpoint: str = "v1/chat/completions"
+    grpc_compression: str = "none"
+    shared_memory: str = "none"
+    output_shared_memory_size: int = 102400
     batch_size: int = 1
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     input_data: tuple[str, ...] = ("random",)
@@ -79,6 +84,9 @@ class PerfOptions:
     connections: int = 0
     threads: int = 1
     server_pid: int = 0
+    collect_metrics: bool = False
+    metrics_url: str = ""
+    metrics_interval_ms: int = 1000
     seed: int = 0
     notes: tuple[str, ...] = ()
 
@@ -169,6 +177,15 @@ def _header(text: str) -> tuple[str, str]:
     if not colon or not name.strip() or not plain or " " in name.strip():
         raise argparse.ArgumentTypeError(f"'{text}' is not NAME:VALUE")
     return name.strip(), value.strip()
+
+
+def _one_of(known: Sequence[str], otherwise: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in known:
+            raise argparse.ArgumentTypeError(f"'{text}' can not be used: {otherwise}")
+        return text
+
+    return parse
 
 
 def _add_load(parser: _Parser) -> None:
@@ -314,6 +331,66 @@ def _add_measurement(parser: _Parser) -> None:
     )
 
 
+def _add_metrics(parser: _Parser) -> None:
+    group = parser.add_argument_group("Metrics of the server")
+    group.add_argument("--collect-metrics", action="store_true", help="read them during the load")
+    group.add_argument(
+        "--metrics-url", default="", metavar="HOST:PORT/PATH", help="their page (default localhost:8002/metrics)"
+    )
+    group.add_argument(
+        "--metrics-interval",
+        type=_number(1),
+        default=1000,
+        metavar="MS",
+        dest="metrics_interval_ms",
+        help="between two readings (default 1000)",
+    )
+
+
+def _add_service(parser: _Parser) -> None:
+    request = parser.add_argument_group("Service")
+    request.add_argument(
+        "--streaming",
+        action="store_true",
+        help="answers are streams of responses: ModelStreamInfer, over HTTP generate_stream",
+    )
+    request.add_argument(
+        "--service-kind",
+        type=_one_of(
+            ("triton", "openai"), "servers of the KServe v2 protocol (triton) and of OpenAI's API are measured"
+        ),
+        default="triton",
+        metavar="triton|openai",
+        help="openai: payloads of --input-data are sent to --endpoint",
+    )
+    request.add_argument(
+        "--endpoint", default="v1/chat/completions", metavar="PATH", help="with openai (default v1/chat/completions)"
+    )
+    request.add_argument(
+        "--grpc-compression-algorithm",
+        choices=["none", "gzip", "deflate"],
+        default="none",
+        dest="grpc_compression",
+        help="of requests over gRPC",
+    )
+    request.add_argument(
+        "--shared-memory",
+        type=_one_of(
+            ("none", "system"), "system shared memory is there; CUDA's needs a GPU and a client that is not there yet"
+        ),
+        default="none",
+        metavar="none|system",
+        help="where tensors are, on a server of this machine",
+    )
+    request.add_argument(
+        "--output-shared-memory-size",
+        type=_number(1),
+        default=102400,
+        metavar="BYTES",
+        help="of each output of variable size, for each entry of a batch (default 102400)",
+    )
+
+
 def _add_request(parser: _Parser) -> None:
     request = parser.add_argument_group("Request")
     request.add_argument("-m", metavar="MODEL", dest="model", default="", help="name of the model (required)")
@@ -326,11 +403,6 @@ def _add_request(parser: _Parser) -> None:
         choices=["http", "grpc"],
         default="http",
         help="protocol (default http)",
-    )
-    request.add_argument(
-        "--streaming",
-        action="store_true",
-        help="answers are streams of responses: ModelStreamInfer, over HTTP generate_stream",
     )
     request.add_argument(
         "-u",
@@ -380,9 +452,11 @@ def _parser() -> _Parser:
     parser = _Parser(prog="pyinfer perf", add_help=False, description="Measure a server of the KServe v2 protocol.")
     parser.add_argument("-h", "--help", action="store_true", help="show this text and exit")
     _add_request(parser)
+    _add_service(parser)
     _add_load(parser)
     _add_sequences(parser)
     _add_measurement(parser)
+    _add_metrics(parser)
     report = parser.add_argument_group("Report")
     report.add_argument("-f", metavar="FILE", dest="csv_file", default="", help="write perf_analyzer's CSV")
     report.add_argument("--verbose-csv", action="store_true", help="more columns in it")
@@ -476,7 +550,22 @@ def _check(options: PerfOptions) -> None:
         raise UsageError("--fixed-schedule sends each entry once: there is no --request-count")
     if options.fixed_schedule and options.warmup_request_count:
         raise UsageError("--fixed-schedule sends each entry once: there is no --warmup-request-count")
+    if options.grpc_compression != "none" and (options.protocol != "grpc" or options.streaming):
+        raise UsageError("--grpc-compression-algorithm is for -i grpc, without --streaming")
+    if options.metrics_url and not options.collect_metrics:
+        raise UsageError("--metrics-url needs --collect-metrics")
+    if options.service_kind == "openai":
+        _check_openai(options)
     if options.connections and options.connections < options.threads:
         raise UsageError("--connections: each thread needs one")
     if len(options.input_data) > 1 and not all(source.endswith(".json") for source in options.input_data):
         raise UsageError("--input-data may be repeated for JSON files only")
+
+
+def _check_openai(options: PerfOptions) -> None:
+    if options.protocol != "http":
+        raise UsageError("--service-kind openai is asked over HTTP: -i http")
+    if options.shared_memory != "none" or options.batch_size != 1:
+        raise UsageError("--service-kind openai sends payloads: there are no batches and no shared memory")
+    if not options.input_data[0].endswith(".json"):
+        raise UsageError("--service-kind openai needs --input-data FILE.json, with a 'payload' in each entry")

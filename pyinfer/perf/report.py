@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pyinfer.perf.measure import Level
+from pyinfer.perf.metrics import GPU_COLUMNS, gpu_cells, metrics_lines
 from pyinfer.perf.options import PerfOptions
 from pyinfer.perf.results import Measured
 from pyinfer.perf.streamed import response_times, streamed_table
@@ -41,7 +42,8 @@ def error_text(text: str) -> str:
         except ValueError:
             return text
         if isinstance(parsed, dict) and "error" in parsed:
-            return f"{head}: {parsed['error']}"
+            error = parsed["error"]
+            return f"{head}: {error.get('message', error) if isinstance(error, dict) else error}"
     return text
 
 
@@ -68,7 +70,7 @@ def csv_text(levels: Sequence[Level], options: PerfOptions) -> str:
     if options.verbose_csv:
         # as perf_analyzer: not where a percentile is asked for in its place
         columns += ["Avg latency"] if options.percentile < 0 else []
-        columns += ["request/response", "response wait"]
+        columns += ["request/response", "response wait", *(GPU_COLUMNS if options.collect_metrics else [])]
     out = io.StringIO()
     rows = csv.writer(out, lineterminator="\n")
     rows.writerow(columns)
@@ -83,6 +85,7 @@ def csv_text(levels: Sequence[Level], options: PerfOptions) -> str:
             client = window.send_us + window.receive_us
             row += [round(window.latency_us())] if options.percentile < 0 else []
             row += [round(client), round(max(0.0, window.latency_us() - client))]
+            row += gpu_cells(window.metrics) if options.collect_metrics else []
         rows.writerow(row)
     return out.getvalue()
 
@@ -121,8 +124,8 @@ def export_text(levels: Sequence[Level], options: PerfOptions) -> str:
     document = {
         "experiments": experiments,
         "version": f"pyinfer {__version__}",
-        "service_kind": "triton",
-        "endpoint": options.url,
+        "service_kind": options.service_kind,
+        "endpoint": options.endpoint if options.service_kind == "openai" else options.url,
     }
     return json.dumps(document)
 
@@ -199,4 +202,6 @@ def _notes(level: Level) -> list[str]:
     if level.measured is not None:
         for text, count in level.measured.window.load.errors.items():
             errors[error_text(text)] += count
-    return [*level.warnings, *(f"{count} requests failed: {text}" for text, count in errors.most_common())]
+    failed = [f"{count} requests failed: {text}" for text, count in errors.most_common()]
+    gauges = metrics_lines(level.measured.window.metrics) if level.measured is not None else []
+    return [*level.warnings, *failed, *gauges]

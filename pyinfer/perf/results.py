@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pyinfer._core import LatencyHistogram, LoadWindow
+from pyinfer.perf.metrics import Samples
 from pyinfer.perf.process import ProcessUse
 from pyinfer.perf.target import ServerTimes
 
@@ -25,6 +27,8 @@ class Window:
     after: ServerTimes | None = None
     process: ProcessUse | None = None
     batch_size: int = 1
+    #: gauges of the server that were read meanwhile
+    metrics: Samples = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -105,7 +109,11 @@ def merged(windows: Sequence[Window]) -> Window:
         load.merge(window.load)
     uses = [window.process for window in windows if window.process is not None]
     process = ProcessUse(sum(use.cpu_s for use in uses), max(use.memory_bytes for use in uses)) if uses else None
-    return Window(load, windows[0].before, windows[-1].after, process, windows[0].batch_size)
+    metrics: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for window in windows:
+        for key, values in window.metrics.items():
+            metrics[key] += values
+    return Window(load, windows[0].before, windows[-1].after, process, windows[0].batch_size, metrics)
 
 
 def warnings_of(measured: Measured, last: LoadWindow) -> list[str]:

@@ -93,6 +93,14 @@ class Target(ABC):
     def model_stats(self) -> Sequence[Mapping[str, Any]]:
         """ModelStatistics of each version."""
 
+    @abstractmethod
+    def register_memory(self, name: str, key: str, size: int) -> None:
+        """Have the server open system shared memory."""
+
+    @abstractmethod
+    def unregister_memory(self, name: str) -> None:
+        """Have it forget that again."""
+
     def info(self) -> ModelInfo:
         """Metadata and, where the server knows it, configuration of the model."""
         metadata = self.metadata()
@@ -147,19 +155,33 @@ class HttpTarget(Target):
         return f"/v2/models/{quote(self.model, safe='')}{version}{tail}"
 
     def metadata(self) -> Mapping[str, Any]:
-        return self._get("")
+        return self._get(self.path())
 
     def config(self) -> Mapping[str, Any]:
-        return self._get("/config")
+        return self._get(self.path("/config"))
 
     def model_stats(self) -> Sequence[Mapping[str, Any]]:
-        found: Sequence[Mapping[str, Any]] = self._get("/stats").get("model_stats", ())
+        found: Sequence[Mapping[str, Any]] = self._get(self.path("/stats")).get("model_stats", ())
         return found
 
-    def _get(self, tail: str) -> dict[str, Any]:
+    def register_memory(self, name: str, key: str, size: int) -> None:
+        self._ask("POST", f"/v2/systemsharedmemory/region/{name}/register", {"key": key, "byte_size": size})
+
+    def unregister_memory(self, name: str) -> None:
+        self._ask("POST", f"/v2/systemsharedmemory/region/{name}/unregister", {})
+
+    def _get(self, path: str) -> dict[str, Any]:
+        parsed = self._ask("GET", path)
+        if not isinstance(parsed, dict):
+            raise Unavailable(f"the server has answered no JSON to {path}")
+        return parsed
+
+    def _ask(self, method: str, path: str, sent: Mapping[str, Any] | None = None) -> Any:
+        """The body of an answer 200: as JSON, None where it is none."""
         connection = http.client.HTTPConnection(self.address, self.port, timeout=_TIMEOUT_S)
         try:
-            connection.request("GET", self.path(tail), headers={"Host": self.url})
+            content = None if sent is None else json.dumps(sent)
+            connection.request(method, path, content, {"Host": self.url})
             answer = connection.getresponse()
             body = answer.read()
         except (OSError, http.client.HTTPException) as error:
@@ -171,10 +193,10 @@ class HttpTarget(Target):
             parsed = json.loads(body)
         except ValueError:
             parsed = None
-        if answer.status == 200 and isinstance(parsed, dict):
+        if answer.status == 200:
             return parsed
         said = parsed.get("error") if isinstance(parsed, dict) else None
-        raise Unavailable(str(said or f"the server has answered {answer.status} {answer.reason} to {self.path(tail)}"))
+        raise Unavailable(str(said or f"the server has answered {answer.status} {answer.reason} to {path}"))
 
 
 class GrpcTarget(Target):
@@ -194,20 +216,29 @@ class GrpcTarget(Target):
         ]
 
     def metadata(self) -> Mapping[str, Any]:
-        return self._call("ModelMetadata")
+        return self._ask("ModelMetadata")
 
     def config(self) -> Mapping[str, Any]:
-        config: Mapping[str, Any] = self._call("ModelConfig").get("config", {})
+        config: Mapping[str, Any] = self._ask("ModelConfig").get("config", {})
         return config
 
     def model_stats(self) -> Sequence[Mapping[str, Any]]:
-        found: Sequence[Mapping[str, Any]] = self._call("ModelStatistics").get("model_stats", ())
+        found: Sequence[Mapping[str, Any]] = self._ask("ModelStatistics").get("model_stats", ())
         return found
 
-    def _call(self, method: str) -> Mapping[str, Any]:
+    def register_memory(self, name: str, key: str, size: int) -> None:
+        self._call("SystemSharedMemoryRegister", name=name, key=key, byte_size=size)
+
+    def unregister_memory(self, name: str) -> None:
+        self._call("SystemSharedMemoryUnregister", name=name)
+
+    def _ask(self, method: str) -> Mapping[str, Any]:
+        return self._call(method, name=self.model, version=self.version)
+
+    def _call(self, method: str, **fields: Any) -> Mapping[str, Any]:
         from google.protobuf.json_format import MessageToDict
 
-        request = message(f"{method}Request")(name=self.model, version=self.version)
+        request = message(f"{method}Request")(**fields)
         error, body = grpc_call(self.address, self.port, self.headers(method), request.SerializeToString(), _TIMEOUT_S)
         if error:
             raise Unavailable(f"the server at {self.url} does not answer {method}: {error}")

@@ -21,7 +21,7 @@ from pyinfer.errors import InvalidArgument
 from pyinfer.perf.options import PerfOptions
 from pyinfer.perf.target import ModelInfo, TensorInfo
 
-__all__ = ["RequestData", "Tensor", "make_requests", "read_data"]
+__all__ = ["RequestData", "Tensor", "make_requests", "read_data", "read_document", "size_of", "timestamp"]
 
 _DTYPES = {
     "BOOL": "?",
@@ -61,6 +61,11 @@ class Tensor:
             return floats
         plain: list[Any] = np.frombuffer(self.raw, dtype=_DTYPES[self.datatype]).tolist()
         return plain
+
+
+def size_of(datatype: str) -> int:
+    """Bytes of an element. Not for BYTES."""
+    return np.dtype(_DTYPES[datatype]).itemsize
 
 
 @dataclass(frozen=True)
@@ -223,17 +228,8 @@ def _raw(one: TensorInfo, shape: tuple[int, ...], content: bytes, where: str) ->
 
 
 def _from_json(path: Path, inputs: Sequence[TensorInfo], info: ModelInfo, options: PerfOptions) -> Iterator[list[_Row]]:
-    try:
-        document = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InvalidArgument(f"--input-data={path}: {error.strerror}") from None
-    except ValueError as error:
-        raise InvalidArgument(f"--input-data={path} is not JSON: {error}") from None
-    data = document.get("data") if isinstance(document, dict) else None
-    if not isinstance(data, list) or not data:
-        raise InvalidArgument(f"{path} has no list 'data'")
-    if [] in data:
-        raise InvalidArgument(f"{path} has a list in 'data' that is empty")
+    document = read_document(path)
+    data = document["data"]
     wanted = document.get("validation_data")
     # one list of entries for each sequence, or one for all
     streams = _lists(data)
@@ -251,6 +247,22 @@ def _from_json(path: Path, inputs: Sequence[TensorInfo], info: ModelInfo, option
         yield rows
 
 
+def read_document(path: Path) -> dict[str, Any]:
+    """A JSON file of data, whose ``data`` is a list that is not empty. Raises InvalidArgument."""
+    try:
+        document = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InvalidArgument(f"--input-data={path}: {error.strerror}") from None
+    except ValueError as error:
+        raise InvalidArgument(f"--input-data={path} is not JSON: {error}") from None
+    data = document.get("data") if isinstance(document, dict) else None
+    if not isinstance(document, dict) or not isinstance(data, list) or not data:
+        raise InvalidArgument(f"{path} has no list 'data'")
+    if [] in data:
+        raise InvalidArgument(f"{path} has a list in 'data' that is empty")
+    return document
+
+
 def _lists(data: list[Any]) -> list[list[Any]]:
     return data if data and all(isinstance(one, list) for one in data) else [data]
 
@@ -264,7 +276,7 @@ def _row(
     time_ns = 0
     if options.fixed_schedule:
         entry = dict(entry)
-        time_ns = _timestamp(entry.pop("timestamp", None), where)
+        time_ns = timestamp(entry.pop("timestamp", None), where)
     unknown = set(entry) - set(by_name)
     missing = set(by_name) - set(entry) - info.optional
     if unknown or missing:
@@ -279,7 +291,8 @@ def _row(
     return _Row(tensors, {name: _output(known[name], value, info, where) for name, value in outputs.items()}, time_ns)
 
 
-def _timestamp(value: Any, where: str) -> int:
+def timestamp(value: Any, where: str) -> int:
+    """Nanoseconds, of the ``timestamp`` of an entry. Raises InvalidArgument."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e12:

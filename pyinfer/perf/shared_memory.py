@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tensors in memory that the load shares with a server on this machine, so that no request carries them. Linux.
+
+There is one region with the inputs of all requests, and one that every answer writes its outputs to. Their names are
+gone as soon as the server has opened them: nothing is left behind, however the load or the server ends. The server
+forgets them when the load is done; where it can not be told, when it ends itself.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import secrets
+import weakref
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import accumulate
+from math import prod
+from pathlib import Path
+
+from pyinfer.errors import InvalidArgument, PyinferError, Unavailable
+from pyinfer.perf.options import PerfOptions
+from pyinfer.perf.target import GrpcTarget, HttpTarget, ModelInfo
+from pyinfer.perf.tensors import Tensor, size_of
+
+__all__ = ["Place", "SharedRegions", "check"]
+
+_FOLDER = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory is
+_ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor is: the parameters of an input or output in shared memory. Bytes."""
+
+    region: str
+    offset: int
+    size: int
+
+
+class SharedRegions:
+    """The regions of one load, registered on its server until :meth:`close`, or until nobody has this any more.
+
+    ``inputs``: by request and input, in their order. ``outputs``: of each output of the model. Raises Unavailable where
+    there is not enough memory, or the server does not take them.
+    """
+
+    def __init__(
+        self,
+        target: HttpTarget | GrpcTarget,
+        info: ModelInfo,
+        options: PerfOptions,
+        requests: Sequence[Sequence[Tensor]],
+    ) -> None:
+        name = f"pyinfer_perf_{os.getpid()}_{secrets.token_hex(4)}"
+        raws = [one.raw for request in requests for one in request]
+        spots = iter(_places(f"{name}_in", [len(raw) for raw in raws]))
+        self.inputs = [[next(spots) for _ in request] for request in requests]
+        self.outputs = dict(
+            zip(info.outputs, _places(f"{name}_out", _output_sizes(info, options)), strict=True),
+        )
+        registered: list[str] = []
+        self.close = weakref.finalize(self, _unregister, target, registered)
+        try:
+            _share(target, f"{name}_in", [place for one in self.inputs for place in one], raws, registered)
+            _share(target, f"{name}_out", list(self.outputs.values()), [], registered)
+        except BaseException:
+            self.close()
+            raise
+
+
+def _places(region: str, sizes: Sequence[int]) -> list[Place]:
+    steps = [max(1, -(-size // _ALIGNMENT)) * _ALIGNMENT for size in sizes]
+    offsets = [end - step for end, step in zip(accumulate(steps), steps, strict=True)]
+    return [Place(region, offset, size) for offset, size in zip(offsets, sizes, strict=True)]
+
+
+def _output_sizes(info: ModelInfo, options: PerfOptions) -> list[int]:
+    """What each output needs where that is known; otherwise what the options say, for each entry of the batch."""
+    batch = options.batch_size if info.max_batch_size else 1
+    sizes = []
+    for one in info.output_tensors:
+        shape = one.shape[1:] if info.max_batch_size else one.shape
+        known = one.datatype != "BYTES" and min(shape, default=0) >= 0
+        sizes.append(batch * (prod(shape) * size_of(one.datatype) if known else options.output_shared_memory_size))
+    return sizes
+
+
+def _share(
+    target: HttpTarget | GrpcTarget, name: str, places: Sequence[Place], raws: Sequence[bytes], registered: list[str]
+) -> None:
+    if not places:
+        return
+    size = max(place.offset + max(1, place.size) for place in places)
+    path = _FOLDER / name
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Unavailable(f"--shared-memory: {path}: {error.strerror}") from None
+    try:
+        try:
+            os.posix_fallocate(handle, 0, size)
+        except OSError as error:
+            raise Unavailable(f"--shared-memory: {size} bytes in {_FOLDER}: {error.strerror}") from None
+        with mmap.mmap(handle, size) as memory:
+            for place, raw in zip(places, raws, strict=False):
+                memory[place.offset : place.offset + len(raw)] = raw
+        target.register_memory(name, f"/{name}", size)
+        registered.append(name)
+    finally:
+        os.close(handle)
+        path.unlink(missing_ok=True)
+
+
+def _unregister(target: HttpTarget | GrpcTarget, names: Sequence[str]) -> None:
+    # where the server is gone, what it had opened is, too
+    with suppress(PyinferError):
+        for name in names:
+            target.unregister_memory(name)
+
+
+def check(info: ModelInfo, options: PerfOptions, *, validates: bool) -> None:
+    """Raises InvalidArgument for what shared memory is not for."""
+    if options.shared_memory == "none":
+        return
+    if options.streaming and options.protocol == "http":
+        raise InvalidArgument("generate_stream takes no tensors in shared memory; use -i grpc")
+    if validates:
+        raise InvalidArgument("validation_data can not be compared with outputs in shared memory")
+    if not info.inputs:
+        raise InvalidArgument("the model has no inputs that could be in shared memory")
