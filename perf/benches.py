@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from perf.bodies import Body, Protocol, fp32_rows, make_body
+from perf.bodies import Body, Protocol, datatype_of, fp32_rows, make_body, string_rows
 from perf.clients import run_agreement, run_clients
 from perf.core_load import CoreLoad, Difference, compare
 from perf.events import measure_events
@@ -30,6 +30,7 @@ from perf.load import LoadError, Window, measure_window, send_all
 from perf.padding import build_padding_repository, measure_padding
 from perf.peer_servers import PEERS, peer_body, read_answer, start_peer
 from perf.procs import cpu_seconds, memory
+from perf.python_calls import measure_calls
 from perf.queue_depth import measure_queue
 from perf.scenarios import Scenario
 from perf.servers import Server, build_repository, start_echo, start_server
@@ -263,6 +264,14 @@ def _batching_hurts(_: Scenario, effort: Effort, _names: Sequence[str], reposito
     return run_batching_hurts(repository, 2 * effort.seconds, effort.rounds)
 
 
+def _calls(_scenario: Scenario, effort: Effort, _names: Sequence[str], _repository: Path) -> _Figures:
+    """CPU time is only ever added to by what else the machine does: the calmest tries are kept."""
+    seen = [measure_calls() for _ in range(effort.tries)]
+    kept = sorted(seen, key=lambda one: one.calls_us)[: effort.rounds]
+    row = {"cpu_us": statistics.median(one.calls_us for one in kept), "windows": [asdict(one) for one in seen]}
+    return {"pyinfer": row, "executions": {"cpu_us": statistics.median(one.executions_us for one in kept)}}
+
+
 def _compare_cores(scenario: Scenario, turns: int, *, histograms: bool) -> Difference:
     with (
         contextlib.closing(CoreLoad(scenario.elements, histograms=histograms)) as one,
@@ -310,6 +319,7 @@ KINDS: Mapping[str, Callable[[Scenario, Effort, Sequence[str], Path], _Figures]]
     "kills": _kills,
     "clients": _clients,
     "agreement": _agreement,
+    "calls": _calls,
 }
 
 
@@ -341,8 +351,12 @@ def _onnx_file(scenario: Scenario, repository: Path) -> Path:
     return repository / scenario.model / "1" / "model.onnx"
 
 
+def _rows(scenario: Scenario) -> NDArray[Any]:
+    return string_rows(scenario.elements) if scenario.datatype == "BYTES" else fp32_rows(scenario.elements)
+
+
 def _body(scenario: Scenario, protocol: Protocol, server: str = "pyinfer") -> Body:
-    tensor = fp32_rows(scenario.elements)
+    tensor = _rows(scenario)
     if server in PEERS:
         return peer_body(server, scenario.model, tensor, input_name=scenario.input, output=scenario.output)
     return make_body(protocol, scenario.model, tensor, name=scenario.input, output=scenario.output)
@@ -352,19 +366,20 @@ def _check_answer(server: Server, body: Body, scenario: Scenario, repository: Pa
     """One request, whose answer must be right: a fast server that errs is of no interest."""
     if server.name == "echo":
         return
-    tensor = fp32_rows(scenario.elements)
+    tensor = _rows(scenario)
     wanted = tensor
     if scenario.model == "simple_mlp":
         wanted = run_once(_onnx_file(scenario, repository), scenario.input, tensor)
     answer = read_answer(server, body) if server.name in PEERS else _ask(server, scenario, tensor)
-    if answer is None or not np.allclose(answer, wanted, atol=1e-5):
+    is_text = scenario.datatype == "BYTES"
+    if answer is None or not (np.array_equal(answer, wanted) if is_text else np.allclose(answer, wanted, atol=1e-5)):
         raise LoadError(f"{server.name} gives a wrong answer for {scenario.model}")
 
 
-def _ask(server: Server, scenario: Scenario, tensor: NDArray[np.float32]) -> Any:
+def _ask(server: Server, scenario: Scenario, tensor: NDArray[Any]) -> Any:
     import tritonclient.http as client
 
-    given = client.InferInput(scenario.input, list(tensor.shape), "FP32")
+    given = client.InferInput(scenario.input, list(tensor.shape), datatype_of(tensor))
     given.set_data_from_numpy(tensor)
     with contextlib.closing(client.InferenceServerClient(server.http)) as connection:
         return connection.infer(scenario.model, [given]).as_numpy(scenario.output)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Request bodies: one FP32 tensor as gRPC, as HTTP with binary tensors, as HTTP with JSON.
+"""Request bodies: one tensor, of FP32 or of strings, as gRPC, as HTTP with binary tensors, as HTTP with JSON.
 
 The gRPC and binary forms are made by ``tritonclient``, so they are what real clients send.
 """
@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Body", "Protocol", "fp32_rows", "grpc_frame", "make_body"]
+__all__ = ["Body", "Protocol", "datatype_of", "fp32_rows", "grpc_frame", "make_body", "string_rows"]
 
 Protocol = Literal["grpc", "grpc_stream", "http_binary", "http_json"]
 
@@ -60,12 +60,25 @@ def fp32_rows(elements: int, rows: int = 1) -> NDArray[np.float32]:
     return np.round(values, 5).astype(np.float32)
 
 
+def string_rows(elements: int, rows: int = 1) -> NDArray[np.object_]:
+    """A fixed tensor [rows, elements] of texts of 1 to 16 bytes."""
+    lengths = np.random.default_rng(0).integers(1, 17, (rows, elements))
+    texts = np.empty(lengths.shape, np.object_)
+    texts.ravel()[:] = [b"abcdefghijklmnop"[:length] for length in lengths.ravel().tolist()]
+    return texts
+
+
+def datatype_of(tensor: NDArray[Any]) -> str:
+    """The name of its data type, of the two that there are here."""
+    return "BYTES" if tensor.dtype == np.object_ else "FP32"
+
+
 def grpc_frame(message: bytes) -> bytes:
     """A gRPC message with its length prefix, not compressed."""
     return b"\0" + struct.pack(">I", len(message)) + message
 
 
-def make_body(protocol: Protocol, model: str, tensor: NDArray[np.float32], *, name: str, output: str) -> Body:
+def make_body(protocol: Protocol, model: str, tensor: NDArray[Any], *, name: str, output: str) -> Body:
     """The request that sends ``tensor`` to input ``name`` of ``model`` and wants ``output`` back the same way."""
     if protocol in ("grpc", "grpc_stream"):
         return Body(grpc_frame(_grpc_message(model, tensor, name)), protocol, model)
@@ -75,20 +88,22 @@ def make_body(protocol: Protocol, model: str, tensor: NDArray[np.float32], *, na
     return Body(json.dumps(_json(tensor, name)).encode(), protocol, model)
 
 
-def _grpc_message(model: str, tensor: NDArray[np.float32], name: str) -> bytes:
+def _grpc_message(model: str, tensor: NDArray[Any], name: str) -> bytes:
     from tritonclient.grpc import service_pb2
+    from tritonclient.utils import serialize_byte_tensor
 
     request = service_pb2.ModelInferRequest(model_name=model)
-    entry = request.inputs.add(name=name, datatype="FP32")
+    is_text = tensor.dtype == np.object_
+    entry = request.inputs.add(name=name, datatype=datatype_of(tensor))
     entry.shape.extend(tensor.shape)
-    request.raw_input_contents.append(tensor.tobytes())
+    request.raw_input_contents.append(serialize_byte_tensor(tensor).item() if is_text else tensor.tobytes())
     return bytes(request.SerializeToString())
 
 
-def _binary(tensor: NDArray[np.float32], name: str, output: str) -> tuple[bytes, int]:
+def _binary(tensor: NDArray[Any], name: str, output: str) -> tuple[bytes, int]:
     import tritonclient.http as client
 
-    given = client.InferInput(name, list(tensor.shape), "FP32")
+    given = client.InferInput(name, list(tensor.shape), datatype_of(tensor))
     given.set_data_from_numpy(tensor, binary_data=True)
     wanted = client.InferRequestedOutput(output, binary_data=True)
     content, header_length = client.InferenceServerClient.generate_request_body([given], outputs=[wanted])

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "Batch",
+    "BytesView",
     "CallMailbox",
     "CallParent",
     "DeviceArray",
@@ -494,6 +495,13 @@ class Instance:
 
     @property
     def name(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def gil_wait(self) -> tuple[int, int]:
+        """Executions of ``run`` so far, and the nanoseconds that they have waited for the GIL. GIL: held."""
     def run(self, execute: Callable[[Batch], None]) -> None:
         """Pull batches and call ``execute`` with each until the model is stopped. Blocks.
 
@@ -647,6 +655,27 @@ class DeviceArray:
     def __dlpack_device__(self) -> tuple[int, int]: ...
 
 @final
+class BytesView:
+    """A BYTES tensor as its bytes came: an element becomes an object only when it is asked for. GIL: held.
+
+    Immutable; keeps the bytes alive. Elements are counted in row-major order, whatever the shape is.
+    """
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        """Of the elements that an object array has now; those that are not bytes become their text in UTF-8."""
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> bytes:
+        """Raises IndexError beyond the ends."""
+    def spans(self) -> NDArray[Any]:
+        """INT64 [elements, 2]: where in :meth:`data` each element begins and ends."""
+    def data(self) -> memoryview:
+        """All bytes, with what is between the elements; read-only, not copied."""
+    def numpy(self) -> NDArray[Any]:
+        """A new object array of bytes, of :attr:`shape`."""
+
+@final
 class Batch:
     """Requests that are executed together. Valid until it is finished. One thread at a time. GIL: held.
 
@@ -668,10 +697,11 @@ class Batch:
         written to, and that the client may change; state of a sequence is such a view that nobody changes.
         """
     def input_names(self, index: int) -> list[str]: ...
-    def input(self, index: int, name: str) -> tuple[str, Any] | None:
+    def input(self, index: int, name: str, lazy: bool = False) -> tuple[str, Any] | None:
         """(datatype, array) of one request's input, or None where the request has none of that name.
 
-        The array is one of NumPy, or a DeviceArray where the model was made with ``device_inputs``.
+        The array is one of NumPy, a DeviceArray where the model was made with ``device_inputs``, and with ``lazy`` a
+        BytesView where the datatype is BYTES.
         """
     def request_id(self, index: int) -> str: ...
     def requested_outputs(self, index: int) -> list[str]:
@@ -715,7 +745,7 @@ class Batch:
     def respond(
         self,
         index: int,
-        outputs: Sequence[tuple[str, str, NDArray[Any]]],
+        outputs: Sequence[tuple[str, str, NDArray[Any] | BytesView]],
         parameters: Mapping[str, str | int | float | bool] | None = None,
     ) -> None:
         """Answer one request with (name, datatype, array) outputs. Outputs that it did not ask for are dropped.
@@ -819,14 +849,16 @@ class ModelCall:
     ) -> None: ...
     def next(
         self,
-    ) -> tuple[list[tuple[str, str, NDArray[Any]]], tuple[str, str] | None, dict[str, Any], bool] | None:
+    ) -> tuple[list[tuple[str, str, Any]], tuple[str, str] | None, dict[str, Any], bool] | None:
         """Wait for the next response: outputs, (code, text) of an error, parameters, and whether it is the last.
+
+        Outputs are (name, datatype, array) each, of BYTES with a BytesView.
 
         None once the last one was taken. GIL: released.
         """
     def poll(
         self,
-    ) -> tuple[list[tuple[str, str, NDArray[Any]]], tuple[str, str] | None, dict[str, Any], bool] | None:
+    ) -> tuple[list[tuple[str, str, Any]], tuple[str, str] | None, dict[str, Any], bool] | None:
         """As ``next``, but does not wait: None as well where there is nothing yet. GIL: held."""
     @property
     def ended(self) -> bool:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 from pyinfer.backends.base import Backend, InstanceContext, NativeExecutor
 from pyinfer.backends.base import Instance as BackendInstance
 from pyinfer.errors import ModelError
+from pyinfer.gil_waits import counted
 from pyinfer.instance_plan import Wanted, plan_instances
 from pyinfer.readiness import ReadinessProbe
 from pyinfer.warmup import Warmup
@@ -176,12 +177,12 @@ class PythonInstances:
             _InstanceThread(self._backend, want, want.enter(self._core), warm_up, self._nice, self._give_up)
             for want in plan.make
         ]
-        with self._lock:
-            self._threads = {thread for thread in self._threads if thread.is_alive()} | set(made)
         change = _PythonChange(self, [running[index] for index in plan.keep], made)
-        for thread in made:
-            thread.start()
         try:
+            for thread in made:
+                thread.start()  # the system may have no more of them
+                with self._lock:
+                    self._threads = {each for each in self._threads if each.is_alive()} | {thread}
             for thread in made:
                 thread.wait_made()
         except BaseException:
@@ -241,7 +242,8 @@ class _PythonChange:
         for thread in self.made:
             thread.abandon()
         for thread in self.made:
-            thread.join()
+            if thread.ident is not None:
+                thread.join()
 
 
 class _InstanceThread(threading.Thread):
@@ -333,7 +335,8 @@ class _InstanceThread(threading.Thread):
             if self._core is not None:
                 run = getattr(instance, "run", None)
                 if run is None:
-                    self._core.run(instance.execute)
+                    with counted(self._core):
+                        self._core.run(instance.execute)
                 else:
                     run(self._core)
         finally:

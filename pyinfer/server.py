@@ -32,6 +32,7 @@ from pyinfer.frontends.http import HttpLimits, HttpListener
 from pyinfer.frontends.metrics import MetricsSite
 from pyinfer.frontends.sockets import BACKLOG, bind
 from pyinfer.frontends.stream import Connection, Stream
+from pyinfer.gil_waits import gil_families
 from pyinfer.loader import Loader, LoaderOptions
 from pyinfer.repository.manager import ControlMode, ManagerOptions, ModelManager
 from pyinfer.repository.open import open_repositories
@@ -155,7 +156,7 @@ class Server:
         readers = machine_families(
             cpu=options.allow_cpu_metrics, gpu=options.allow_gpu_metrics, interval_ms=options.metrics_interval_ms
         )
-        return [*readers, metric_families, *([self._log_settings.families] if self._log_settings else [])]
+        return [*readers, metric_families, gil_families, *([self._log_settings.families] if self._log_settings else [])]
 
     def _bind(self) -> dict[str, socket.socket]:
         options = self.options

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bindings/arrays.h"
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
+#include <vector>
 
 #include "bindings/gil.h"
 #include "bindings/register.h"
@@ -87,12 +89,6 @@ Status NotThatType(const std::string& name, DType dtype, const py::array& array)
                           std::string(DTypeName(dtype)) + "'");
 }
 
-void AppendElement(std::string& out, const char* data, size_t size) {
-  const auto length = static_cast<uint32_t>(size);
-  out.append(reinterpret_cast<const char*>(&length), sizeof(length));
-  out.append(data, size);
-}
-
 }  // namespace
 
 DType DTypeOfArray(const py::array& array) {
@@ -111,8 +107,7 @@ DType DTypeOfArray(const py::array& array) {
 
 py::array ToArray(const Tensor& tensor, Foreign foreign) {
   if (tensor.dtype == DType::kBytes) {
-    const auto count = static_cast<py::ssize_t>(ElementCount(tensor.shape).value_or(0));
-    return DeserializeBytes(tensor.data.view(), count).reshape(tensor.shape);
+    return DeserializeBytes(tensor.data.view(), &tensor.shape);
   }
   // Not owned by a pybind11 object of a registered type: a capsule is half the cost.
   const bool aligned = reinterpret_cast<uintptr_t>(tensor.data.data()) % DTypeSize(tensor.dtype) == 0;
@@ -131,7 +126,7 @@ StatusOr<Tensor> FromArray(std::string name, DType dtype, const py::array& array
   Tensor tensor{std::move(name), dtype, Shape(array.shape(), array.shape() + array.ndim()), {}};
   const DType actual = DTypeOfArray(array);
   if (dtype == DType::kBytes && actual == DType::kBytes) {
-    tensor.data = Slice(Buffer::FromString(SerializeBytes(array)));
+    tensor.data = SerializeBytes(array);
     return tensor;
   }
   const bool bits = dtype == DType::kBf16 && actual == DType::kUint16;
@@ -149,43 +144,78 @@ StatusOr<Tensor> FromArray(std::string name, DType dtype, const py::array& array
   return tensor;
 }
 
-std::string SerializeBytes(const py::array& array) {
-  const py::array flat = array.dtype().kind() == 'O' ? array : py::array(array.attr("astype")("O"));
-  const py::list elements = flat.attr("ravel")().attr("tolist")();
-  std::string out;
-  for (const py::handle element : elements) {
-    if (PyBytes_Check(element.ptr())) {
-      AppendElement(out, PyBytes_AS_STRING(element.ptr()), static_cast<size_t>(PyBytes_GET_SIZE(element.ptr())));
-      continue;
-    }
-    const py::str text(element);
-    Py_ssize_t size = 0;
-    const char* utf8 = PyUnicode_AsUTF8AndSize(text.ptr(), &size);
-    if (utf8 == nullptr) throw py::error_already_set();
-    AppendElement(out, utf8, static_cast<size_t>(size));
-  }
-  return out;
+namespace {
+
+// What an element is in bytes: as it is, or as its text in UTF-8. `holder` keeps what is made for it.
+std::string_view BytesOf(PyObject* element, py::object& holder) {
+  if (PyBytes_Check(element)) return {PyBytes_AS_STRING(element), static_cast<size_t>(PyBytes_GET_SIZE(element))};
+  if (!PyUnicode_CheckExact(element)) holder = py::str(py::handle(element));
+  Py_ssize_t size = 0;
+  const char* utf8 = PyUnicode_AsUTF8AndSize(holder ? holder.ptr() : element, &size);
+  if (utf8 == nullptr) throw py::error_already_set();
+  return {utf8, static_cast<size_t>(size)};
 }
 
-py::array DeserializeBytes(std::string_view data, py::ssize_t count) {
-  py::list elements;
-  size_t offset = 0;
-  while (count < 0 ? offset < data.size() : static_cast<py::ssize_t>(elements.size()) < count) {
-    StatusOr<size_t> used = WalkBytes(data.substr(offset), 1, "BYTES element " + std::to_string(elements.size()));
-    if (!used.ok()) throw py::value_error(used.status().message());
-    elements.append(py::bytes(data.data() + offset + sizeof(uint32_t), used.value() - sizeof(uint32_t)));
-    offset += used.value();
+// Elements of these types are read without running code of the array's owner, which might change the array meanwhile.
+bool IsPlain(PyObject* element) {
+  return element != nullptr && (PyBytes_Check(element) != 0 || PyUnicode_CheckExact(element) != 0);
+}
+
+template <typename Elements>
+Slice JoinBytes(const Elements& elements, size_t count) {
+  constexpr size_t kLength = sizeof(uint32_t);
+  size_t total = 0;
+  for (size_t i = 0; i < count; ++i) {
+    py::object holder;
+    const size_t size = BytesOf(elements[i], holder).size();
+    if (size > UINT32_MAX) throw py::value_error("an element of BYTES has more than 4 GiB");
+    total += kLength + size;
   }
-  if (offset != data.size()) throw py::value_error("there is more data than " + std::to_string(count) + " elements");
-  // NumPy would make fixed-size text of a list of bytes: the array is filled by hand.
-  const std::vector<py::ssize_t> shape = {static_cast<py::ssize_t>(elements.size())};
-  py::array array(py::dtype("O"), shape);
-  auto** slots = static_cast<PyObject**>(array.mutable_data());
-  for (size_t i = 0; i < elements.size(); ++i) {
-    PyObject* element = PyList_GET_ITEM(elements.ptr(), static_cast<py::ssize_t>(i));
-    Py_INCREF(element);
-    Py_XDECREF(slots[i]);
-    slots[i] = element;
+  BufferPtr buffer = Buffer::Allocate(total);
+  uint8_t* to = buffer->data();
+  for (size_t i = 0; i < count; ++i) {
+    py::object holder;
+    const std::string_view data = BytesOf(elements[i], holder);
+    const auto length = static_cast<uint32_t>(data.size());
+    std::memcpy(to, &length, kLength);
+    if (length != 0) std::memcpy(to + kLength, data.data(), length);
+    to += kLength + length;
+  }
+  return Slice(std::move(buffer), 0, total);
+}
+
+}  // namespace
+
+Slice SerializeBytes(const py::array& array) {
+  const py::array objects = array.dtype().kind() == 'O' ? array : py::array(array.attr("astype")("O"));
+  const py::array flat = py::array::ensure(objects, py::array::c_style);
+  auto* const* elements = static_cast<PyObject* const*>(flat.data());
+  const auto count = static_cast<size_t>(flat.size());
+  if (std::all_of(elements, elements + count, IsPlain)) return JoinBytes(elements, count);
+  // Their texts are asked for once, and kept.
+  std::vector<py::object> texts;
+  std::vector<PyObject*> kept;
+  const py::list given = flat.attr("ravel")().attr("tolist")();
+  for (const py::handle element : given) {
+    texts.push_back(IsPlain(element.ptr()) ? py::reinterpret_borrow<py::object>(element) : py::str(element));
+    kept.push_back(texts.back().ptr());
+  }
+  return JoinBytes(kept, kept.size());
+}
+
+py::array DeserializeBytes(std::string_view data, const Shape* shape) {
+  size_t count = 0;
+  for (BytesWalk walk(data); walk.Next();) ++count;
+  const Shape flat = {static_cast<int64_t>(count)};
+  const auto expected = shape == nullptr ? count : static_cast<size_t>(ElementCount(*shape).value_or(0));
+  if (Status status = CheckBytes(data, expected, "BYTES"); !status.ok()) throw py::value_error(status.message());
+  py::array array(py::dtype(py::detail::npy_api::NPY_OBJECT_), shape == nullptr ? flat : *shape);
+  auto** slot = static_cast<PyObject**>(array.mutable_data());
+  for (BytesWalk walk(data); walk.Next(); ++slot) {
+    PyObject* element =
+        PyBytes_FromStringAndSize(walk.element().data(), static_cast<Py_ssize_t>(walk.element().size()));
+    if (element == nullptr) throw py::error_already_set();
+    Py_XSETREF(*slot, element);
   }
   return array;
 }
@@ -203,13 +233,19 @@ void BindArrays(py::module_& module) {
                                {static_cast<py::ssize_t>(owner.slice.size())}, {py::ssize_t{1}}, /*readonly=*/true);
       });
   module.def(
-      "serialize_bytes", [](const py::array& array) { return py::bytes(SerializeBytes(array)); }, py::arg("array"));
+      "serialize_bytes",
+      [](const py::array& array) {
+        const Slice data = SerializeBytes(array);
+        return py::bytes(reinterpret_cast<const char*>(data.data()), data.size());
+      },
+      py::arg("array"));
   module.def(
       "deserialize_bytes",
       [](const py::buffer& data, py::ssize_t count) {
         const py::buffer_info info = data.request();
+        const Shape shape = {count};
         return DeserializeBytes({static_cast<const char*>(info.ptr), static_cast<size_t>(info.size * info.itemsize)},
-                                count);
+                                count < 0 ? nullptr : &shape);
       },
       py::arg("data"), py::arg("count") = -1);
 }

@@ -5,7 +5,9 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <cstring>
 #include <string>
+#include <string_view>
 
 #include "base/status.h"
 #include "infer/tensor.h"
@@ -25,10 +27,34 @@ StatusOr<Tensor> FromArray(std::string name, DType dtype, const pybind11::array&
 // The data type that an array has by itself; kInvalid for one that the protocol does not know. uint16 is kUint16.
 DType DTypeOfArray(const pybind11::array& array);
 
-// BYTES wire form of an object or text array, and back. `count` -1: as many as there are.
-// Raises ValueError where the wire form is malformed.
-std::string SerializeBytes(const pybind11::array& array);
-pybind11::array DeserializeBytes(std::string_view data, pybind11::ssize_t count);
+// The elements of a BYTES tensor in wire form, one after the other.
+class BytesWalk {
+ public:
+  explicit BytesWalk(std::string_view data) : rest_(data) {}
+
+  // False where there is no further element: at the end, or where the rest is none.
+  bool Next() {
+    uint32_t length = 0;
+    if (rest_.size() < sizeof(length)) return false;
+    std::memcpy(&length, rest_.data(), sizeof(length));
+    if (rest_.size() - sizeof(length) < length) return false;
+    element_ = rest_.substr(sizeof(length), length);
+    rest_.remove_prefix(sizeof(length) + length);
+    return true;
+  }
+  std::string_view element() const { return element_; }
+  bool ended() const { return rest_.empty(); }
+
+ private:
+  std::string_view rest_;
+  std::string_view element_;
+};
+
+// BYTES wire form of an object or text array.
+Slice SerializeBytes(const pybind11::array& array);
+// An object array of that form, of all elements that there are where `shape` is null. Raises ValueError where the
+// elements are not those of the shape, or malformed.
+pybind11::array DeserializeBytes(std::string_view data, const Shape* shape);
 
 // A Python bytes-like object over the slice.
 pybind11::object ToMemoryView(const Slice& slice);

@@ -5,6 +5,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings/arrays.h"
+#include "bindings/bytes_view.h"
 #include "bindings/conversions.h"
 #include "bindings/dlpack.h"
 #include "bindings/gil.h"
@@ -52,13 +53,19 @@ py::dict Packed(BatchHandle& handle) {
   return packed;
 }
 
-py::object Input(const BatchHandle& handle, size_t index, std::string_view name) {
+py::object Input(const BatchHandle& handle, size_t index, std::string_view name, bool lazy) {
   for (const Tensor& input : At(handle, index).inputs) {
     if (input.name != name) continue;
     const std::string_view datatype = DTypeName(input.dtype);
-    const bool on_device = input.data.device().has_value();
-    return py::make_tuple(py::str(datatype.data(), datatype.size()),
-                          on_device ? ToDeviceArray(input) : py::object(ToArray(input)));
+    py::object data;
+    if (input.data.device().has_value()) {
+      data = ToDeviceArray(input);
+    } else if (lazy && input.dtype == DType::kBytes) {
+      data = py::cast(BytesView(input));
+    } else {
+      data = ToArray(input);
+    }
+    return py::make_tuple(py::str(datatype.data(), datatype.size()), std::move(data));
   }
   return py::none();
 }
@@ -204,7 +211,7 @@ void BindBatch(py::module_& module) {
       .def_property_readonly("rows", [](const BatchHandle& handle) { return handle.batch.rows(); })
       .def("packed", &Packed)
       .def("input_names", &InputNames, py::arg("index"))
-      .def("input", &Input, py::arg("index"), py::arg("name"))
+      .def("input", &Input, py::arg("index"), py::arg("name"), py::arg("lazy") = false)
       .def(
           "request_id", [](const BatchHandle& handle, size_t index) { return At(handle, index).id; }, py::arg("index"))
       .def("requested_outputs", &RequestedOutputs, py::arg("index"))

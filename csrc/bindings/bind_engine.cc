@@ -48,6 +48,7 @@ void ExecuteWithGil(BatchHandle& handle, const py::object& batch, const py::func
 
 void RunInstance(InstanceHandle& instance, const py::function& execute) {
   const std::shared_ptr<Model> model = instance.model;
+  const std::shared_ptr<GilWait> gil_wait = instance.gil_wait;
   const size_t number = instance.number;
   ReleaseGil release;
   for (;;) {
@@ -56,8 +57,10 @@ void RunInstance(InstanceHandle& instance, const py::function& execute) {
     auto handle = std::make_shared<BatchHandle>(std::move(batch));
     handle->model = model;
     handle->instance = number;
+    const TimeNs asked = model->clock().Now();
     {
       AcquireGil acquire;
+      gil_wait->Add(model->clock().Now() - asked);
       ExecuteWithGil(*handle, py::cast(handle), execute);
     }
     handle->batch.Finish();
@@ -207,6 +210,12 @@ void BindModel(py::module_& module) {
 
   py::class_<InstanceHandle>(module, "Instance", py::is_final())
       .def_readonly("name", &InstanceHandle::name)
+      .def_property_readonly("model", [](const InstanceHandle& instance) { return instance.model->spec()->name; })
+      .def_property_readonly("version", [](const InstanceHandle& instance) { return instance.model->spec()->version; })
+      .def_property_readonly("gil_wait",
+                             [](const InstanceHandle& instance) {
+                               return py::make_tuple(instance.gil_wait->executions(), instance.gil_wait->waited_ns());
+                             })
       .def("run", &RunInstance, py::arg("execute"))
       .def("retire", [](const InstanceHandle& instance) { instance.model->RemoveInstance(instance.number); })
       .def("poll", &PollInstance)

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "bindings/arrays.h"
+#include "bindings/bytes_view.h"
 #include "infer/dtype.h"
 
 namespace py = pybind11;
@@ -38,8 +39,13 @@ StatusOr<std::vector<Tensor>> ToTensors(const py::sequence& given) {
   for (const py::handle item : given) {
     const auto output = py::reinterpret_borrow<py::sequence>(item);
     const auto datatype = output[1].cast<std::string_view>();
-    StatusOr<Tensor> tensor =
-        FromArray(output[0].cast<std::string>(), ParseDType(datatype), output[2].cast<py::array>());
+    const py::object data = output[2];
+    if (py::isinstance<BytesView>(data)) {
+      tensors.push_back(data.cast<const BytesView&>().tensor());
+      tensors.back().name = output[0].cast<std::string>();
+      continue;
+    }
+    StatusOr<Tensor> tensor = FromArray(output[0].cast<std::string>(), ParseDType(datatype), data.cast<py::array>());
     if (!tensor.ok()) return tensor.status();
     tensors.push_back(std::move(tensor).value());
   }
@@ -58,7 +64,9 @@ py::list ToList(const std::vector<Tensor>& tensors) {
   py::list made;
   for (const Tensor& tensor : tensors) {
     const std::string_view datatype = DTypeName(tensor.dtype);
-    made.append(py::make_tuple(tensor.name, py::str(datatype.data(), datatype.size()), ToArray(tensor)));
+    const bool bytes = tensor.dtype == DType::kBytes;
+    made.append(py::make_tuple(tensor.name, py::str(datatype.data(), datatype.size()),
+                               bytes ? py::cast(BytesView(tensor)) : py::object(ToArray(tensor))));
   }
   return made;
 }

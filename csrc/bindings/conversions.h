@@ -16,8 +16,9 @@ namespace pyinfer {
 Parameters ToParameters(const pybind11::object& given);
 pybind11::dict ToDict(const Parameters& parameters);
 
-// Of (name, datatype, array) each; see FromArray.
+// Of (name, datatype, array or BytesView) each; see FromArray.
 StatusOr<std::vector<Tensor>> ToTensors(const pybind11::sequence& given);
+// BYTES become BytesViews.
 pybind11::list ToList(const std::vector<Tensor>& tensors);
 
 // Copies those whose memory somebody else may still write to.

@@ -3,12 +3,14 @@
 #include <pybind11/pybind11.h>
 
 #include "bindings/bind_load.h"
+#include "bindings/bytes_view.h"
 #include "bindings/instances.h"
 #include "bindings/register.h"
 
 PYBIND11_MODULE(_core, module) {
   module.doc() = "The compiled core of pyinfer.";
   pyinfer::BindArrays(module);
+  pyinfer::BindBytesView(module);
   pyinfer::BindDlpack(module);
   pyinfer::BindValues(module);
   pyinfer::BindBatch(module);

@@ -31,7 +31,8 @@ class Scenario:
     """One piece of work.
 
     ``kind`` says how it is measured, and ``peers`` what is measured in the same run, alternating with pyinfer. Each
-    request sends one row of ``elements`` FP32 values over ``connections`` x ``streams`` (HTTP: their product).
+    request sends one row of ``elements`` values (short texts of BYTES) over ``connections`` x ``streams`` (HTTP: their
+    product).
     ``known`` is what Triton showed on the 2-core machine on which the goals were set. ``shown``: a row of the README.
     """
 
@@ -43,6 +44,7 @@ class Scenario:
     connections: int = 8
     streams: int = 8
     elements: int = 16
+    datatype: Literal["FP32", "BYTES"] = "FP32"
     peers: tuple[str, ...] = ("triton",)
     goals: tuple[Goal, ...] = ()
     known: str = ""
@@ -56,11 +58,11 @@ class Scenario:
 
     @property
     def input(self) -> str:
-        return "x" if self.model == "simple_mlp" else "INPUT0"
+        return {"simple_mlp": "x", "python_strings_passed": "STRINGS"}.get(self.model, "INPUT0")
 
     @property
     def output(self) -> str:
-        return "y" if self.model == "simple_mlp" else "OUTPUT0"
+        return {"simple_mlp": "y", "python_strings_passed": "STRINGS"}.get(self.model, "OUTPUT0")
 
 
 def read_scenarios(text: str, file: str) -> list[Scenario]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pyinfer._core import Engine, ModelCall
+from pyinfer._core import BytesView, Engine, ModelCall
 from pyinfer.config.pbtxt import parse, to_json
 from pyinfer.errors import InvalidArgument
 from pyinfer.loader import Loader, LoaderOptions
@@ -78,7 +78,8 @@ class AnswerStream:
             if error is not None:
                 raise InferError(*error)
             if outputs or parameters or not final:
-                return Answer({name: array for name, _, array in outputs}, parameters)
+                arrays = ((name, data.numpy() if isinstance(data, BytesView) else data) for name, _, data in outputs)
+                return Answer(dict(arrays), parameters)
         raise StopIteration
 
     def cancel(self) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from differential import repository
 from differential.case import NO_ANSWER, Answer, Call, Case, Http
 from differential.corpus import guarded, instances
+from differential.examples import EXAMPLES
 from differential.over_grpc import GrpcClient
 from differential.over_http import HttpClient
 from perf.peers import Triton, start_triton
@@ -79,6 +80,7 @@ PAIRS = {
     ),
     "instances": PairSpec(instances.MODELS, (*_EXPLICIT, *_AS_WRITTEN)),
     "guarded": PairSpec(repository.GUARDED, guarded.FLAGS),
+    "examples": PairSpec(EXAMPLES),
 }
 
 

@@ -2,15 +2,17 @@
 """The surface of the compiled objects of the Python backend. Not thread safe: one batch belongs to one thread."""
 
 from collections.abc import Iterable, Mapping
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from pyinfer._core import Batch, ModelCall, Responder
+    from pyinfer._core import Batch, BytesView, ModelCall, Responder
     from pyinfer.backends.python.calls import CallScope
 
 __all__ = [
+    "ErrorCode",
     "InferenceRequest",
     "InferenceResponse",
     "InferenceResponseSender",
@@ -33,22 +35,34 @@ class TritonModelException(Exception):
 
     def message(self) -> str: ...
 
+class ErrorCode(IntEnum):
+    """Triton's codes of errors."""
+
+    UNKNOWN = 0
+    INTERNAL = 1
+    NOT_FOUND = 2
+    INVALID_ARG = 3
+    UNAVAILABLE = 4
+    UNSUPPORTED = 5
+    ALREADY_EXISTS = 6
+    CANCELLED = 7
+
 @final
 class TritonError:
     """The error of one response: a text and one of Triton's codes (default INTERNAL)."""
 
-    UNKNOWN: ClassVar[int]
-    INTERNAL: ClassVar[int]
-    NOT_FOUND: ClassVar[int]
-    INVALID_ARG: ClassVar[int]
-    UNAVAILABLE: ClassVar[int]
-    UNSUPPORTED: ClassVar[int]
-    ALREADY_EXISTS: ClassVar[int]
-    CANCELLED: ClassVar[int]
+    UNKNOWN: ClassVar[ErrorCode]
+    INTERNAL: ClassVar[ErrorCode]
+    NOT_FOUND: ClassVar[ErrorCode]
+    INVALID_ARG: ClassVar[ErrorCode]
+    UNAVAILABLE: ClassVar[ErrorCode]
+    UNSUPPORTED: ClassVar[ErrorCode]
+    ALREADY_EXISTS: ClassVar[ErrorCode]
+    CANCELLED: ClassVar[ErrorCode]
 
     def __init__(self, message: str, code: int = 1) -> None: ...
     def message(self) -> str: ...
-    def code(self) -> int: ...
+    def code(self) -> ErrorCode: ...
 
 @final
 class Tensor:
@@ -70,7 +84,12 @@ class Tensor:
         """
     def name(self) -> str: ...
     def as_numpy(self) -> NDArray[Any]:
-        """The data. Of a request's input: a copy that belongs to the model, writable, the same at every call."""
+        """The data. Of a request's input: a copy that belongs to the model, writable, the same at every call.
+
+        The objects of BYTES are made at the first call, and not before: a tensor that is only passed on costs nothing.
+        """
+    def bytes_view(self) -> BytesView:
+        """The elements of BYTES without an object for each, with where they are. TritonModelException for others."""
     def triton_dtype(self) -> int:
         """Triton's number of the data type (FP32 is 11)."""
     def shape(self) -> list[int]: ...
@@ -78,8 +97,8 @@ class Tensor:
     def to_dlpack(self) -> object: ...
     def __dlpack__(
         self,
-        *,
         stream: object = None,
+        *,
         max_version: tuple[int, int] | None = None,
         dl_device: tuple[int, int] | None = None,
         copy: bool | None = None,
@@ -120,7 +139,8 @@ class InferenceRequest:
     def request_id(self) -> str: ...
     def correlation_id(self) -> int | str: ...
     def flags(self) -> int: ...
-    def set_flags(self, flags: int) -> None: ...
+    def set_flags(self, flags: int) -> None:
+        """Of a request of the server, only what :meth:`flags` returns is changed."""
     def timeout(self) -> int: ...
     def model_name(self) -> str: ...
     def model_version(self) -> int: ...
@@ -128,7 +148,7 @@ class InferenceRequest:
     def trace(self) -> InferenceTrace: ...
     def parameters(self) -> str:
         """The custom parameters as JSON text."""
-    def requested_output_names(self) -> list[str]: ...
+    def requested_output_names(self) -> set[str]: ...
     def is_cancelled(self) -> bool: ...
     def set_release_flags(self, flags: int) -> None:
         """TRITONSERVER_REQUEST_RELEASE_ALL, or _RESCHEDULE: execute the request once more, in a later batch."""

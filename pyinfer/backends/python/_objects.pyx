@@ -10,13 +10,15 @@ index: a tensor is fetched when it is asked for. Not here: loading models (``bac
 """
 
 import json
+from enum import IntEnum
 
 cimport cython
 import numpy as np
 
-from pyinfer._core import DeviceArray, ModelCall, dlpack_to_host
+from pyinfer._core import BytesView, DeviceArray, ModelCall, dlpack_to_host
 
 __all__ = [
+    "ErrorCode",
     "InferenceRequest",
     "InferenceResponse",
     "InferenceResponseSender",
@@ -87,8 +89,8 @@ class TritonModelException(Exception):
         return str(self)
 
 
-cdef class TritonError:
-    """The error of one response: a text and one of Triton's codes."""
+class ErrorCode(IntEnum):
+    """Triton's codes of errors."""
 
     UNKNOWN = 0
     INTERNAL = 1
@@ -98,6 +100,19 @@ cdef class TritonError:
     UNSUPPORTED = 5
     ALREADY_EXISTS = 6
     CANCELLED = 7
+
+
+cdef class TritonError:
+    """The error of one response: a text and one of Triton's codes."""
+
+    UNKNOWN = ErrorCode.UNKNOWN
+    INTERNAL = ErrorCode.INTERNAL
+    NOT_FOUND = ErrorCode.NOT_FOUND
+    INVALID_ARG = ErrorCode.INVALID_ARG
+    UNAVAILABLE = ErrorCode.UNAVAILABLE
+    UNSUPPORTED = ErrorCode.UNSUPPORTED
+    ALREADY_EXISTS = ErrorCode.ALREADY_EXISTS
+    CANCELLED = ErrorCode.CANCELLED
 
     cdef str _message
     cdef int _code
@@ -112,7 +127,7 @@ cdef class TritonError:
         return self._message
 
     def code(self):
-        return self._code
+        return ErrorCode(self._code)
 
     def __str__(self):
         return self._message
@@ -129,7 +144,8 @@ cdef class Tensor:
 
     cdef str _name
     cdef str _datatype
-    # a numpy array, or the DeviceArray of an input that is on a CUDA device
+    # a numpy array; of BYTES also the BytesView of an array that nobody has asked for; the DeviceArray of an input that
+    # is on a CUDA device
     cdef object _array
 
     def __init__(self, str name not None, numpy_array):
@@ -137,6 +153,7 @@ cdef class Tensor:
             raise TritonModelException(
                 f"tensor '{name}' needs a numpy.ndarray, found type '{type(numpy_array).__name__}'"
             )
+        _check_name(name)
         datatype = WIRE_NAME_OF.get(numpy_array.dtype)
         if datatype is None:
             datatype, numpy_array = _adopt(name, numpy_array)
@@ -155,9 +172,19 @@ cdef class Tensor:
         return self._name
 
     def as_numpy(self):
+        if isinstance(self._array, ndarray):
+            return self._array
         if not self.is_cpu():
             raise TritonModelException("Tensor is stored in GPU and cannot be converted to NumPy.")
+        self._array = self._array.numpy()
         return self._array
+
+    def bytes_view(self):
+        """The elements of BYTES without an object for each."""
+        if self._datatype != "BYTES":
+            raise TritonModelException(f"tensor '{self._name}' is no tensor of strings")
+        # an array that was handed out may have been changed
+        return BytesView(self._array) if isinstance(self._array, ndarray) else self._array
 
     def triton_dtype(self):
         return NUMBER_OF[self._datatype]
@@ -166,12 +193,12 @@ cdef class Tensor:
         return list(self._array.shape)
 
     def is_cpu(self):
-        return isinstance(self._array, ndarray)
+        return not isinstance(self._array, DeviceArray)
 
     def to_dlpack(self):
         return self.__dlpack__()
 
-    def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
+    def __dlpack__(self, stream=None, *, max_version=None, dl_device=None, copy=None):
         if self._datatype == "BYTES":
             raise TritonModelException("DLPack does not have support for string tensors.")
         if not self.is_cpu():
@@ -191,6 +218,11 @@ cdef class Tensor:
 
     def __repr__(self):
         return f"Tensor('{self._name}', {self._datatype}, {list(self._array.shape)})"
+
+
+cdef _check_name(name):
+    if not name:
+        raise TritonModelException("Tensor name cannot be an empty string.")
 
 
 cdef tuple _adopt(str name, array):
@@ -222,6 +254,7 @@ cdef class _CapsuleProducer:
 
 
 cdef Tensor _from_dlpack(name, tensor):
+    _check_name(name)
     capsule = tensor
     if hasattr(tensor, "__dlpack__"):
         # of a CUDA tensor: what is computed on its stream is awaited by the default one, which copies to the host use
@@ -291,6 +324,7 @@ cdef class InferenceRequest:
     cdef str _model_name
     cdef long long _model_version
     cdef unsigned int _flags
+    cdef bint _has_flags  # they were set by hand
     cdef unsigned long long _timeout
     cdef object _preferred_memory
     cdef object _trace
@@ -336,7 +370,7 @@ cdef class InferenceRequest:
                 return <Tensor>known
         if self._live() is None:
             return None
-        found = self._batch.input(self._index, name)
+        found = self._batch.input(self._index, name, True)
         if found is None:
             return None
         cdef Tensor tensor = Tensor.__new__(Tensor)
@@ -364,12 +398,12 @@ cdef class InferenceRequest:
         return self._correlation_id if self._live() is None else self._batch.correlation_id(self._index)
 
     def flags(self):
-        return self._flags if self._live() is None else self._batch.flags(self._index)
+        return self._flags if self._has_flags or self._live() is None else self._batch.flags(self._index)
 
     def set_flags(self, flags):
-        if self._live() is not None:
-            raise TritonModelException("the flags of a request of the server can not be changed")
+        """Of a request of the server, only what :meth:`flags` returns is changed."""
         self._flags = flags
+        self._has_flags = True
 
     def timeout(self):
         """In microseconds; 0 where the client gave none."""
@@ -394,9 +428,7 @@ cdef class InferenceRequest:
         return self._parameters if self._live() is None else json.dumps(self._batch.parameters(self._index))
 
     def requested_output_names(self):
-        if self._live() is None:
-            return self._requested_output_names
-        return self._batch.requested_outputs(self._index)
+        return set(self._requested_output_names if self._live() is None else self._batch.requested_outputs(self._index))
 
     def is_cancelled(self):
         if self._responder is not None:
@@ -405,8 +437,6 @@ cdef class InferenceRequest:
 
     def set_release_flags(self, flags):
         """TRITONSERVER_REQUEST_RELEASE_ALL, or _RESCHEDULE: execute the request once more, in a later batch."""
-        if flags not in (1, 2):
-            raise TritonModelException(f"unknown release flags {flags}")
         if flags == 2 and self._responder is None and self._live() is None:
             raise TritonModelException("a request that the model has made itself can not be rescheduled")
         self._reschedule = flags == 2
@@ -424,7 +454,7 @@ cdef class InferenceRequest:
         self.inputs()
         self._request_id = self.request_id()
         self._correlation_id = self.correlation_id()
-        self._requested_output_names = self.requested_output_names()
+        self._requested_output_names = self._batch.requested_outputs(self._index)
         self._flags = self.flags()
         self._timeout = self.timeout()
         if self._trace is None and self._batch.trace(self._index) is not None:
@@ -722,6 +752,6 @@ cdef list _outputs(InferenceResponse response):
 
 
 cdef tuple _described(Tensor tensor):
-    """(name, datatype, array), as the core takes tensors."""
-    array = tensor._array if isinstance(tensor._array, ndarray) else tensor._array.to_host()
+    """(name, datatype, array or BytesView), as the core takes tensors."""
+    array = tensor._array.to_host() if isinstance(tensor._array, DeviceArray) else tensor._array
     return (tensor._name, tensor._datatype, array)

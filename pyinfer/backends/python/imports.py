@@ -25,7 +25,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
-__all__ = ["ModelImports"]
+__all__ = ["ModelImports", "loaded_directories"]
 
 #: held while the loading code of a model runs that wants to be alone
 _alone = threading.RLock()
@@ -34,6 +34,12 @@ _tables = threading.Condition(threading.RLock())
 _live: list[ModelImports] = []
 _claims: dict[str, ModelImports] = {}
 _serial = itertools.count(1)
+
+
+def loaded_directories() -> list[str]:
+    """Where the code of the models is that are loaded now."""
+    with _tables:
+        return [model._directory for model in _live]
 
 
 class _FreshLoader(SourceFileLoader):

@@ -21,7 +21,7 @@ from pyinfer.backends.python.metric_registry import MetricKind, MetricMemory, Re
 if TYPE_CHECKING:
     from pyinfer._core import SharedValues
 
-__all__ = ["Metric", "MetricFamily", "MetricKind", "MetricSource", "SourceFamily", "SourceMetric", "use"]
+__all__ = ["Metric", "MetricFamily", "MetricKind", "MetricSource", "SourceFamily", "SourceMetric", "failed", "use"]
 
 
 class SourceMetric(Protocol):
@@ -78,7 +78,7 @@ def use(source: MetricSource) -> None:
     _source = source
 
 
-def _failed(what: str, why: str) -> TritonModelException:
+def failed(what: str, why: str) -> TritonModelException:
     """The error of a step that the server refuses, in the words that models know: a thread is named by its instance."""
     return TritonModelException(
         f"{what}: Failed to process the request for model '{threading.current_thread().name}', message: {why}"
@@ -98,10 +98,10 @@ class MetricFamily:
         try:
             self._family = _source.family(name, description, self._kind)
         except ValueError as error:
-            raise _failed("Error when creating MetricFamily", str(error)) from None
+            raise failed("Error when creating MetricFamily", str(error)) from None
 
     def Metric(  # noqa: N802 - the name is Triton's
-        self, labels: Mapping[str, str] | None = None, buckets: Sequence[float] | None = None
+        self, labels: Mapping[str, str] | None = None, buckets: list[float] | None = None
     ) -> Metric:
         """The metric with these labels; ``buckets`` are the ascending upper bounds of a histogram, and needed there.
 
@@ -109,6 +109,8 @@ class MetricFamily:
         """
         if labels is not None and not isinstance(labels, Mapping):
             raise TritonModelException("Failed to create metric. Labels must be a dictionary.")
+        if buckets is not None and not isinstance(buckets, list):
+            raise TritonModelException("Failed to create metric. Buckets must be a list.")
         is_histogram = self._kind is MetricKind.HISTOGRAM
         if is_histogram != (buckets is not None):
             fault = "Missing required buckets." if is_histogram else "Unexpected buckets found."
@@ -116,7 +118,7 @@ class MetricFamily:
         try:
             place = self._family.place(labels or {}, [float(bound) for bound in buckets or ()])
         except ValueError as error:
-            raise _failed("Error when creating Metric", str(error)) from None
+            raise failed("Error when creating Metric", str(error)) from None
         return Metric(self, place)
 
 
@@ -136,7 +138,7 @@ class Metric:
         self._check("Failed to increment metric value", "Increment", MetricKind.COUNTER, MetricKind.GAUGE)
         amount = _number(value)
         if self._kind is MetricKind.COUNTER and not amount >= 0:
-            raise _failed(
+            raise failed(
                 "Failed to increment metric value",
                 "TRITONSERVER_METRIC_KIND_COUNTER can only be incremented monotonically by non-negative values.",
             )
@@ -169,7 +171,7 @@ class Metric:
                 "'MetricFamily' object should be deleted AFTER its corresponding 'Metric' objects have been deleted."
             )
         if self._kind not in kinds:
-            raise _failed(what, f"TRITONSERVER_METRIC_KIND_{self._kind.name} does not support {operation}")
+            raise failed(what, f"TRITONSERVER_METRIC_KIND_{self._kind.name} does not support {operation}")
 
 
 def _number(value: object) -> float:

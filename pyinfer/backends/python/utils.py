@@ -8,8 +8,12 @@ the helpers around them.
 from __future__ import annotations
 
 import logging
+import os
 import struct
+import sys
 from collections.abc import Mapping
+from enum import IntEnum
+from types import FrameType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,8 +30,9 @@ from pyinfer.backends.python._objects import (
 )
 from pyinfer.backends.python.autocomplete import ModelConfig
 from pyinfer.backends.python.calls import ResponseIterator, current_control
-from pyinfer.backends.python.metrics import Metric, MetricFamily
-from pyinfer.errors import PyinferError
+from pyinfer.backends.python.imports import loaded_directories
+from pyinfer.backends.python.metrics import Metric, MetricFamily, failed
+from pyinfer.errors import InvalidArgument, PyinferError
 
 __all__ = [
     "TRITONSERVER_MEMORY_CPU",
@@ -43,6 +48,7 @@ __all__ = [
     "InferenceResponseSender",
     "InferenceTrace",
     "Logger",
+    "MemoryType",
     "Metric",
     "MetricFamily",
     "ModelConfig",
@@ -54,6 +60,7 @@ __all__ = [
     "deserialize_bytes_tensor",
     "get_input_config_by_name",
     "get_input_tensor_by_name",
+    "get_model_dir",
     "get_output_config_by_name",
     "get_output_tensor_by_name",
     "is_model_ready",
@@ -71,8 +78,17 @@ TRITONSERVER_REQUEST_FLAG_SEQUENCE_END = 2
 TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1
 TRITONSERVER_REQUEST_RELEASE_ALL = 1
 TRITONSERVER_REQUEST_RELEASE_RESCHEDULE = 2
-TRITONSERVER_MEMORY_CPU = 0
-TRITONSERVER_MEMORY_GPU = 2
+
+
+class MemoryType(IntEnum):
+    """Where memory is, with Triton's numbers."""
+
+    TRITONSERVER_MEMORY_GPU = 0
+    TRITONSERVER_MEMORY_CPU = 1
+
+
+TRITONSERVER_MEMORY_CPU = MemoryType.TRITONSERVER_MEMORY_CPU
+TRITONSERVER_MEMORY_GPU = MemoryType.TRITONSERVER_MEMORY_GPU
 
 #: configuration name -> numpy type; TYPE_BF16 has none
 TRITON_STRING_TO_NUMPY: dict[str, type[Any]] = {
@@ -144,11 +160,15 @@ def load_model(model_name: str, config: str = "", files: Mapping[str, bytes] | N
     ``config`` is the text of a configuration in JSON form, ``files`` has ``file:<version>/<path>`` -> contents. Raises
     TritonModelException with the reason why the model could not be loaded; it is then served as before.
     """
+    if files is not None and not isinstance(files, Mapping):
+        raise TritonModelException(
+            f"failed to load model '{model_name}', files should be a dictionary of file paths and file contents"
+        )
     parameters: dict[str, Any] = {**({"config": config} if config else {}), **(files or {})}
     try:
         current_control().load_model(model_name, parameters)
     except PyinferError as error:
-        raise TritonModelException(str(error)) from None
+        raise failed("Failed to load model", str(error)) from None
 
 
 def unload_model(model_name: str, unload_dependents: bool = False) -> None:
@@ -156,15 +176,36 @@ def unload_model(model_name: str, unload_dependents: bool = False) -> None:
     try:
         current_control().unload_model(model_name, unload_dependents)
     except PyinferError as error:
-        raise TritonModelException(str(error)) from None
+        raise failed("Failed to unload model", str(error)) from None
 
 
 def is_model_ready(model_name: str, model_version: str = "") -> bool:
-    """Whether a model answers requests; False as well where there is none of that name."""
+    """Whether a model answers requests; False as well where there is none of that name.
+
+    Raises TritonModelException for a version that is no number.
+    """
     try:
         return current_control().model_ready(model_name, model_version)
+    except InvalidArgument as error:
+        raise failed("Failed to check model readiness", str(error)) from None
     except PyinferError:
         return False
+
+
+def get_model_dir() -> str:
+    """The directory of the version whose code calls this: where its ``model.py`` is.
+
+    Raises TritonModelException where no loaded model has called, directly or through others.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    directories = loaded_directories()
+    while frame is not None:
+        file = os.path.realpath(frame.f_code.co_filename)
+        found = next((directory for directory in directories if file.startswith(f"{directory}/")), None)
+        if found is not None:
+            return found
+        frame = frame.f_back
+    raise TritonModelException("only the code of a loaded model has a model directory")
 
 
 def serialize_byte_tensor(input_tensor: NDArray[Any]) -> bytes | None:
@@ -206,7 +247,7 @@ def deserialize_bytes_tensor(encoded_tensor: bytes) -> NDArray[np.object_]:
 class PreferredMemory:
     """Where the caller of another model wants its outputs. Kept, and without effect: all memory is the CPU's."""
 
-    def __init__(self, preferred_memory_type: int, preferred_device_id: int = 0) -> None:
+    def __init__(self, preferred_memory_type: MemoryType, preferred_device_id: int = 0) -> None:
         self.preferred_memory_type = preferred_memory_type
         self.preferred_device_id = preferred_device_id
 
@@ -214,16 +255,25 @@ class PreferredMemory:
 class Logger:
     """The server's log, as the logger ``pyinfer.model``. Any thread."""
 
-    INFO: ClassVar[int] = logging.INFO
-    WARNING: ClassVar[int] = logging.WARNING
-    ERROR: ClassVar[int] = logging.ERROR
-    VERBOSE: ClassVar[int] = logging.DEBUG
+    class LogLevel(IntEnum):
+        """How important a line is, with Triton's numbers."""
+
+        INFO = 0
+        WARNING = 1
+        ERROR = 2
+        VERBOSE = 3
+
+    INFO: ClassVar[LogLevel] = LogLevel.INFO
+    WARNING: ClassVar[LogLevel] = LogLevel.WARNING
+    ERROR: ClassVar[LogLevel] = LogLevel.ERROR
+    VERBOSE: ClassVar[LogLevel] = LogLevel.VERBOSE
 
     _logger: ClassVar[logging.Logger] = logging.getLogger("pyinfer.model")
+    _levels: ClassVar[tuple[int, ...]] = (logging.INFO, logging.WARNING, logging.ERROR, logging.DEBUG)
 
     @classmethod
-    def log(cls, message: str, level: int = logging.INFO) -> None:
-        cls._logger.log(level, "%s", message)
+    def log(cls, message: str, level: LogLevel = LogLevel.INFO) -> None:
+        cls._logger.log(cls._levels[level], "%s", message)
 
     @classmethod
     def log_info(cls, message: str) -> None:

@@ -54,7 +54,7 @@ class FakeBatch:
     def input_names(self, index: int) -> list[str]:
         return list(self._requests[index])
 
-    def input(self, index: int, name: str) -> tuple[str, NDArray[Any]] | None:
+    def input(self, index: int, name: str, lazy: bool = False) -> tuple[str, NDArray[Any]] | None:
         array = self._requests[index].get(name)
         return None if array is None else (WIRE[array.dtype], array)
 

@@ -76,6 +76,34 @@ def test_text_arrays_are_refused_as_by_triton() -> None:
     assert pb_utils.Tensor("x", np.array([b"a"])).triton_dtype() == 13
     with pytest.raises(pb_utils.TritonModelException, match=r"needs a numpy.ndarray, found type 'list'"):
         pb_utils.Tensor("x", [1.0])  # type: ignore[arg-type]
+    for make in (lambda: pb_utils.Tensor("", np.zeros(1)), lambda: pb_utils.Tensor.from_dlpack("", np.zeros(1))):
+        with pytest.raises(pb_utils.TritonModelException, match="Tensor name cannot be an empty string"):
+            make()
+
+
+def test_strings_without_objects() -> None:
+    array = np.array([["é", b"b"], [1, b""]], dtype=object)
+    view = pb_utils.Tensor("x", array).bytes_view()
+    assert view.shape == (2, 2) and len(view) == 4
+    assert [view[index] for index in range(-4, 4)] == 2 * ["é".encode(), b"b", b"1", b""]
+    data = bytes(view.data())
+    assert [data[start:stop] for start, stop in view.spans().tolist()] == ["é".encode(), b"b", b"1", b""]
+    array[0, 0] = "new"
+    assert view[0] == "é".encode() and pb_utils.Tensor("x", array).bytes_view()[0] == b"new"
+    assert view.numpy().tolist() == [["é".encode(), b"b"], [b"1", b""]]
+    for index in (4, -5):
+        with pytest.raises(IndexError, match="has 4 elements"):
+            view[index]
+    with pytest.raises(pb_utils.TritonModelException, match="no tensor of strings"):
+        pb_utils.Tensor("x", np.zeros(1)).bytes_view()
+
+
+@given(npst.arrays(np.object_, npst.array_shapes(min_dims=0, max_dims=3, min_side=0), elements=st.binary(max_size=9)))
+def test_any_strings(array: np.ndarray[Any, Any]) -> None:
+    tensor = pb_utils.Tensor("x", array)
+    view = tensor.bytes_view()
+    assert list(view.shape) == tensor.shape() == list(array.shape)
+    assert view.numpy().tolist() == array.tolist() and len(view.spans()) == array.size
 
 
 def test_strings_have_no_dlpack() -> None:
@@ -111,8 +139,9 @@ def test_request_made_by_hand() -> None:
     )
     assert pb_utils.get_input_tensor_by_name(request, "A") is tensor
     assert pb_utils.get_input_tensor_by_name(request, "B") is None
-    assert request.inputs() == [tensor] and request.requested_output_names() == ["B"]
+    assert request.inputs() == [tensor]
     assert (request.request_id(), request.correlation_id(), request.flags(), request.timeout()) == ("7", "c", 1, 5)
+    assert request.requested_output_names() == {"B"}
     assert json.loads(request.parameters()) == {"k": 1} and not request.is_cancelled()
     request.set_flags(2)
     assert request.flags() == 2
@@ -131,10 +160,13 @@ def test_what_is_not_offered_says_so() -> None:
         request.get_response_sender()
     with pytest.raises(pb_utils.TritonModelException, match="made itself"):
         request.set_release_flags(pb_utils.TRITONSERVER_REQUEST_RELEASE_RESCHEDULE)
-    with pytest.raises(pb_utils.TritonModelException, match="unknown release flags 3"):
-        request.set_release_flags(3)
+    request.set_release_flags(3)  # means nothing, as in Triton
     with pytest.raises(pb_utils.TritonModelException, match="only inside the server"):
         pb_utils.load_model("m")
+    with pytest.raises(pb_utils.TritonModelException, match="files should be a dictionary"):
+        pb_utils.load_model("m", files=5)  # type: ignore[arg-type]
+    with pytest.raises(pb_utils.TritonModelException, match="only the code of a loaded model"):
+        pb_utils.get_model_dir()
     assert not hasattr(pb_utils, "no_such_name")
 
 
@@ -157,7 +189,8 @@ def test_response() -> None:
     failed = pb_utils.InferenceResponse(error=pb_utils.TritonError("no", pb_utils.TritonError.NOT_FOUND))
     error = failed.error()
     assert failed.has_error() and error is not None and (error.message(), error.code()) == ("no", 2)
-    assert pb_utils.TritonError("x").code() == pb_utils.TritonError.INTERNAL
+    assert pb_utils.TritonError("x").code() is pb_utils.TritonError.INTERNAL
+    assert error.code().name == "NOT_FOUND"
     with pytest.raises(pb_utils.TritonModelException, match="unknown error code 99"):
         pb_utils.TritonError("x", 99)
     with pytest.raises(TypeError):
@@ -187,6 +220,12 @@ def test_types() -> None:
     assert pb_utils.numpy_to_triton_type(np.float32) == 11 and pb_utils.numpy_to_triton_type(np.bytes_) == 13
     assert pb_utils.triton_to_numpy_type(13) is np.object_ and pb_utils.triton_to_numpy_type(14) is None
     assert pb_utils.numpy_to_triton_type(np.complex64) is None
+
+
+def test_numbers_are_tritons() -> None:
+    assert [int(level) for level in pb_utils.Logger.LogLevel] == [0, 1, 2, 3]
+    assert pb_utils.TRITONSERVER_MEMORY_GPU == 0 and pb_utils.TRITONSERVER_MEMORY_CPU == 1
+    assert [int(getattr(pb_utils.TritonError, code.name)) for code in _objects.ErrorCode] == list(range(8))
 
 
 def test_config_helpers() -> None:

@@ -152,6 +152,34 @@ def test_responses_of_a_decoupled_model(tmp_path: Path) -> None:
         stream.cancel()
 
 
+STRINGS = """
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        responses = []
+        for request in requests:
+            given = pb_utils.get_input_tensor_by_name(request, "STRINGS")
+            view = given.bytes_view()
+            assert given.bytes_view() is view  # nobody has asked for objects
+            if view[0] == b"change":
+                given.as_numpy()[0] = "changed"
+                assert given.bytes_view()[0] == b"changed" and view[0] == b"change"
+            responses.append(pb_utils.InferenceResponse([given]))
+        return responses
+"""
+
+
+def test_strings_are_passed_on_without_objects(tmp_path: Path) -> None:
+    config = identity("TYPE_STRING", "-1", batch=0).replace("INPUT0", "STRINGS").replace("OUTPUT0", "STRINGS")
+    config = config.replace('"identity"', '"python"').replace("dynamic_batching { }", "")
+    with load_model(add_model(tmp_path, "strings", config, {"model.py": STRINGS})) as model:
+        texts = [b"", b"x" * 70_000, b"\0\xff"]
+        assert model.infer({"STRINGS": np.array(texts, object)})["STRINGS"].tolist() == texts
+        assert model.infer({"STRINGS": ["change", "b"]})["STRINGS"].tolist() == [b"changed", b"b"]
+
+
 def test_models_that_call_each_other(tmp_path: Path) -> None:
     paths = [add_model(tmp_path / name, name, python(), {"model.py": source(name)}) for name in ("chain", "double")]
     with load_model(*paths) as chain:
