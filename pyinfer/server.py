@@ -150,8 +150,7 @@ class Server:
                 listener.close()
 
     def _metrics(self) -> list[Callable[[], list[Family]]]:
-        options = self.options
-        if not options.allow_metrics:
+        if not (options := self.options).allow_metrics:
             return []
         readers = machine_families(
             cpu=options.allow_cpu_metrics, gpu=options.allow_gpu_metrics, interval_ms=options.metrics_interval_ms

@@ -165,6 +165,9 @@ def test_without_explicit_control_the_mode_is_the_reason(tmp_path: Path, isolati
     with run_server(tmp_path, isolated(isolation)) as running, telling(running, "http") as tell:
         assert tell("load_model", "keeper") == [
             "TritonModelException",
-            "explicit model load / unload is not allowed if polling is enabled",
+            (
+                "Failed to load model: Failed to process the request for model 'keeper_0_0', message: "
+                "explicit model load / unload is not allowed if polling is enabled"
+            ),
         ]
         assert tell("is_model_ready", "keeper") is True

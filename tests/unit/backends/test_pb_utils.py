@@ -34,6 +34,7 @@ def test_stub_names_what_the_compiled_module_has() -> None:
     for name, node in classes.items():
         written = {item.name for item in node.body if isinstance(item, ast.FunctionDef)} - {"__init__"}
         written |= {item.target.id for item in node.body if isinstance(item, ast.AnnAssign)}  # type: ignore[union-attr]
+        written |= {ast.unparse(item.targets[0]) for item in node.body if isinstance(item, ast.Assign)}
         special = {"__dlpack__", "__dlpack_device__"}
         compiled = {item for item in vars(getattr(_objects, name)) if not item.startswith("_") or item in special}
         assert written == compiled
