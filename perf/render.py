@@ -21,18 +21,18 @@ _HEAD = """# Performance
 
 This page is written by `python -m perf render` from the files in `perf/results/`; change those by `python -m perf run`.
 
-Server CPU is user plus system time of all processes of the server per request, read from `/proc`: load and server
-share the cores, so requests per second move with what else the machine does, and CPU per request much less. Servers of
-one row are up at the same time and take turns. The load is made by the engine of `pyinfer perf`, on one thread, where
-[Machines](#machines) does not name other tools; latencies are those that it sees. `triton` is the real tritonserver of
-the PyPI package `nvidia-pytriton`; its `identity` backend is compiled from `perf/triton_identity.c`, its Python
-backend is its own. `fastapi`, `litserve` and `mlserver` serve the same ONNX file, each with one session on one thread.
-`echo` answers with the bytes it was sent, under uvloop, with nothing else around. `in_process` is onnxruntime alone,
-at the mean batch that the server formed. Readers of JSON turn the request's body into numbers on one thread: `core` is
-pyinfer's own, into a tensor; `json` and `orjson` make Python's objects, and with `_numpy` an array of these.
-`waiting_N` is the scheduler's queue alone, on one thread, with so many requests in it; of these `expired` is the share
-whose time ran out. MiniLM is `all-MiniLM-L6-v2`, made an ONNX model of its trained weights, on one server as two
-models that take turns: `unpadded` puts texts of equal length into one batch, `padded` pads them
+Server CPU is user plus system time of all processes of the server per request, by the clocks of the kernel: load and
+server share the cores, so requests per second move with what else the machine does, and CPU per request much less.
+Servers of one row are up at the same time and take turns. The load is made by the engine of `pyinfer perf`, on one
+thread, where [Machines](#machines) does not name other tools; latencies are those that it sees. `triton` is the real
+tritonserver of the PyPI package `nvidia-pytriton`; its `identity` backend is compiled from `perf/triton_identity.c`,
+its Python backend is its own. `fastapi`, `litserve` and `mlserver` serve the same ONNX file, each with one session on
+one thread. `echo` answers with the bytes it was sent, under uvloop, with nothing else around. `in_process` is
+onnxruntime alone, at the mean batch that the server formed. Readers of JSON turn the request's body into numbers on
+one thread: `core` is pyinfer's own, into a tensor; `json` and `orjson` make Python's objects, and with `_numpy` an
+array of these. `waiting_N` is the scheduler's queue alone, on one thread, with so many requests in it; of these
+`expired` is the share whose time ran out. MiniLM is `all-MiniLM-L6-v2`, made an ONNX model of its trained weights, on
+one server as two models that take turns: `unpadded` puts texts of equal length into one batch, `padded` pads them
 ([padding](../padding.md)).
 
 Where load tools are beside each other, each loads pyinfer: `client_us` is the tool's own CPU per request while it is

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from perf.clients import apart, parse_csv
-from perf.procs import parse_stat, stolen_share
+from perf.procs import parse_parent, stolen_share
 from perf.tools import LoadError, parse_h2load, parse_wrk, percentile
 
 H2LOAD = """starting benchmark...
@@ -83,7 +83,7 @@ def test_percentile(values: list[int], share: float, expected: float) -> None:
 
 def test_stat_of_a_command_with_spaces_and_parentheses() -> None:
     text = "42 (a) (b c) S 7 42 42 0 -1 4194560 1 0 0 0 11 22 0 0 20 0 1 0 100 1 1 1"
-    assert parse_stat(text) == (7, 33)
+    assert parse_parent(text) == 7
 
 
 def test_stolen_share() -> None:
