@@ -21,6 +21,7 @@ ROWS = {
     "histograms": {"without_histograms"},
     "ensemble": {"one_model"},
     "json": {"core"},
+    "calls": {"executions"},
     "queue": {"waiting_1", "waiting_1000", "waiting_1000000"},
     "goodput": set(LOADS),
     "batching_hurts": {"slo", "better"},
