@@ -13,6 +13,7 @@ from perf.peer_servers import PEERS, find_peer, install_peer
 from perf.peers import PeerError, find_triton, install_triton
 from perf.procs import StartError
 from perf.render import pages, verdicts
+from perf.request_path import write_request_path
 from perf.results import Result, machine_facts, read_results, write_result
 from perf.scenarios import SCENARIOS, scenario_named
 
@@ -30,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--quick", action="store_true", help="one short window each: a glance, not a record")
     commands.add_parser("render", help="write docs/perf/ and the table of README.md from perf/results/*.json")
     commands.add_parser("check", help="compare perf/results/*.json with the goals; exit 1 where one is missed")
+    commands.add_parser("request-path", help="write csrc/request_path.ld: needs valgrind and a module with symbols")
     commands.add_parser("install-triton", help="install tritonserver into .venv-triton")
     peers = commands.add_parser("install-peers", help="install optional peers, each into .venv-NAME")
     peers.add_argument("names", nargs="*", default=list(PEERS), metavar="NAME", help=f"of {', '.join(PEERS)}; all")
@@ -47,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _render()
             _check()
             return failed
+        if options.command == "request-path":
+            print(write_request_path())
         if options.command == "install-triton":
             print(f"tritonserver: {install_triton().server}")
         if options.command == "install-peers":

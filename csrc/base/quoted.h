@@ -8,9 +8,9 @@
 namespace pyinfer {
 
 // `text`, cut where it is too long for an error text.
-std::string CutForError(std::string_view text);
+[[gnu::cold]] std::string CutForError(std::string_view text);
 
 // The same in single quotes.
-std::string QuotedForError(std::string_view text);
+[[gnu::cold]] std::string QuotedForError(std::string_view text);
 
 }  // namespace pyinfer

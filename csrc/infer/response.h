@@ -23,7 +23,7 @@ struct Response {
   // Says nothing but that there are no more: the end of a decoupled request whose last response was sent before.
   bool only_ends = false;
 
-  static Response Error(Status status) {
+  PYINFER_COLD static Response Error(Status status) {
     Response response;
     response.status = std::move(status);
     return response;

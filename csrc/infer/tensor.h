@@ -33,7 +33,7 @@ std::optional<uint64_t> ElementCount(const Shape& shape);
 std::optional<uint64_t> ByteSize(DType dtype, const Shape& shape);
 
 // "[2,-1,16]"
-std::string ShapeText(const Shape& shape);
+[[gnu::cold]] std::string ShapeText(const Shape& shape);
 
 // Where one BYTES tensor can be cut: the size in bytes of its first `count` elements.
 // An InvalidArg names `what` ("inference input 'TEXT'") where an element does not fit the data.

@@ -256,10 +256,10 @@ void ReshapeInputs(Request& request) {
 
 Status ValidateOutput(const ModelSpec& model, int64_t batch_size, Tensor& output) {
   const TensorSpec* spec = model.FindOutput(output.name);
-  const std::string where = "output " + Quoted(output.name) + " of model " + Quoted(model.name);
-  if (spec == nullptr) return Status::Internal("the model returned an unknown " + where);
+  const auto where = [&] { return "output " + Quoted(output.name) + " of model " + Quoted(model.name); };
+  if (spec == nullptr) return Status::Internal("the model returned an unknown " + where());
   if (output.dtype != spec->dtype) {
-    return Status::Internal("the data type of " + where + " is " + Quoted(DTypeName(output.dtype)) + ", expected " +
+    return Status::Internal("the data type of " + where() + " is " + Quoted(DTypeName(output.dtype)) + ", expected " +
                             Quoted(DTypeName(spec->dtype)));
   }
   const Shape& dims = spec->executor_dims();
@@ -269,7 +269,7 @@ Status ValidateOutput(const ModelSpec& model, int64_t batch_size, Tensor& output
   if (!rows_match || output.shape.size() < at || !DimsMatch(dims, output.shape.data() + at, output.shape.size() - at)) {
     Shape expected = WithBatch(model, dims);
     if (at == 1) expected[0] = batch_size;
-    return Status::Internal("the shape of " + where + " is " + ShapeText(output.shape) + ", expected " +
+    return Status::Internal("the shape of " + where() + " is " + ShapeText(output.shape) + ", expected " +
                             ShapeText(expected));
   }
   if (spec->reshape) ApplyReshape(*spec->reshape, spec->dims, at, output.shape);

@@ -19,14 +19,14 @@ bool Matches(const Shape& dims, const Shape& shape) {
 }
 
 Status CheckStateOutput(const ModelSpec& model, const SequenceStateSpec& state, const Tensor& output) {
-  const std::string where = "state output '" + output.name + "' of model '" + model.name + "'";
+  const auto where = [&] { return "state output '" + output.name + "' of model '" + model.name + "'"; };
   if (output.dtype != state.dtype) {
-    return Status::Internal("the data type of " + where + " is '" + std::string(DTypeName(output.dtype)) +
+    return Status::Internal("the data type of " + where() + " is '" + std::string(DTypeName(output.dtype)) +
                             "', expected '" + std::string(DTypeName(state.dtype)) + "'");
   }
   const Shape expected = WithBatch(model, state.dims);
   if (!Matches(expected, output.shape)) {
-    return Status::Internal("the shape of " + where + " is " + ShapeText(output.shape) + ", expected " +
+    return Status::Internal("the shape of " + where() + " is " + ShapeText(output.shape) + ", expected " +
                             ShapeText(expected));
   }
   return Status();

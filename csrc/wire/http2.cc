@@ -4,6 +4,7 @@
 #include <nghttp2/nghttp2.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <iterator>
 #include <new>
@@ -23,16 +24,27 @@ int64_t MonotonicNs() {
       .count();
 }
 
-std::vector<nghttp2_nv> ToNv(const Headers& headers) {
-  std::vector<nghttp2_nv> nv;
-  nv.reserve(headers.size());
-  for (const auto& [name, value] : headers) {
-    nv.push_back({reinterpret_cast<uint8_t*>(const_cast<char*>(name.data())),
-                  reinterpret_cast<uint8_t*>(const_cast<char*>(value.data())), name.size(), value.size(),
-                  NGHTTP2_NV_FLAG_NONE});
+// Names and values as the library takes them; it copies what they point to. A few lie in place.
+class NameValues {
+ public:
+  template <typename Pairs>
+  explicit NameValues(const Pairs& headers) : size_(headers.size()) {
+    if (size_ > few_.size()) many_.resize(size_);
+    nghttp2_nv* next = data();
+    for (const auto& [name, value] : headers) {
+      *next++ = {reinterpret_cast<uint8_t*>(const_cast<char*>(name.data())),
+                 reinterpret_cast<uint8_t*>(const_cast<char*>(value.data())), name.size(), value.size(),
+                 NGHTTP2_NV_FLAG_NONE};
+    }
   }
-  return nv;
-}
+  nghttp2_nv* data() { return many_.empty() ? few_.data() : many_.data(); }
+  size_t size() const { return size_; }
+
+ private:
+  size_t size_;
+  std::array<nghttp2_nv, 4> few_;
+  std::vector<nghttp2_nv> many_;
+};
 
 }  // namespace
 
@@ -120,8 +132,7 @@ struct Http2Session::Callbacks {
 
   static bool SubmitTrailers(nghttp2_session* session, int32_t id, Stream& stream) {
     if (std::exchange(stream.trailed, true)) return true;
-    const Headers trailers(stream.trailers.begin(), stream.trailers.end());
-    const auto nv = ToNv(trailers);
+    NameValues nv(stream.trailers);
     return nghttp2_submit_trailer(session, id, nv.data(), nv.size()) == 0;
   }
 
@@ -236,6 +247,9 @@ Http2Session::Http2Session(Http2Handler& handler, const Options& options)
     throw std::bad_alloc();
   }
   nghttp2_option_set_no_auto_window_update(option, 1);
+  // Priorities by dependency (RFC 7540) are obsolete, and no gRPC client sends any: their tree costs each stream, and
+  // keeps those that are closed.
+  nghttp2_option_set_no_closed_streams(option, 1);
   nghttp2_mem memory = RecyclingMemory();
   const int created = nghttp2_session_server_new3(&session_, callbacks, this, option, &memory);
   nghttp2_option_del(option);
@@ -246,6 +260,7 @@ Http2Session::Http2Session(Http2Handler& handler, const Options& options)
       {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, options_.stream_window},
       {NGHTTP2_SETTINGS_MAX_FRAME_SIZE, options_.max_frame_size},
       {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, static_cast<uint32_t>(options_.max_header_list_size)},
+      {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
   };
   nghttp2_submit_settings(session_, NGHTTP2_FLAG_NONE, settings, std::size(settings));
   nghttp2_session_set_local_window_size(session_, NGHTTP2_FLAG_NONE, 0, options_.connection_window);
@@ -290,7 +305,7 @@ Http2Session::Stream* Http2Session::Find(int32_t id) {
 }
 
 void Http2Session::RespondHeaders(int32_t id, const Headers& headers) {
-  const auto nv = ToNv(headers);
+  NameValues nv(headers);
   nghttp2_submit_response(session_, id, nv.data(), nv.size(), nullptr);
 }
 
@@ -299,7 +314,7 @@ void Http2Session::Start(int32_t id, const Headers& headers) {
   provider.source.ptr = Find(id);
   if (provider.source.ptr == nullptr) return;
   provider.read_callback = Callbacks::ReadBody;
-  const auto nv = ToNv(headers);
+  NameValues nv(headers);
   nghttp2_submit_response(session_, id, nv.data(), nv.size(), &provider);
 }
 
