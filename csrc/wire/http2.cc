@@ -247,9 +247,6 @@ Http2Session::Http2Session(Http2Handler& handler, const Options& options)
     throw std::bad_alloc();
   }
   nghttp2_option_set_no_auto_window_update(option, 1);
-  // Priorities by dependency (RFC 7540) are obsolete, and no gRPC client sends any: their tree costs each stream, and
-  // keeps those that are closed.
-  nghttp2_option_set_no_closed_streams(option, 1);
   nghttp2_mem memory = RecyclingMemory();
   const int created = nghttp2_session_server_new3(&session_, callbacks, this, option, &memory);
   nghttp2_option_del(option);
@@ -260,7 +257,6 @@ Http2Session::Http2Session(Http2Handler& handler, const Options& options)
       {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, options_.stream_window},
       {NGHTTP2_SETTINGS_MAX_FRAME_SIZE, options_.max_frame_size},
       {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, static_cast<uint32_t>(options_.max_header_list_size)},
-      {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
   };
   nghttp2_submit_settings(session_, NGHTTP2_FLAG_NONE, settings, std::size(settings));
   nghttp2_session_set_local_window_size(session_, NGHTTP2_FLAG_NONE, 0, options_.connection_window);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands below ``pyinfer perf`` have in common: their own flags, the machine, files of results."""
+"""What ``pyinfer perf`` and the commands below it have in common: arguments, the machine, files of results."""
 
 from __future__ import annotations
 
@@ -8,14 +8,37 @@ import json
 import os
 import platform
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from pyinfer.config.flags import UsageError
 from pyinfer.errors import InvalidArgument
+from pyinfer.perf.terminal import Terminal
 
-__all__ = ["Parser", "cores", "machine", "numbers", "write_json"]
+__all__ = ["Parser", "cores", "machine", "numbers", "understood", "write_json"]
+
+
+_Command = TypeVar("_Command")
+
+
+def understood(
+    parse: Callable[[Sequence[str]], _Command | None], argv: Sequence[str], usage: str, command: str = "pyinfer perf"
+) -> _Command | int:
+    """What ``parse`` makes of ``argv``, or an exit status: 2 where it raises UsageError, 0 where help is asked for.
+
+    The error, or ``usage``, has been shown then.
+    """
+    try:
+        given = parse(argv)
+    except UsageError as error:
+        Terminal().complain(str(error), command)
+        return 2
+    if given is None:
+        sys.stdout.write(usage)
+        return 0
+    return given
 
 
 class Parser(argparse.ArgumentParser):

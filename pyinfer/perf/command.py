@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pyinfer.config.flags import UsageError
 from pyinfer.errors import PyinferError
+from pyinfer.perf.arguments import understood
 from pyinfer.perf.measure import Level, Session, levels
 from pyinfer.perf.options import PerfOptions, help_text, parse
 from pyinfer.perf.page import page_text
@@ -37,14 +37,9 @@ def run(argv: Sequence[str]) -> int:
         from pyinfer.perf.limit_command import run_limit
 
         return run_limit(argv[1:])
-    try:
-        options = parse(argv)
-    except UsageError as error:
-        Terminal().complain(str(error))
-        return 2
-    if options is None:
-        sys.stdout.write(help_text())
-        return 0
+    options = understood(parse, argv, help_text())
+    if isinstance(options, int):
+        return options
     if options.limit_file:
         from pyinfer.perf.limit_command import read_limit
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from pyinfer.config.flags import UsageError
 from pyinfer.errors import PyinferError, Unavailable
-from pyinfer.perf.arguments import Parser, write_json
+from pyinfer.perf.arguments import Parser, understood, write_json
 from pyinfer.perf.compare import Comparison, compare, open_session
 from pyinfer.perf.compare_report import compare_document, notes_of, ratio_table, server_table
 from pyinfer.perf.measure import Session
@@ -119,14 +119,9 @@ def _pid(text: str) -> tuple[str, int]:
 
 def run_compare(argv: Sequence[str]) -> int:
     """Compare what ``argv`` names; the exit status."""
-    try:
-        command = parse_compare(argv)
-    except UsageError as error:
-        Terminal().complain(str(error), _COMMAND)
-        return 2
-    if command is None:
-        sys.stdout.write(_USAGE)
-        return 0
+    command = understood(parse_compare, argv, _USAGE, _COMMAND)
+    if isinstance(command, int):
+        return command
     found = Comparison(tuple(command.servers), command.confidence)
     status = 0
     with Terminal() as terminal:

@@ -14,7 +14,7 @@ from typing import Any
 
 from pyinfer.config.flags import UsageError
 from pyinfer.errors import InvalidArgument, PyinferError
-from pyinfer.perf.arguments import Parser, cores, machine, numbers, write_json
+from pyinfer.perf.arguments import Parser, cores, machine, numbers, understood, write_json
 from pyinfer.perf.limit import Cell, Limit, OnnxModel, default_ways, measure_limit
 from pyinfer.perf.options import PerfOptions, parse
 from pyinfer.perf.table import Table
@@ -86,14 +86,9 @@ def parse_limit(argv: Sequence[str]) -> LimitCommand | None:
 
 def run_limit(argv: Sequence[str]) -> int:
     """Measure what ``argv`` names; the exit status."""
-    try:
-        command = parse_limit(argv)
-    except UsageError as error:
-        Terminal().complain(str(error), _COMMAND)
-        return 2
-    if command is None:
-        sys.stdout.write(_USAGE)
-        return 0
+    command = understood(parse_limit, argv, _USAGE, _COMMAND)
+    if isinstance(command, int):
+        return command
     found, status = Limit(), 0
     with Terminal() as terminal:
 

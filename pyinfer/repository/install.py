@@ -257,6 +257,8 @@ class Installer:
     def _find_steps(self, job: Job) -> list[Served]:
         """What each step of an ensemble calls; [] for another model. Raises InvalidArgument where it can not serve."""
         steps = ensemble_steps(job.config)
+        if not steps:
+            return []  # the graph is made of all models: not for each of thousands
         model = job.origin.model
         graph = self.graph()
         needed = [found for step in steps if (found := graph.resolve(model, step.name)) is not None]

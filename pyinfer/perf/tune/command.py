@@ -18,7 +18,7 @@ from typing import Any
 from pyinfer import __version__
 from pyinfer.config.flags import UsageError
 from pyinfer.errors import PyinferError
-from pyinfer.perf.arguments import Parser, cores, machine, numbers
+from pyinfer.perf.arguments import Parser, cores, machine, numbers, understood
 from pyinfer.perf.options import PerfOptions, parse
 from pyinfer.perf.report import error_text
 from pyinfer.perf.target import open_target
@@ -175,14 +175,9 @@ def _check(given: Any, options: PerfOptions, levels: Sequence[tuple[str, float]]
 
 def run_tune(argv: Sequence[str]) -> int:
     """Search what ``argv`` asks for; the exit status."""
-    try:
-        command = parse_tune(argv)
-    except UsageError as error:
-        Terminal().complain(str(error), _COMMAND)
-        return 2
-    if command is None:
-        sys.stdout.write(_USAGE)
-        return 0
+    command = understood(parse_tune, argv, _USAGE, _COMMAND)
+    if isinstance(command, int):
+        return command
     tried = Tried()
     for each in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: what was started has to be ended
         signal.signal(each, signal.default_int_handler)

@@ -188,7 +188,8 @@ def test_row_48_a_cancelled_request_takes_its_calls_along(
     ):
         tensor = grpc_client.InferInput("INPUT0", [1, 1], "FP32")
         tensor.set_data_from_numpy(np.array([[1]], np.float32))
-        held = client.async_infer("gate", [tensor], lambda result, error: None)
+        held: Queue[Any] = Queue()
+        client.async_infer("gate", [tensor], lambda result, error: held.put(error))
         eventually((gate / "began").exists, "the gate was not reached")
         leaving.start_stream(lambda result, error: None)
         leaving.async_stream_infer(caller, [tensor], parameters={"which": "gate"})
@@ -196,7 +197,7 @@ def test_row_48_a_cancelled_request_takes_its_calls_along(
         leaving.stop_stream(cancel_requests=True)
         eventually(lambda: pending(calling) == 0, "the call is still queued")
         (gate / "open").touch()
-        assert held is not None
+        assert held.get(timeout=30) is None  # the next caller finds the gate free
         assert client.infer("texts", [tensor], parameters={"which": "double"}).as_numpy("OUTPUT0").tolist() == [[2]]
 
 
