@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
 
 from differential.outcome import Outcome, run_section
 from differential.sections import SECTIONS
-from differential.servers import PAIRS, run_pair
+from differential.servers import PAIRS, Pair, run_pair
 from perf.peers import PeerError, find_triton
 
 _SKIPPED = pytest.StashKey[str]()
@@ -23,18 +23,29 @@ class Session:
     def __init__(self, folders: pytest.TempPathFactory, pairs: Iterable[str]) -> None:
         self._pool = ThreadPoolExecutor(len(PAIRS))
         self._stacks = {name: ExitStack() for name in pairs}
-        self._pairs = {
-            name: self._pool.submit(stack.enter_context, run_pair(PAIRS[name], folders.mktemp(name)))
-            for name, stack in self._stacks.items()
-        }
+        self._folders = folders
+        self._pairs = {name: self._start(name) for name in self._stacks}
         self._outcomes: dict[str, Outcome] = {}
 
     def outcome(self, name: str) -> Outcome:
-        """Raises RuntimeError or StartError where a server does not start, or ends."""
+        """Raises RuntimeError or StartError where a server does not start, or ends.
+
+        tritonserver dies at times of faults of its own: then the section is sent once more, to a new pair.
+        """
         if name not in self._outcomes:
             section = SECTIONS[name]
-            self._outcomes[name] = run_section(section, self._pairs[section.pair].result())
+            try:
+                self._outcomes[name] = run_section(section, self._pairs[section.pair].result())
+            except RuntimeError as error:
+                if "tritonserver has ended" not in str(error):
+                    raise
+                self._stacks[section.pair].close()
+                self._pairs[section.pair] = self._start(section.pair)
+                self._outcomes[name] = run_section(section, self._pairs[section.pair].result())
         return self._outcomes[name]
+
+    def _start(self, pair: str) -> Future[Pair]:
+        return self._pool.submit(self._stacks[pair].enter_context, run_pair(PAIRS[pair], self._folders.mktemp(pair)))
 
     def close(self) -> None:
         for pair in self._pairs.values():
