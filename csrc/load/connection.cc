@@ -220,7 +220,7 @@ void LoadConnection::OnAnswer(uint32_t slot, const Answer& answer) {
   } else {
     window.AddError(error);
   }
-  if (request.sequence != kNoSequence) worker_.EndStep(request.sequence, ok);
+  if (request.sequence != kNoSequence) worker_.EndStep(request.sequence, request.sequence_id, ok);
   if (request.responses != 0 || answer.tokens != 0) CountTokens(request, answer.tokens, ok);
   if (options_.record) Record(slot, ok);
   worker_.in_flight_.fetch_sub(1, std::memory_order_relaxed);

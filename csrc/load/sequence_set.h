@@ -45,6 +45,8 @@ class SequenceSet {
   uint32_t size() const { return static_cast<uint32_t>(states_.size()); }
   // The next request; that of a new sequence after the last, or where the one before was abandoned.
   SequenceStep Next(uint32_t sequence);
+  // Of the sequence that began last.
+  uint64_t id(uint32_t sequence) const { return states_[sequence].id; }
   // Its server has refused a request: it does not go on.
   void Abandon(uint32_t sequence) { states_[sequence].left = 0; }
   // It has begun and has not been ended.
@@ -67,7 +69,7 @@ class SequenceSet {
   std::vector<State> states_;
 };
 
-// What an HTTP/1.1 request has among its parameters, in JSON, for AppendSequence to fill in.
+// What an HTTP/1.1 request has among its parameters, in JSON, for WriteHttpStep to fill in.
 inline constexpr std::string_view kSequenceFields =
     "\"sequence_id\":                    ,\"sequence_start\":     ,\"sequence_end\":     ";
 

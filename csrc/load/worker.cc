@@ -162,12 +162,7 @@ void LoadWorker::SendDue() {
     uint32_t sequence = 0;
     LoadConnection* const connection = NextOpen(sequence);
     if (connection == nullptr || !TakeFromBudget()) break;
-    if (sequences_) {
-      ++steps_in_flight_[sequence];
-      connection->SubmitStep(sequence, sequences_->Next(sequence), pacer_->next());
-    } else {
-      connection->Submit(NextBody(), pacer_->next());
-    }
+    SendNext(*connection, sequence, pacer_->next());
     pacer_->Pop();
   }
 }
@@ -176,15 +171,19 @@ void LoadWorker::SendClosed() {
   // A connection has room for another request when it was connected or has brought an answer.
   for (LoadConnection* connection : touched_) {
     while (connection->CanSubmit() && TakeFromBudget()) {
-      if (sequences_) {
-        const uint32_t sequence = connection->NextSequence();
-        ++steps_in_flight_[sequence];
-        connection->SubmitStep(sequence, sequences_->Next(sequence), clock_.Now());
-      } else {
-        connection->Submit(NextBody(), clock_.Now());
-      }
+      SendNext(*connection, sequences_ ? connection->NextSequence() : 0, clock_.Now());
     }
   }
+}
+
+void LoadWorker::SendNext(LoadConnection& connection, uint32_t sequence, TimeNs intended) {
+  if (!sequences_) return connection.Submit(NextBody(), intended);
+  SendStep(connection, sequence, sequences_->Next(sequence), intended);
+}
+
+void LoadWorker::SendStep(LoadConnection& connection, uint32_t sequence, const SequenceStep& step, TimeNs intended) {
+  ++steps_in_flight_[sequence];
+  connection.SubmitStep(sequence, step, intended);
 }
 
 LoadConnection* LoadWorker::NextOpen(uint32_t& sequence) {
@@ -213,8 +212,7 @@ void LoadWorker::EndSequences() {
     if (!sequences_->is_open(sequence) || steps_in_flight_[sequence] != 0) return;
     if (!connection.is_connected()) return sequences_->Abandon(sequence);
     if (!connection.CanSubmit()) return;
-    ++steps_in_flight_[sequence];
-    connection.SubmitStep(sequence, sequences_->End(sequence), clock_.Now());
+    SendStep(connection, sequence, sequences_->End(sequence), clock_.Now());
   };
   if (pacer_) {
     for (; sequence < sequences_->size(); ++sequence) end(*connections_[sequence % connections_.size()]);
@@ -225,9 +223,9 @@ void LoadWorker::EndSequences() {
   }
 }
 
-void LoadWorker::EndStep(uint32_t sequence, bool ok) {
+void LoadWorker::EndStep(uint32_t sequence, uint64_t id, bool ok) {
   --steps_in_flight_[sequence];
-  if (!ok) sequences_->Abandon(sequence);
+  if (!ok && sequences_->id(sequence) == id) sequences_->Abandon(sequence);
 }
 
 void LoadWorker::TakeInto(LoadWindow& into, TimeNs now) {

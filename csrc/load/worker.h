@@ -64,13 +64,16 @@ class LoadWorker {
   bool TakeFromBudget();
   void SendDue();
   void SendClosed();
+  // The next body, or the next step of `sequence`.
+  void SendNext(LoadConnection& connection, uint32_t sequence, TimeNs intended);
+  void SendStep(LoadConnection& connection, uint32_t sequence, const SequenceStep& step, TimeNs intended);
   // The connection that is to carry the next request of an open loop, and of which sequence that is; nullptr where
   // none can.
   LoadConnection* NextOpen(uint32_t& sequence);
   // Ends what is live and waits for nothing.
   void EndSequences();
-  // A request of a sequence is over.
-  void EndStep(uint32_t sequence, bool ok);
+  // A request of the sequence `id` is over. By now another one may have begun in its place.
+  void EndStep(uint32_t sequence, uint64_t id, bool ok);
   TimeNs UntilNext(TimeNs most) const;
   // The next body, and its number.
   size_t NextBody();

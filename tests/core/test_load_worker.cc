@@ -5,6 +5,7 @@
 #include <cmath>
 #include <memory>
 #include <queue>
+#include <set>
 #include <vector>
 
 #include "check.h"
@@ -290,6 +291,27 @@ TEST(LoadWorker, SequencesAreEnded) {
       CHECK_EQ(rest.sequence_records.size(), rest.records.size());
     }
   }
+}
+
+// Several steps of a sequence are on their way when one is refused: only that sequence is given up, not its successor.
+TEST(LoadWorker, LateErrorsOfASequenceAreItsOwn) {
+  FakeServerOptions fake = Spread();
+  fake.error_every = 2;
+  LoadOptions load = Open(LoadProtocol::kGrpc, 500, 1);
+  load.sequences.live = 1;
+  load.sequences.length = 1000;
+  load.sequences.data = {{0, 1}};
+  load.record = true;
+  Bench bench(fake, load);
+  bench.Play(2 * kS);
+  const LoadWindow window = bench.Take();
+  std::set<uint64_t> begun, refused;
+  for (size_t i = 0; i < window.records.size(); ++i) {
+    begun.insert(window.sequence_records[i]);
+    if (window.records[i][4] != 0) refused.insert(window.sequence_records[i]);
+  }
+  CHECK(refused.size() > 10);
+  CHECK(begun.size() <= refused.size() + 1);
 }
 
 TEST(LoadWorker, BudgetIsExact) {
