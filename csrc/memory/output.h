@@ -25,6 +25,9 @@ class Output {
   }
   void Append(const Slice& slice);
 
+  // Gives back the room that was left for more: for one that has to wait.
+  void Compact() { tail_.shrink_to_fit(); }
+
   bool empty() const { return size_ == 0; }
   size_t size() const { return size_; }
   // All pieces but the last; the last is tail().

@@ -6,10 +6,17 @@
 #include <utility>
 
 namespace pyinfer {
+namespace {
+
+// With so many parts before it one has to wait, and there will be more: the receiver is behind.
+constexpr size_t kMany = 64;
+
+}  // namespace
 
 void SendQueue::Add(Output part) {
   if (part.empty()) return;
   size_ += part.size();
+  if (parts_.size() - part_ >= kMany) part.Compact();
   parts_.push_back(std::move(part));
 }
 
@@ -38,7 +45,6 @@ void SendQueue::NextPart() {
   parts_[part_++] = Output();
   piece_ = 0;
   // The slots of sent parts are given back when they are all of them, or most of many.
-  constexpr size_t kMany = 64;
   if (part_ == parts_.size() || (part_ >= kMany && part_ * 2 > parts_.size())) {
     parts_.erase(parts_.begin(), parts_.begin() + static_cast<std::ptrdiff_t>(part_));
     part_ = 0;

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,17 +72,16 @@ def test_row_38_a_client_that_sends_and_does_not_read(roomy: RunningServer) -> N
 def test_row_31_windows_that_stay_closed(roomy: RunningServer, window: int) -> None:
     """Streams of clients whose windows stay as they are: what is held is bounded, and all others flow."""
     requests = b"".join(frame(h2.DATA, 0, 1, prefixed(flat(number)) * 100) for number in range(100))
-    connections = [H2(roomy.grpc_port, pairs=[(4, window)]) for _ in range(20)]
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(H2(roomy.grpc_port, pairs=[(4, window)])) for _ in range(20)]
 
-    def attack() -> None:
-        for connection in connections:
-            connection.headers(1, grpc_headers(STREAM), end=False).send(requests)
-        with H2(roomy.grpc_port) as other:
-            assert other.call(1, prefixed(b"")).status == 0
+        def attack() -> None:
+            for connection in connections:
+                connection.headers(1, grpc_headers(STREAM), end=False).send(requests)
+            with H2(roomy.grpc_port) as other:
+                assert other.call(1, prefixed(b"")).status == 0
 
-    assert peak_growth(roomy, attack) < 96 * MIB
-    for connection in connections:
-        connection.socket.close()
+        assert peak_growth(roomy, attack) < 96 * MIB
 
 
 def test_row_31_large_answers_that_are_not_read(roomy: RunningServer) -> None:
