@@ -5,6 +5,7 @@
 // Thread rule: everything belongs to the loop's thread, except Mailbox::Post.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -93,6 +94,10 @@ class Mailbox final : public ExpiryListener, public std::enable_shared_from_this
 
   // Bytes of streamed answers that clients have not taken, over all connections that keep count of them.
   size_t untaken = 0;
+  // What one connection may leave of `most` bytes: a `part`th of what is left of `of_all`, but a 64th of `most` always.
+  size_t MayLeave(size_t of_all, size_t part, size_t most) const {
+    return std::clamp((of_all - std::min(of_all, untaken)) / part, most / 64, most);
+  }
 
   // Memory that transports read into, one connection at a time: what is read is understood before anything else is.
   ReadBuffer& read_buffer() { return read_buffer_; }

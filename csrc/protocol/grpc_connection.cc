@@ -77,10 +77,7 @@ Status GrpcConnection::CheckLoad(const Call& call) const {
   return Status();
 }
 
-size_t GrpcConnection::MayLeave(size_t most) const {
-  const size_t left = options_->max_unread_of_all - std::min(options_->max_unread_of_all, mailbox_->untaken);
-  return std::clamp(left / 2, most / 64, most);
-}
+size_t GrpcConnection::MayLeave(size_t most) const { return mailbox_->MayLeave(options_->max_unread_of_all, 2, most); }
 
 void GrpcConnection::CountUnsent() {
   const size_t now = closed_ ? 0 : session_.unsent();

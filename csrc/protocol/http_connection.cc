@@ -232,8 +232,7 @@ void HttpConnection::Counted(HttpPlace& place, Change change) {
 }
 
 bool HttpConnection::overrun() const {
-  const size_t left = options_.max_unread_of_all - std::min(options_.max_unread_of_all, mailbox_->untaken);
-  return unsent_ > std::clamp(left / 8, options_.max_unread / 64, options_.max_unread);
+  return unsent_ > mailbox_->MayLeave(options_.max_unread_of_all, 8, options_.max_unread);
 }
 
 void HttpConnection::Fill(uint64_t place, Output answer, bool close, std::shared_ptr<Trace> trace) {
