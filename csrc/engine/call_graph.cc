@@ -36,6 +36,12 @@ bool CallGraph::NeedsOneOf(const std::set<Node>& models, const Wait& wait) {
   return std::any_of(wait.callees.begin(), wait.callees.end(), [&](Node callee) { return models.count(callee) != 0; });
 }
 
+size_t CallGraph::yielding() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return static_cast<size_t>(
+      std::count_if(waits_.begin(), waits_.end(), [](const auto& entry) { return entry.second.yields; }));
+}
+
 void CallGraph::Leave(uint64_t wait) {
   std::lock_guard<std::mutex> lock(mutex_);
   waits_.erase(wait);

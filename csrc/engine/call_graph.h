@@ -40,6 +40,8 @@ class CallGraph {
   // Whether one who yields would wait for ever, as things are.
   bool ForEver(uint64_t wait) const;
   void Leave(uint64_t wait);
+  // How many yield now.
+  size_t yielding() const;
 
  private:
   struct Wait {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // test_ensemble_limits.cc - steps that are limited: who keeps a place for whom, and decoupled models that are held up.
 #include <atomic>
-#include <chrono>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -54,17 +53,16 @@ class Sender {
   Sender(std::shared_ptr<Responder> responder, int32_t value, const std::atomic<bool>& until)
       : thread_([this, responder = std::move(responder), value, &until] {
           CHECK(responder->Send(Out(value), {}, false));
-          sent.store(true);
           responder->WaitForRoom();
           in_time = until.load();
+          done.store(true);
         }) {}
   ~Sender() {
     if (thread_.joinable()) thread_.join();
   }
-  // It is held up by now, if it is at all.
-  void AwaitHeldUp() const {
-    while (!sent.load()) std::this_thread::yield();
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  // It is held up by now, or has gone on without.
+  void AwaitHeldUp(Engine& engine) const {
+    while (engine.calls().yielding() == 0 && !done.load()) std::this_thread::yield();
   }
   bool WentOnInTime() {
     thread_.join();
@@ -72,7 +70,7 @@ class Sender {
   }
 
  private:
-  std::atomic<bool> sent{false};
+  std::atomic<bool> done{false};
   bool in_time = false;
   std::thread thread_;
 };
@@ -85,7 +83,7 @@ TEST(EnsembleLimits, AProducerIsHeldUpUntilWhatItMadeIsLetIn) {
   responder->WaitForRoom();  // there is room for one
   std::atomic<bool> executed{false};
   Sender second(responder, 2, executed);
-  second.AwaitHeldUp();
+  second.AwaitHeldUp(*line.engine);
   executed.store(true);
   line.Execute("s", 0);
   CHECK(second.WentOnInTime());
@@ -110,7 +108,7 @@ TEST(EnsembleLimits, WhatWaitsFurtherOnHoldsItUpAsWell) {
   CHECK_EQ(line.pending("u"), size_t{1});
   std::atomic<bool> executed{false};
   Sender third(responder, 2, executed);
-  third.AwaitHeldUp();
+  third.AwaitHeldUp(*line.engine);
   CHECK_EQ(line.pending("s"), size_t{0});
   executed.store(true);
   line.Execute("u", 0);
@@ -131,7 +129,7 @@ TEST(EnsembleLimits, ACancelledRequestHoldsNobodyUp) {
   CHECK(responder->Send(Out(1), {}, false));
   std::atomic<bool> cancelled{false};
   Sender second(responder, 2, cancelled);
-  second.AwaitHeldUp();
+  second.AwaitHeldUp(*line.engine);
   cancelled.store(true);
   sink->cancel = true;
   line.engine->NoteCancellation();
@@ -180,7 +178,7 @@ TEST(EnsembleLimits, AProducerInsideAnEnsembleThatIsAStep) {
   responder->WaitForRoom();
   std::atomic<bool> executed{false};
   Sender second(responder, 2, executed);
-  second.AwaitHeldUp();
+  second.AwaitHeldUp(*works.engine);
   executed.store(true);
   works.Execute("s", 0);
   CHECK(second.WentOnInTime());
