@@ -146,12 +146,11 @@ StatusOr<Tensor> FromArray(std::string name, DType dtype, const py::array& array
 
 namespace {
 
-// What an element is in bytes: as it is, or as its text in UTF-8. `holder` keeps what is made for it.
-std::string_view BytesOf(PyObject* element, py::object& holder) {
+// The bytes of an element, or of the UTF-8 of its text. Requires: it is bytes or str.
+std::string_view BytesOf(PyObject* element) {
   if (PyBytes_Check(element)) return {PyBytes_AS_STRING(element), static_cast<size_t>(PyBytes_GET_SIZE(element))};
-  if (!PyUnicode_CheckExact(element)) holder = py::str(py::handle(element));
   Py_ssize_t size = 0;
-  const char* utf8 = PyUnicode_AsUTF8AndSize(holder ? holder.ptr() : element, &size);
+  const char* utf8 = PyUnicode_AsUTF8AndSize(element, &size);
   if (utf8 == nullptr) throw py::error_already_set();
   return {utf8, static_cast<size_t>(size)};
 }
@@ -166,16 +165,14 @@ Slice JoinBytes(const Elements& elements, size_t count) {
   constexpr size_t kLength = sizeof(uint32_t);
   size_t total = 0;
   for (size_t i = 0; i < count; ++i) {
-    py::object holder;
-    const size_t size = BytesOf(elements[i], holder).size();
+    const size_t size = BytesOf(elements[i]).size();
     if (size > UINT32_MAX) throw py::value_error("an element of BYTES has more than 4 GiB");
     total += kLength + size;
   }
   BufferPtr buffer = Buffer::Allocate(total);
   uint8_t* to = buffer->data();
   for (size_t i = 0; i < count; ++i) {
-    py::object holder;
-    const std::string_view data = BytesOf(elements[i], holder);
+    const std::string_view data = BytesOf(elements[i]);
     const auto length = static_cast<uint32_t>(data.size());
     std::memcpy(to, &length, kLength);
     if (length != 0) std::memcpy(to + kLength, data.data(), length);
@@ -204,12 +201,14 @@ Slice SerializeBytes(const py::array& array) {
 }
 
 py::array DeserializeBytes(std::string_view data, const Shape* shape) {
-  size_t count = 0;
-  for (BytesWalk walk(data); walk.Next();) ++count;
-  const Shape flat = {static_cast<int64_t>(count)};
-  const auto expected = shape == nullptr ? count : static_cast<size_t>(ElementCount(*shape).value_or(0));
+  Shape flat = {0};
+  if (shape == nullptr) {
+    for (BytesWalk walk(data); walk.Next();) ++flat[0];
+    shape = &flat;
+  }
+  const auto expected = static_cast<size_t>(ElementCount(*shape).value_or(0));
   if (Status status = CheckBytes(data, expected, "BYTES"); !status.ok()) throw py::value_error(status.message());
-  py::array array(py::dtype(py::detail::npy_api::NPY_OBJECT_), shape == nullptr ? flat : *shape);
+  py::array array(py::dtype(py::detail::npy_api::NPY_OBJECT_), *shape);
   auto** slot = static_cast<PyObject**>(array.mutable_data());
   for (BytesWalk walk(data); walk.Next(); ++slot) {
     PyObject* element =
