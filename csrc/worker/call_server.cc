@@ -111,7 +111,8 @@ Status CallServer::Start(const Slice& message) {
     std::lock_guard<std::mutex> lock(mutex_);
     if (call.terms.number <= last_) return Status::InvalidArg("the number of another call");
     last_ = call.terms.number;
-    if (!ended_) calls_.emplace(call.terms.number, made);
+    if (ended_) return Status();  // dropping the request answers it, and nobody is told
+    calls_.emplace(call.terms.number, made);
   }
   if (!engine_) {
     call.request->Fail(FailureReason::kOther, Status::Unavailable("there is no server to call models of"));

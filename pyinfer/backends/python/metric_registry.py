@@ -108,11 +108,11 @@ class RegisteredFamily:
         """
         pairs: list[tuple[str, str]] = []
         for name, value in labels.items():
-            if not isinstance(value, str):
+            if not _is_text(value):
                 raise ValueError("attempt to access JSON non-string as string")
             if not _LABEL_NAME.fullmatch(name) or (self.kind is MetricKind.HISTOGRAM and name == "le"):
                 raise ValueError("Invalid label name")
-            pairs.append((name, value))
+            pairs.append((name, str(value)))
         if any(not lower < upper for lower, upper in pairwise(bounds)):
             raise ValueError("Bucket Boundaries must be strictly sorted")
         key = tuple(sorted(pairs)), id(memory)
@@ -130,6 +130,8 @@ def register(name: str, text: str, kind: MetricKind) -> RegisteredFamily:
     """The family ``name``. Raises ValueError for a name that Prometheus does not take or that has another kind."""
     if not _METRIC_NAME.fullmatch(name):
         raise ValueError("Invalid metric name")
+    if not _is_text(text):
+        raise ValueError("the description of a metric must be text that UTF-8 has")
     if name.startswith(_RESERVED):
         raise ValueError(f"names that begin with {' or '.join(_RESERVED)} are the server's own")
     with _lock:
@@ -139,6 +141,14 @@ def register(name: str, text: str, kind: MetricKind) -> RegisteredFamily:
         elif found.kind is not kind:
             raise ValueError("Family name already exists with different type")
         return found
+
+
+def _is_text(value: object) -> bool:
+    """Whether the page can show it: a lone surrogate is no character."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
 
 
 def families() -> list[MetricPageFamily]:
@@ -167,7 +177,7 @@ def _shown(
 
 
 def _sum(parts: Sequence[RegisteredMetric]) -> float:
-    return math.fsum(part.number(0) for part in parts) if len(parts) > 1 else parts[0].number(0)
+    return sum(part.number(0) for part in parts)  # whatever models have written there: it does not raise
 
 
 def _gauge(parts: Sequence[RegisteredMetric]) -> float:

@@ -24,7 +24,7 @@ from pyinfer.backends.python.metric_registry import (
     RegisteredMetric,
     register,
 )
-from pyinfer.errors import PyinferError
+from pyinfer.errors import InvalidArgument, PyinferError
 
 if TYPE_CHECKING:
     from pyinfer.backends.base import ModelControl
@@ -76,7 +76,13 @@ class Questions:
             text = f"the worker process asks more than {_MOST_OPEN} questions at a time"
             self._send({"error": text, "do": "answer", "id": message.get("id")})
             return
-        threading.Thread(target=self._answer, args=(message, fds), name="question", daemon=True).start()
+        try:
+            threading.Thread(target=self._answer, args=(message, fds), name="question", daemon=True).start()
+        except RuntimeError as error:  # there are too many threads
+            close_all(fds)
+            with self._lock:
+                self._open -= 1
+            self._send({"error": str(error), "do": "answer", "id": message.get("id")})
 
     def drop(self, message: Mapping[str, Any]) -> None:
         """The worker does not hold a metric any more."""
@@ -91,7 +97,7 @@ class Questions:
         try:
             answer, sent = self._find(message, fds)
         except (PyinferError, ValueError, RuntimeError) as error:
-            answer = {"error": str(error)}
+            answer = {"error": str(error), "invalid": isinstance(error, InvalidArgument)}
         except Exception as error:
             _log.exception("a question of a worker process can not be answered")
             answer = {"error": f"the server can not answer: {type(error).__name__}"}

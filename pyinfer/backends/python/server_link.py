@@ -17,11 +17,15 @@ from typing import Any
 from pyinfer._core import SharedValues
 from pyinfer.backends.python.channel import Channel
 from pyinfer.backends.python.metric_registry import MetricKind
-from pyinfer.errors import ModelError
+from pyinfer.errors import InvalidArgument, ModelError
 
 __all__ = ["ServerControl", "ServerLink", "ServerMetrics"]
 
 _Answer = tuple[dict[str, Any], list[int]]
+
+
+class _InvalidQuestion(ValueError):
+    """The fault is the question's."""
 
 
 class ServerLink:
@@ -42,7 +46,7 @@ class ServerLink:
         self._channel.send({"event": "ask", "id": number, "what": what, **fields}, fds)
         message, received = answers.get()
         if message.get("error") is not None:
-            raise ValueError(str(message["error"]))
+            raise (_InvalidQuestion if message.get("invalid") else ValueError)(str(message["error"]))
         return message, received
 
     def answered(self, message: dict[str, Any], fds: list[int]) -> None:
@@ -87,7 +91,7 @@ class ServerControl:
         try:
             return self._link.ask(what, fds, **fields)[0]
         except ValueError as error:
-            raise ModelError(str(error)) from None
+            raise (InvalidArgument if isinstance(error, _InvalidQuestion) else ModelError)(str(error)) from None
 
 
 class ServerMetrics:

@@ -113,6 +113,12 @@ def test_a_model_loads_and_unloads_others(tell: Tell) -> None:
     assert tell("is_model_ready", "other") is False
 
 
+def test_a_version_that_is_no_number_is_refused(tell: Tell) -> None:
+    kind, text = tell("is_model_ready", "keeper", "abc")
+    assert kind == "TritonModelException"
+    assert "abc" in text
+
+
 def test_with_a_configuration_of_its_own(tell: Tell) -> None:
     tensors = [{"name": "INPUT0", "data_type": "TYPE_INT32", "dims": [2]}]
     outputs = [{**tensors[0], "name": "OUTPUT0"}]

@@ -11,7 +11,7 @@ import pytest
 
 from pyinfer import _core
 from pyinfer.backends.python import utils as pb_utils
-from pyinfer.backends.python.metric_registry import families
+from pyinfer.backends.python.metric_registry import MetricKind, MetricMemory, families, register
 
 
 def page() -> list[str]:
@@ -87,3 +87,21 @@ def test_values_that_are_no_numbers(value: object) -> None:
     metric = family.Metric()
     with pytest.raises(TypeError, match="must be a number"):
         metric.set(value)  # type: ignore[arg-type]
+
+
+def test_no_value_of_a_model_breaks_the_page() -> None:
+    """The same metric of two models, whose memories hold whatever they wrote."""
+    family = register("u_sums", "adds up", MetricKind.COUNTER)
+    parts = [family.metric({}, [], MetricMemory()) for _ in range(2)]
+    for values, shown in (((math.inf, -math.inf), "NaN"), ((1e308, 1e308), "+Inf")):
+        for part, value in zip(parts, values, strict=True):
+            part.values.set(part.first, value)
+        assert page()[2:] == [f"u_sums {shown}"]
+
+
+def test_texts_that_the_page_can_not_show() -> None:
+    with pytest.raises(pb_utils.TritonModelException, match="must be text that UTF-8 has"):
+        pb_utils.MetricFamily("u_text", "\ud800", pb_utils.MetricFamily.COUNTER)
+    family = pb_utils.MetricFamily("u_label", "labelled", pb_utils.MetricFamily.COUNTER)
+    with pytest.raises(pb_utils.TritonModelException, match="non-string"):
+        family.Metric({"a": "\udfff"})
