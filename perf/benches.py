@@ -37,7 +37,7 @@ from perf.servers import Server, build_repository, start_echo, start_server
 from perf.shared_memory import by_grpc, by_shared_memory, measure_exchange
 from perf.slo_runs import run_batching_hurts, run_goodput
 from perf.turns import in_turns, medians
-from pyinfer.perf.compare import take_turns
+from pyinfer.perf.turns import take_turns
 
 __all__ = ["FULL", "KINDS", "QUICK", "Effort", "keep_calmest", "run_scenario", "summarise"]
 

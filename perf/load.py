@@ -15,7 +15,7 @@ from typing import Any
 from perf.bodies import Body
 from perf.procs import cpu_seconds, stolen_share, stolen_ticks
 from perf.servers import Counts, Server
-from perf.tools import LoadError, ToolReport
+from perf.tools import LoadError
 from pyinfer._core import LoadRun, LoadWindow
 from pyinfer.perf.target import GrpcTarget
 
@@ -112,27 +112,16 @@ def measure_window(
         run.stop(_DRAIN_S)
     if met.latency.count == 0:
         raise LoadError(f"{server.name} answered no request for {model}: {error_of(met) or 'it is silent'}")
-    report = ToolReport(
-        requests=met.latency.count,
-        requests_per_s=met.latency.count / ((met.ended_ns - met.started_ns) / 1e9),
+    requests, cpu = met.latency.count, after.cpu_s - before.cpu_s
+    executions = after.counts.executions - before.counts.executions
+    return Window(
+        requests=requests,
+        requests_per_s=requests / ((met.ended_ns - met.started_ns) / 1e9),
         p50_us=met.latency.percentile(50) / 1e3,
         p99_us=met.latency.percentile(99) / 1e3,
         failures=met.failed,
-        client_us=met.cpu_ns / met.latency.count / 1e3,
-    )
-    return _window(report, before, after)
-
-
-def _window(report: ToolReport, before: Reading, after: Reading) -> Window:
-    cpu, executions = after.cpu_s - before.cpu_s, after.counts.executions - before.counts.executions
-    return Window(
-        requests=report.requests,
-        requests_per_s=report.requests_per_s,
-        p50_us=report.p50_us,
-        p99_us=report.p99_us,
-        failures=report.failures,
-        client_us=report.client_us,
-        cpu_us=1e6 * cpu / report.requests,
+        client_us=met.cpu_ns / requests / 1e3,
+        cpu_us=1e6 * cpu / requests,
         cores_busy=cpu / (after.at - before.at),
         mean_batch=(after.counts.inferences - before.counts.inferences) / executions if executions else 0.0,
         stolen=stolen_share(before.stolen, after.stolen),

@@ -30,7 +30,6 @@ class Counts:
 
     executions: int = 0
     inferences: int = 0
-    failures: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,8 +55,7 @@ class Server:
             return Counts()
         with urllib.request.urlopen(f"http://{self.http}/v2/models/{model}/stats", timeout=10) as answer:
             stats = json.load(answer)["model_stats"][0]
-        failures = int(stats["inference_stats"].get("fail", {}).get("count", 0))
-        return Counts(int(stats.get("execution_count", 0)), int(stats.get("inference_count", 0)), failures)
+        return Counts(int(stats.get("execution_count", 0)), int(stats.get("inference_count", 0)))
 
     def __enter__(self) -> Server:
         return self

@@ -69,11 +69,9 @@ LOADS: Mapping[str, tuple[float, float]] = {"light": (0.5, 1), "poisson": (1.2, 
 class Goodput:
     """Of the requests of one run: shares answered in time, answered late and refused; latency of those answered."""
 
-    sent: int
     good: float
     late: float
     refused: float
-    p50_ms: float
     p99_ms: float
 
 
@@ -138,11 +136,9 @@ def measure_goodput(server: Server, variant: str, model: SloModel, times: Sequen
     taken = np.sort((records[:, 2] - records[:, 0])[records[:, 4] == 0])
     answered, good = len(taken), int((taken <= 1e6 * model.slo_ms).sum())
     return Goodput(
-        sent=len(times),
         good=good / len(times),
         late=(answered - good) / len(times),
         refused=1 - answered / len(times),
-        p50_ms=percentile(taken.tolist(), 0.5) / 1e6,
         p99_ms=percentile(taken.tolist(), 0.99) / 1e6,
     )
 

@@ -43,10 +43,7 @@ class LoadError(RuntimeError):
 
 @dataclass(frozen=True)
 class ToolReport:
-    """What a load tool saw. Latencies in microseconds; ``client_us``, its own CPU for each request, 0 where unknown.
-
-    ``bytes_per_answer`` is response data, 0 where unknown.
-    """
+    """What a load tool saw. Latencies in microseconds; ``bytes_per_answer`` is response data, 0 where unknown."""
 
     requests: int
     requests_per_s: float
@@ -54,7 +51,6 @@ class ToolReport:
     p99_us: float
     failures: int
     bytes_per_answer: float = 0.0
-    client_us: float = 0.0
 
 
 def percentile(ordered: list[int], share: float) -> float:

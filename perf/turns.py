@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from pyinfer.perf.compare import take_turns
+from pyinfer.perf.turns import take_turns
 
 __all__ = ["in_turns", "medians"]
 

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from pyinfer.config.flags import UsageError
-from pyinfer.errors import InvalidArgument
+from pyinfer.errors import InvalidArgument, PyinferError
+from pyinfer.perf.report import error_text
 from pyinfer.perf.terminal import Terminal
 
-__all__ = ["Parser", "cores", "machine", "numbers", "understood", "write_json"]
+__all__ = ["Parser", "attempt", "cores", "machine", "numbers", "understood", "write_json"]
 
 
 _Command = TypeVar("_Command")
@@ -39,6 +40,19 @@ def understood(
         sys.stdout.write(usage)
         return 0
     return given
+
+
+def attempt(work: Callable[[], None], terminal: Terminal, command: str = "pyinfer perf") -> int:
+    """Do ``work``; the exit status, 1 where a PyinferError or Ctrl-C has ended it, which is told."""
+    try:
+        work()
+    except PyinferError as error:
+        terminal.complain(error_text(str(error)), command)
+        return 1
+    except KeyboardInterrupt:
+        terminal.complain("interrupted; this is what was measured so far", command)
+        return 1
+    return 0
 
 
 class Parser(argparse.ArgumentParser):

@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from pyinfer.errors import PyinferError
-from pyinfer.perf.arguments import understood
+from pyinfer.perf.arguments import attempt, understood
 from pyinfer.perf.measure import Level, Session, levels
 from pyinfer.perf.options import PerfOptions, help_text, parse
 from pyinfer.perf.page import page_text
-from pyinfer.perf.report import csv_text, error_text, export_text, level_table, level_tables, notes_text
+from pyinfer.perf.report import csv_text, export_text, level_table, level_tables, notes_text
 from pyinfer.perf.terminal import Terminal, print_table
 
 __all__ = ["run"]
@@ -60,7 +60,8 @@ def run(argv: Sequence[str]) -> int:
 def _measure(options: PerfOptions, found: list[Level], terminal: Terminal) -> int:
     for note in options.notes:
         terminal.complain(note)
-    try:
+
+    def measure() -> None:
         session = Session(options, terminal.status)
         for level in levels(options, session, found):
             found.append(level)
@@ -69,13 +70,8 @@ def _measure(options: PerfOptions, found: list[Level], terminal: Terminal) -> in
             table = level_table(found, options)
             if table is not None:
                 terminal.show(table)
-    except PyinferError as error:
-        terminal.complain(error_text(str(error)))
-        return 1
-    except KeyboardInterrupt:
-        terminal.complain("interrupted; this is what was measured so far")
-        return 1
-    return 0
+
+    return attempt(measure, terminal)
 
 
 def _report(found: Sequence[Level], options: PerfOptions) -> int:

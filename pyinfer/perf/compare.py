@@ -16,7 +16,7 @@ To compare servers from Python::
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from statistics import fmean
@@ -26,8 +26,9 @@ from pyinfer.perf.measure import Session, levels
 from pyinfer.perf.options import PerfOptions
 from pyinfer.perf.ratios import Ratio, paired_ratio
 from pyinfer.perf.results import Window, merged
+from pyinfer.perf.turns import take_turns
 
-__all__ = ["METRICS", "Comparison", "Turn", "compare", "open_session", "take_turns"]
+__all__ = ["METRICS", "Comparison", "Turn", "compare", "open_session"]
 
 _PERCENTILES = (50, 90, 95, 99)
 #: name -> its value in a window; 0 where there is none
@@ -35,7 +36,7 @@ METRICS: Mapping[str, Callable[[Window], float]] = {
     "throughput": lambda window: window.throughput,
     "latency avg": lambda window: window.latency_us(),
     **{f"latency p{each}": lambda window, each=each: window.latency_us(each) for each in _PERCENTILES},  # type: ignore[misc]
-    "server CPU": lambda window: _cpu_us(window),
+    "server CPU": lambda window: window.server_cpu_us,
     "memory": lambda window: float(window.process.memory_bytes) if window.process else 0.0,
 }
 
@@ -92,21 +93,6 @@ class Comparison:
         """The average of ``metric`` over the windows of a server; 0 where it has none."""
         values = [value for window in self.windows(name) if (value := METRICS[metric](window)) > 0]
         return fmean(values) if values else 0.0
-
-
-def _cpu_us(window: Window) -> float:
-    """CPU time of the server's process for each request that has ended."""
-    ended = window.load.latency.count + window.load.failed
-    return window.process.cpu_s * 1e6 / ended if window.process and ended else 0.0
-
-
-def take_turns(names: Sequence[str], rounds: int) -> Iterator[tuple[int, str]]:
-    """(round, whose turn it is): forwards in even rounds, backwards in odd ones. Over two rounds a steady drift of the
-    machine is the same for all.
-    """
-    for number in range(rounds):
-        for name in names if number % 2 == 0 else reversed(names):
-            yield number, name
 
 
 def open_session(options: PerfOptions) -> Session:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from pyinfer.config.flags import UsageError
 from pyinfer.errors import PyinferError, Unavailable
-from pyinfer.perf.arguments import Parser, understood, write_json
+from pyinfer.perf.arguments import Parser, attempt, understood, write_json
 from pyinfer.perf.compare import Comparison, compare, open_session
 from pyinfer.perf.compare_report import compare_document, notes_of, ratio_table, server_table
 from pyinfer.perf.measure import Session
@@ -123,7 +123,6 @@ def run_compare(argv: Sequence[str]) -> int:
     if isinstance(command, int):
         return command
     found = Comparison(tuple(command.servers), command.confidence)
-    status = 0
     with Terminal() as terminal:
 
         def say(line: str) -> None:
@@ -131,15 +130,11 @@ def run_compare(argv: Sequence[str]) -> int:
                 terminal.show(ratio_table(found))
             terminal.status(line)
 
-        try:
+        def measure() -> None:
             sessions = {name: _open(name, options) for name, options in command.servers.items()}
             compare(sessions, found, rounds=command.rounds, say=say)
-        except PyinferError as error:
-            terminal.complain(error_text(str(error)), _COMMAND)
-            status = 1
-        except KeyboardInterrupt:
-            terminal.complain("interrupted; this is what was measured so far", _COMMAND)
-            status = 1
+
+        status = attempt(measure, terminal, _COMMAND)
         for name, reason in found.failures.items():
             terminal.complain(f"{name} is given up: {error_text(reason)}; this is what was measured before", _COMMAND)
             status = 1

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from pyinfer.perf.compare import METRICS, Comparison
 from pyinfer.perf.options import PerfOptions
 from pyinfer.perf.ratios import Ratio
-from pyinfer.perf.report import error_text
+from pyinfer.perf.report import told_errors
 from pyinfer.perf.results import Measured, Window, client_warnings, warnings_of
 from pyinfer.perf.table import Table
 
@@ -29,13 +28,13 @@ def server_table(found: Comparison) -> Table:
         total = found.total(name)
         if total is None:
             continue
-        latency, ended = total.load.latency, max(1, total.load.latency.count + total.load.failed)
+        latency = total.load.latency
         row = [name, f"{found.mean(name, 'throughput'):.1f}", f"{total.latency_us():.0f}"]
         row += [f"{latency.percentile(each) / 1e3:.0f}" for each in _PERCENTILES]
-        row += [str(total.load.failed), f"{total.load.cpu_ns / 1e3 / ended:.1f}"]
+        row += [str(total.load.failed), f"{total.client_cpu_us:.1f}"]
         if with_process:
             use = total.process
-            row += [f"{use.cpu_s * 1e6 / ended:.1f}", f"{use.memory_bytes / 2**20:.0f}"] if use else ["-", "-"]
+            row += [f"{total.server_cpu_us:.1f}", f"{use.memory_bytes / 2**20:.0f}"] if use else ["-", "-"]
         rows.append(row)
     return Table(head, rows, named=1)
 
@@ -69,7 +68,8 @@ def notes_of(found: Comparison) -> list[str]:
     notes = [meaning]
     for name in found.names:
         notes += [f"{name}: {text}" for text in _warnings(found, name)]
-        notes += [f"{name}: {count} requests failed: {text}" for text, count in _errors(found, name).most_common()]
+        errors = told_errors(found.errors(name)).most_common()
+        notes += [f"{name}: {count} requests failed: {text}" for text, count in errors]
     return notes
 
 
@@ -81,13 +81,6 @@ def _warnings(found: Comparison, name: str) -> list[str]:
     busiest = max(windows, key=lambda one: one.load.cpu_ns / one.seconds)
     load = warnings_of(Measured(found.kind, found.value, total, is_stable=True), windows[-1].load)
     return [*load, *client_warnings(busiest)]
-
-
-def _errors(found: Comparison, name: str) -> Counter[str]:
-    errors: Counter[str] = Counter()
-    for text, count in found.errors(name).items():
-        errors[error_text(text)] += count
-    return errors
 
 
 def compare_document(found: Comparison, servers: Mapping[str, PerfOptions]) -> dict[str, Any]:
@@ -104,7 +97,7 @@ def compare_document(found: Comparison, servers: Mapping[str, PerfOptions]) -> d
                 "version": options.version,
                 "batch_size": options.batch_size,
                 "means": {metric: found.mean(name, metric) for metric in METRICS if found.mean(name, metric)},
-                "errors": dict(_errors(found, name)),
+                "errors": dict(told_errors(found.errors(name))),
                 "given_up": found.failures.get(name),
                 "windows": [_window(turn.round, turn.window) for turn in found.turns if turn.name == name],
             }

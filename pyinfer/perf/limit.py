@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -21,6 +21,7 @@ from pyinfer.errors import InvalidArgument, ModelError
 from pyinfer.perf.options import PerfOptions
 from pyinfer.perf.target import ModelInfo, TensorInfo
 from pyinfer.perf.tensors import Tensor, make_requests
+from pyinfer.perf.turns import take_turns
 
 __all__ = ["Cell", "Limit", "OnnxModel", "default_ways", "measure_limit"]
 
@@ -151,7 +152,7 @@ def measure_limit(
     ``found`` keeps what there is when this is interrupted. Raises InvalidArgument for data that the model can not take.
     """
     batches = {size: model.feeds(size, options) for size in {cell.batch_size for cell in cells}}
-    for number, cell in _order(cells, rounds):
+    for number, cell in take_turns(cells, rounds):
         if cell in found.failures:
             continue
         say(f"round {number + 1} of {rounds}: batch size {cell.batch_size}, {cell.instances} x {cell.threads} threads")
@@ -173,12 +174,6 @@ def measure_limit(
         say(f"  {rate:.1f} rows/s")
 
 
-def _order(cells: Sequence[Cell], rounds: int) -> Iterator[tuple[int, Cell]]:
-    for number in range(rounds):
-        for cell in cells if number % 2 == 0 else reversed(cells):
-            yield number, cell
-
-
 @dataclass(frozen=True)
 class _Ran:
     """``rate`` of executions a second, of all threads together."""
@@ -193,25 +188,39 @@ def _run(session: Any, feeds: Mapping[str, Any], instances: int, seconds: float)
     done: list[tuple[int, float]] = []
     errors: list[Exception] = []
     begin = threading.Barrier(instances)
+    interrupted = threading.Event()
+    ends = [threading.Event() for _ in range(instances)]
 
-    def work() -> None:
+    def work(end: threading.Event) -> None:
         count = 0
         try:
             begin.wait()
             started = time.monotonic()
-            while (taken := time.monotonic() - started) < seconds or not count:
+            while ((taken := time.monotonic() - started) < seconds or not count) and not interrupted.is_set():
                 session.run(None, feeds)
                 count += 1
             done.append((count, taken))
         except Exception as error:  # handed over
             errors.append(error)
+        finally:
+            end.set()
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(instances)]
+    threads = [threading.Thread(target=work, args=(end,), daemon=True) for end in ends]
     cpu = time.process_time()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.start()
+        for end in ends:
+            end.wait()
+    except KeyboardInterrupt:
+        # A thread that comes back from the runtime while the interpreter ends would abort the process. join() does not
+        # wait any more once it has been interrupted.
+        interrupted.set()
+        begin.abort()
+        for thread, end in zip(threads, ends, strict=True):
+            if thread.ident is not None:
+                end.wait()
+        raise
     if errors:
         raise errors[0]
     return _Ran(sum(count for count, _ in done), sum(count / taken for count, taken in done), time.process_time() - cpu)

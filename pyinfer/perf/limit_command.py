@@ -14,7 +14,7 @@ from typing import Any
 
 from pyinfer.config.flags import UsageError
 from pyinfer.errors import InvalidArgument, PyinferError
-from pyinfer.perf.arguments import Parser, cores, machine, numbers, understood, write_json
+from pyinfer.perf.arguments import Parser, attempt, cores, machine, numbers, understood, write_json
 from pyinfer.perf.limit import Cell, Limit, OnnxModel, default_ways, measure_limit
 from pyinfer.perf.options import PerfOptions, parse
 from pyinfer.perf.table import Table
@@ -89,7 +89,7 @@ def run_limit(argv: Sequence[str]) -> int:
     command = understood(parse_limit, argv, _USAGE, _COMMAND)
     if isinstance(command, int):
         return command
-    found, status = Limit(), 0
+    found = Limit()
     with Terminal() as terminal:
 
         def say(line: str) -> None:
@@ -97,17 +97,13 @@ def run_limit(argv: Sequence[str]) -> int:
                 terminal.show(limit_table(found))
             terminal.status(line)
 
-        try:
+        def measure() -> None:
             model = OnnxModel(command.file)
             cells = command.cells(model.batches)
             seconds = command.options.interval_ms / 1e3
             measure_limit(model, cells, command.options, found, seconds=seconds, rounds=command.rounds, say=say)
-        except PyinferError as error:
-            terminal.complain(str(error), _COMMAND)
-            status = 1
-        except KeyboardInterrupt:
-            terminal.complain("interrupted; this is what was measured so far", _COMMAND)
-            status = 1
+
+        status = attempt(measure, terminal, _COMMAND)
         for cell, reason in found.failures.items():
             terminal.complain(f"{_name(cell)} with batch size {cell.batch_size}: {reason}", _COMMAND)
             status = 1

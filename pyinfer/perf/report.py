@@ -9,7 +9,7 @@ import json
 import struct
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pyinfer.perf.measure import Level
@@ -19,7 +19,16 @@ from pyinfer.perf.results import Measured
 from pyinfer.perf.streamed import response_times, streamed_table
 from pyinfer.perf.table import Table
 
-__all__ = ["csv_text", "error_text", "export_text", "level_table", "level_tables", "notes_text", "table_text"]
+__all__ = [
+    "csv_text",
+    "error_text",
+    "export_text",
+    "level_table",
+    "level_tables",
+    "notes_text",
+    "table_text",
+    "told_errors",
+]
 
 _PERCENTILES = (50, 90, 95, 99)
 _SERVER = {
@@ -45,6 +54,14 @@ def error_text(text: str) -> str:
             error = parsed["error"]
             return f"{head}: {error.get('message', error) if isinstance(error, dict) else error}"
     return text
+
+
+def told_errors(errors: Mapping[str, int]) -> Counter[str]:
+    """How many requests failed with each text, as :func:`error_text` has it."""
+    told: Counter[str] = Counter()
+    for text, count in errors.items():
+        told[error_text(text)] += count
+    return told
 
 
 def _measured(levels: Iterable[Level]) -> list[Measured]:
@@ -185,23 +202,19 @@ def level_tables(levels: Sequence[Level], options: PerfOptions) -> list[Table]:
 
 def _row(one: Measured, percentiles: Sequence[int], with_process: bool) -> list[str]:
     window, latency = one.window, one.window.load.latency
-    ended = max(1, latency.count + window.load.failed)
     compute = sum(window.server_us(part) for part in ("compute_input", "compute_infer", "compute_output"))
     server = (f"{window.server_us('queue'):.0f}", f"{compute:.0f}") if window.server else ("-", "-")
     row = [f"{one.value:g}{'' if one.is_stable else '*'}", f"{window.throughput:.1f}", f"{window.latency_us():.0f}"]
     row += [f"{latency.percentile(each) / 1e3:.0f}" for each in (*percentiles, 99.9, 100)]
-    row += [*server, f"{window.network_us:.0f}", str(window.load.failed), f"{window.load.cpu_ns / 1e3 / ended:.1f}"]
+    row += [*server, f"{window.network_us:.0f}", str(window.load.failed), f"{window.client_cpu_us:.1f}"]
     if with_process:
         use = window.process
-        row += [f"{use.cpu_s * 1e6 / ended:.1f}", f"{use.memory_bytes / 2**20:.0f}"] if use else ["-", "-"]
+        row += [f"{window.server_cpu_us:.1f}", f"{use.memory_bytes / 2**20:.0f}"] if use else ["-", "-"]
     return row
 
 
 def _notes(level: Level) -> list[str]:
-    errors: Counter[str] = Counter()
-    if level.measured is not None:
-        for text, count in level.measured.window.load.errors.items():
-            errors[error_text(text)] += count
+    errors = told_errors(level.measured.window.load.errors) if level.measured is not None else Counter[str]()
     failed = [f"{count} requests failed: {text}" for text, count in errors.most_common()]
     gauges = metrics_lines(level.measured.window.metrics) if level.measured is not None else []
     return [*level.warnings, *failed, *gauges]

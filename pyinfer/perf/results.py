@@ -67,6 +67,20 @@ class Window:
         return server.parts[part][1] / count / 1e3 if count > 0 else 0.0
 
     @property
+    def client_cpu_us(self) -> float:
+        """CPU time of the load for each request that has ended."""
+        return self.load.cpu_ns / 1e3 / self._ended
+
+    @property
+    def server_cpu_us(self) -> float:
+        """CPU time of the server's process for each request that has ended; 0 where it is not looked at."""
+        return self.process.cpu_s * 1e6 / self._ended if self.process else 0.0
+
+    @property
+    def _ended(self) -> int:
+        return max(1, self.load.latency.count + self.load.failed)
+
+    @property
     def send_us(self) -> float:
         return self.load.send_ns / max(1, self.load.latency.count) / 1e3
 

@@ -45,7 +45,7 @@ def test_variants_differ_in_their_scheduling_alone(tmp_path: Path):
 
 def test_the_best_fixed_delay_is_what_counts():
     def run(good):
-        return Goodput(sent=10, good=good, late=0, refused=1 - good, p50_ms=1, p99_ms=2)
+        return Goodput(good=good, late=0, refused=1 - good, p99_ms=2)
 
     figures = _compared({"slo": [run(0.9), run(0.7)], **{str(delay): [run(0.1), run(0.1)] for delay in DELAYS_MS[1:]}})
     assert figures["good"] == pytest.approx(0.8)

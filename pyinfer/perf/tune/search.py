@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 from pyinfer.errors import ModelError, PyinferError
 from pyinfer.perf.measure import Level, Session
 from pyinfer.perf.options import PerfOptions
-from pyinfer.perf.report import error_text
+from pyinfer.perf.report import error_text, told_errors
 from pyinfer.perf.results import Window
 from pyinfer.perf.tune.goal import Figures, Goal, Outcome, Rung, combined, kept, rungs
 from pyinfer.perf.tune.hosts import Host, HostLost, Served
 from pyinfer.perf.tune.space import Settings, applied
 from pyinfer.perf.tune.state import State
+from pyinfer.perf.turns import take_turns
 
 __all__ = ["Search", "Tried"]
 
@@ -67,19 +68,18 @@ class Search:
 
     def _measure(self, left: Sequence[Settings], rung: Rung, stage: dict[Settings, Outcome]) -> None:
         rounds: dict[Settings, list[Outcome]] = {}
-        for number in range(rung.rounds):
-            for settings in left if number % 2 == 0 else reversed(left):
-                if settings in stage and stage[settings].failure:
-                    continue
-                outcome = self._state.find(settings, rung.interval_ms, number)
-                if outcome is None:
-                    outcome = self._outcome(settings, rung.interval_ms)
-                    if settings.is_own and outcome.failure:
-                        raise ModelError(f"the model as it is can not be measured: {outcome.failure}")
-                    self._state.keep(settings, rung.interval_ms, number, outcome)
-                rounds.setdefault(settings, []).append(outcome)
-                stage[settings] = combined(rounds[settings])
-                self._tell(settings, outcome)
+        for number, settings in take_turns(left, rung.rounds):
+            if settings in stage and stage[settings].failure:
+                continue
+            outcome = self._state.find(settings, rung.interval_ms, number)
+            if outcome is None:
+                outcome = self._outcome(settings, rung.interval_ms)
+                if settings.is_own and outcome.failure:
+                    raise ModelError(f"the model as it is can not be measured: {outcome.failure}")
+                self._state.keep(settings, rung.interval_ms, number, outcome)
+            rounds.setdefault(settings, []).append(outcome)
+            stage[settings] = combined(rounds[settings])
+            self._tell(settings, outcome)
 
     def _tell(self, settings: Settings, outcome: Outcome) -> None:
         best = self._goal.best(outcome)
@@ -116,10 +116,6 @@ class Search:
 
 
 def _figures(level: float, window: Window) -> Figures:
-    ended = max(1, window.load.latency.count + window.load.failed)
-    errors: dict[str, int] = {}
-    for text, count in window.load.errors.items():
-        errors[error_text(text)] = errors.get(error_text(text), 0) + count
     return Figures(
         level,
         window.throughput,
@@ -127,6 +123,6 @@ def _figures(level: float, window: Window) -> Figures:
         window.latency_us(50) / 1e3,
         window.latency_us(99) / 1e3,
         window.process.memory_bytes / 2**20 if window.process else 0.0,
-        window.process.cpu_s * 1e6 / ended if window.process else 0.0,
-        errors,
+        window.server_cpu_us,
+        dict(told_errors(window.load.errors)),
     )

@@ -10,12 +10,13 @@ import re
 import pytest
 
 from pyinfer.config.flags import UsageError
-from pyinfer.perf.compare import Comparison, Turn, take_turns
+from pyinfer.perf.compare import Comparison, Turn
 from pyinfer.perf.compare_command import parse_compare
 from pyinfer.perf.compare_report import compare_document, ratio_table
 from pyinfer.perf.options import Range
 from pyinfer.perf.process import ProcessUse
 from pyinfer.perf.ratios import paired_ratio, student_t
+from pyinfer.perf.turns import take_turns
 from unit.perf.test_results import MS, window
 
 
