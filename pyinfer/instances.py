@@ -316,11 +316,12 @@ class _InstanceThread(threading.Thread):
 
     def run(self) -> None:
         try:
+            wanted = self.wanted
+            instance = self._backend.make_instance(
+                InstanceContext(wanted.name, wanted.kind, wanted.device, self._nice, give_up=self._give_up)
+            )
             if self._nice:
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._nice)
-            instance = self._backend.make_instance(
-                InstanceContext(self.wanted.name, self.wanted.kind, self.wanted.device, give_up=self._give_up)
-            )
             self._warm(instance)
             self._interrupt = getattr(instance, "interrupt", None)
             hook = getattr(instance, "is_ready", None)

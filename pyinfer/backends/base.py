@@ -71,6 +71,9 @@ class InstanceContext:
     #: ``CPU``, ``GPU`` or ``MODEL``
     kind: str = "CPU"
     device_id: int = 0
+    #: what the instance yields to others, as ``nice`` has it. Its thread does once it is made; what else works for the
+    #: instance, threads and processes that it starts, is the backend's to see to
+    nice: int = 0
     #: to be called, from any thread, with the reason once the instance can not execute anything any more
     give_up: Callable[[str], object] = field(default=lambda reason: None, compare=False)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import os
 import re
 import threading
 from collections.abc import Awaitable, Callable, Mapping
@@ -98,6 +99,9 @@ class InProcessBackend(Backend):
             "model_version": str(model.version),
             "model_name": model.name,
         }
+        if instance.nice:
+            # before the model's own code, so that the threads that it starts inherit it
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), instance.nice)
         try:
             with self._imports.active():
                 made = self._class()

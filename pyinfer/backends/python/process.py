@@ -98,6 +98,7 @@ class ProcessBackend(Backend):
                 "config": dict(model.config),
             },
             "instance": {"name": instance.name, "kind": instance.kind, "device_id": instance.device_id},
+            "nice": instance.nice,
         }
         plan = Plan(instance.name, wanted, self._environment, self._limits.start_s)
         engine = model.engine if isinstance(model.engine, Engine) else None

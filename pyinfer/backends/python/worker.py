@@ -75,6 +75,10 @@ def _execute(channel: Channel, wanted: Mapping[str, Any], fds: list[int]) -> Non
     except PyinferError as error:
         channel.send({"event": "failed", "error": str(error)})
         return
+    if wanted["nice"]:
+        # Not before: a worker that yields to all others may never get as far on a machine that is busy. All of its
+        # threads, and the processes that the model has started, have it from here on.
+        os.setpriority(os.PRIO_PGRP, 0, wanted["nice"])
     hook = getattr(instance, "is_ready", None)
     hooks.append(hook)
     channel.send({"event": "started", "is_ready": hook is not None})

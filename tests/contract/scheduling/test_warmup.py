@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,20 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 
+def niceness(thread):
+    return os.getpriority(os.PRIO_PROCESS, thread.native_id)
+
+
 class TritonPythonModel:
     """Notes every batch in the file "notes" of its directory."""
 
     def initialize(self, args):
         self.notes = Path(args["model_repository"]) / "notes"
         self.name = args["model_instance_name"]
+        self.nice_at_first = niceness(threading.current_thread())
+        self.done = threading.Event()
+        self.helper = threading.Thread(target=self.done.wait)
+        self.helper.start()
 
     def execute(self, requests):
         seen = []
@@ -41,13 +50,17 @@ class TritonPythonModel:
             seen.append({name: [str(a.dtype), list(a.shape), a.ravel().tolist()[:3]] for name, a in tensors.items()
                          if a.dtype != object})
             seen[-1]["flags"] = request.flags()
-        nice = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        nice = [self.nice_at_first, niceness(threading.current_thread()), niceness(self.helper)]
         note = {"instance": self.name, "requests": seen, "nice": nice}
         with self.notes.open("a") as file:
             file.write(json.dumps(note) + "\\n")
         if any((r.inputs()[0].as_numpy() == 13).any() for r in requests):
             raise ValueError("thirteen")
         return [pb_utils.InferenceResponse([pb_utils.Tensor("OUT", r.inputs()[0].as_numpy())]) for r in requests]
+
+    def finalize(self):
+        self.done.set()
+        self.helper.join()
 '''
 CONFIG = """
 backend: "python" max_batch_size: 4
@@ -150,8 +163,10 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(repository: Path) -> Iterator[RunningServer]:
-    flags = ("--model-control-mode=explicit", "--load-model=warm", "--load-model=sequences", isolated("thread"))
+def server(repository: Path, isolation: str) -> Iterator[RunningServer]:
+    for directory in repository.iterdir():
+        (directory / "notes").unlink(missing_ok=True)
+    flags = ("--model-control-mode=explicit", "--load-model=warm", "--load-model=sequences", isolated(isolation))
     with run_server(repository, *flags) as running:
         yield running
 
@@ -172,7 +187,9 @@ def test_each_instance_executes_every_sample(server: RunningServer, repository: 
     assert "execution_count" not in stats
 
 
-def test_a_sample_of_a_sequence_model_is_a_whole_sequence(server: RunningServer, repository: Path) -> None:
+def test_a_sample_of_a_sequence_model_is_a_whole_sequence(
+    server: RunningServer, repository: Path, isolation: str
+) -> None:
     [note] = notes(repository / "sequences")
     assert note["requests"] == [
         {
@@ -182,7 +199,9 @@ def test_a_sample_of_a_sequence_model_is_a_whole_sequence(server: RunningServer,
             "flags": 3,
         }
     ]
-    assert note["nice"] == 19  # PRIORITY_MIN
+    # PRIORITY_MIN: all of the model's threads, those of a process not before it is ready
+    at_first = 19 if isolation == "thread" else os.getpriority(os.PRIO_PROCESS, 0)
+    assert note["nice"] == [at_first, 19, 19]
 
 
 @pytest.mark.parametrize("model", [*BROKEN, "native"])
