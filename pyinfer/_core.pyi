@@ -1226,10 +1226,10 @@ class LoadRun:
     address. Answers over HTTP may be streams of ``events``: those of ``generate`` or of ``openai``. ``streamed``:
     answers are, and each response is recorded. ``bodies`` are whole requests, in turn: a message with its five bytes of
     gRPC, or a whole request of HTTP/1.1. ``headers`` are those of each gRPC call, pseudo-headers first. ``concurrency``
-    requests are in flight; with 0 they are sent at a ``rate`` (constant or ``poisson``), after ``intervals_ns`` over
-    and over, or at ``times_ns`` from the start, once, whether or not answers come. At most ``max_requests`` (0: no
-    limit). ``streams``: most requests at a time on a gRPC connection then. Lost connections are opened again; their
-    requests count as errors. Raises ValueError for what does not fit together.
+    requests are in flight; with 0 they are sent at a ``rate`` (constant or ``poisson``; ``burst`` at a time), after
+    ``intervals_ns`` over and over, or at ``times_ns`` from the start, once, whether or not answers come. At most
+    ``max_requests`` (0: no limit). ``streams``: most requests at a time on a gRPC connection then. Lost connections are
+    opened again; their requests count as errors. Raises ValueError for what does not fit together.
 
     ``sequences`` (empty: there are none) has ``live`` sequences at a time (``concurrency``, in a closed loop) of
     ``length`` requests (0: as many as their data), up to the share ``variation`` more or less, with ids from
@@ -1262,6 +1262,7 @@ class LoadRun:
         events: str = "generate",
         sequences: Mapping[str, object] = ...,
         expected: Sequence[Sequence[tuple[str, bytes]]] = (),
+        burst: int = 1,
     ) -> None: ...
     def start(self) -> None:
         """Begin. GIL: released. Raises RuntimeError where the system gives no sockets."""

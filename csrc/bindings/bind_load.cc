@@ -77,7 +77,7 @@ std::unique_ptr<LoadRun> MakeRun(const std::string& protocol, std::string addres
                                  bool poisson, uint64_t seed, std::vector<TimeNs> intervals_ns,
                                  std::vector<TimeNs> times_ns, uint64_t max_requests, bool record, bool streamed,
                                  const std::string& events, const py::dict& sequences,
-                                 std::vector<ExpectedOutputs> expected) {
+                                 std::vector<ExpectedOutputs> expected, uint32_t burst) {
   LoadOptions options;
   options.protocol = ToProtocol(protocol);
   if (events != "generate" && events != "openai") throw py::value_error("events must be generate or openai");
@@ -102,6 +102,7 @@ std::unique_ptr<LoadRun> MakeRun(const std::string& protocol, std::string addres
     if (!times_ns.empty()) schedule->kind = Schedule::Kind::kOnce;
     schedule->rate = rate;
     schedule->seed = seed;
+    schedule->burst = burst;
     schedule->times = std::move(times_ns.empty() ? intervals_ns : times_ns);
     options.schedule = std::move(schedule);
   }
@@ -224,7 +225,7 @@ void BindRun(py::module_& module) {
            py::arg("seed") = 0, py::arg("intervals_ns") = std::vector<TimeNs>(),
            py::arg("times_ns") = std::vector<TimeNs>(), py::arg("max_requests") = 0, py::arg("record") = false,
            py::arg("streamed") = false, py::arg("events") = "generate", py::arg("sequences") = py::dict(),
-           py::arg("expected") = std::vector<ExpectedOutputs>())
+           py::arg("expected") = std::vector<ExpectedOutputs>(), py::arg("burst") = 1)
       .def("start", &LoadRun::Start, Release())
       .def("wait", &LoadRun::Wait, py::arg("seconds"), py::arg("requests") = 0, Release())
       .def("take", &LoadRun::Take, Release())

@@ -21,6 +21,7 @@ TimeNs CpuTimeOf(std::thread& thread) {
 }
 
 Status CheckSchedule(const Schedule& schedule) {
+  if (schedule.burst == 0) return Status::InvalidArg("a burst has a request");
   const bool listed = schedule.kind == Schedule::Kind::kIntervals || schedule.kind == Schedule::Kind::kOnce;
   if (!listed) return schedule.rate > 0 ? Status() : Status::InvalidArg("the rate of requests must be above 0");
   if (schedule.times.empty()) return Status::InvalidArg("a schedule needs times");

@@ -22,13 +22,14 @@ void Pacer::Advance() {
   switch (schedule_->kind) {
     case Schedule::Kind::kConstant:
       // From the number, so that rounding does not add up.
-      next_ = start_ + static_cast<TimeNs>(std::llround(static_cast<double>(index_) * 1e9 / schedule_->rate));
+      next_ = start_ + static_cast<TimeNs>(std::llround(static_cast<double>(index_ - index_ % schedule_->burst) * 1e9 /
+                                                        schedule_->rate));
       return;
-    case Schedule::Kind::kPoisson: {
-      elapsed_ -= std::log1p(-ToUniform(NextRandom(random_))) / schedule_->rate;
+    case Schedule::Kind::kPoisson:
+      if (index_ % schedule_->burst != 0) return;
+      elapsed_ -= std::log1p(-ToUniform(NextRandom(random_))) * schedule_->burst / schedule_->rate;
       next_ = start_ + static_cast<TimeNs>(elapsed_ * 1e9);
       return;
-    }
     case Schedule::Kind::kIntervals:
       base_ += schedule_->times[(index_ - 1) % schedule_->times.size()];
       next_ = start_ + base_;

@@ -23,6 +23,8 @@ struct Schedule {
   double rate = 1;  // a second, above 0
   uint64_t seed = 0;
   std::vector<TimeNs> times;
+  // With a rate: so many requests are due at the same time, as much more seldom. At least one.
+  uint32_t burst = 1;
 };
 
 // One of `of` workers that share a schedule: takes each `of`-th of its times, from the one of number `first` on. What

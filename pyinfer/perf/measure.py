@@ -172,6 +172,7 @@ class Session:
             concurrency=int(level.value) if closed else 0,
             rate=level.value if not closed else 0.0,
             poisson=options.distribution == "poisson",
+            burst=options.burst,
             seed=options.seed,
             intervals_ns=self.intervals,
             times_ns=self.data.times_ns,

@@ -57,6 +57,7 @@ class PerfOptions:
     concurrency: Range | None = Range(1, 1, 1)
     request_rate: Range | None = None
     distribution: str = "constant"
+    burst: int = 1
     fixed_schedule: bool = False
     sequences: int = 4
     sequence_length: int = 0
@@ -206,6 +207,13 @@ def _add_load(parser: _Parser) -> None:
     )
     load.add_argument(
         "--request-distribution", choices=["constant", "poisson"], default="constant", dest="distribution"
+    )
+    load.add_argument(
+        "--burst",
+        type=_number(1),
+        default=1,
+        metavar="N",
+        help="own: so many requests at once, at the same request rate",
     )
     load.add_argument(
         "--request-intervals",
@@ -542,6 +550,8 @@ def _check(options: PerfOptions) -> None:
         raise UsageError("--binary-search needs a range with start and end, and --latency-threshold")
     if options.protocol == "grpc" and "json" in (options.input_format, options.output_format):
         raise UsageError("tensors as JSON are for -i http")
+    if options.burst > 1 and options.request_rate is None:
+        raise UsageError("--burst is for --request-rate-range")
     if options.sequence_variation > 100:
         raise UsageError("--sequence-length-variation must be from 0 to 100")
     if options.fixed_schedule and not options.input_data[0].endswith(".json"):

@@ -58,6 +58,17 @@ TEST(Pacer, WorkersTogetherFollowTheSchedule) {
   }
 }
 
+TEST(Pacer, BurstsHaveTheSameRate) {
+  Schedule constant{Schedule::Kind::kConstant, 1000, 42, {}, 10};
+  const auto even = TimesOf(std::make_shared<const Schedule>(constant), 3, kStart + 1'000'000'000);
+  CHECK_EQ(even.size(), 1000u);
+  for (size_t i = 0; i < even.size(); ++i) CHECK_EQ(even[i], kStart + static_cast<TimeNs>(i / 10) * 10'000'000);
+  Schedule poisson{Schedule::Kind::kPoisson, 1000, 42, {}, 10};
+  const auto random = TimesOf(std::make_shared<const Schedule>(poisson), 3, kStart + 1'000'000'000'000);
+  CHECK(std::abs(static_cast<double>(random.size()) - 1e6) < 4 * 10 * std::sqrt(1e5));
+  for (size_t i = 0; i + 1 < random.size(); ++i) CHECK_EQ(random[i] == random[i + 1], i % 10 != 9);
+}
+
 TEST(Pacer, IntervalsStartOverAndOffsetsEnd) {
   const auto gaps = TimesOf(Make(Schedule::Kind::kIntervals, 1, {10, 20}), 1, kStart + 61);
   CHECK((gaps == std::vector<TimeNs>{kStart, kStart + 10, kStart + 30, kStart + 40, kStart + 60}));

@@ -53,6 +53,7 @@ def test_defaults_are_those_of_perf_analyzer() -> None:
         ("--input-data a.json --input-data b.json", {"input_data": ("a.json", "b.json")}),
         ("--shared-memory none --service-kind=triton", {}),
         ("--streaming -i grpc", {"streaming": True}),
+        ("--request-rate-range 9 --burst 3", {"burst": 3}),
         ("--shared-memory system --output-shared-memory-size=9", {"shared_memory": "system"}),
         ("-i grpc --grpc-compression-algorithm gzip", {"grpc_compression": "gzip"}),
         (
@@ -98,6 +99,7 @@ def test_what_is_understood(argv: str, expected: dict[str, object]) -> None:
         ("--connections 1 --threads 2", "each thread needs one"),
         ("--input-data a.json --input-data b", "JSON files only"),
         ("-i carrier-pigeon", "invalid choice"),
+        ("--burst 3", "is for --request-rate-range"),
         ("--shared-memory cuda", "'cuda' can not be used"),
         ("--service-kind tfserving", "'tfserving' can not be used"),
         ("--grpc-compression-algorithm gzip", "is for -i grpc"),
