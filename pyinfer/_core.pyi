@@ -1231,6 +1231,10 @@ class LoadRun:
     ``max_requests`` (0: no limit). ``streams``: most requests at a time on a gRPC connection then. Lost connections are
     opened again; their requests count as errors. Raises ValueError for what does not fit together.
 
+    ``ramp`` (empty: there is none) has the requests that are sent at ``start``, as many more as each ``step`` adds when
+    those that were added last have had ``period`` responses each, or are over, and how many there are at the ``end``,
+    which is the ``concurrency``: each of them is sent once.
+
     ``sequences`` (empty: there are none) has ``live`` sequences at a time (``concurrency``, in a closed loop) of
     ``length`` requests (0: as many as their data), up to the share ``variation`` more or less, with ids from
     ``first_id`` on to below ``end_id`` (0: without end), ``serial`` or not, whose bodies are those of ``data``, pairs
@@ -1263,6 +1267,7 @@ class LoadRun:
         sequences: Mapping[str, object] = ...,
         expected: Sequence[Sequence[tuple[str, bytes]]] = (),
         burst: int = 1,
+        ramp: Mapping[str, int] = ...,
     ) -> None: ...
     def start(self) -> None:
         """Begin. GIL: released. Raises RuntimeError where the system gives no sockets."""
@@ -1278,6 +1283,9 @@ class LoadRun:
 
         Idempotent. GIL: released.
         """
+    @property
+    def responses(self) -> int:
+        """So far, of answers that are streams: also those to requests that are not over."""
     @property
     def exhausted(self) -> bool:
         """Nothing is left to be sent or answered."""

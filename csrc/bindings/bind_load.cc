@@ -64,6 +64,13 @@ SequencePlan ToPlan(const py::dict& given, uint64_t seed) {
   return plan;
 }
 
+// {"start", "step", "end", "period"}, as the stub has it.
+RampPlan ToRamp(const py::dict& given) {
+  if (given.empty()) return {};
+  return {given["start"].cast<uint32_t>(), given["step"].cast<uint32_t>(), given["end"].cast<uint32_t>(),
+          given["period"].cast<uint32_t>()};
+}
+
 LoadProtocol ToProtocol(const std::string& name) {
   if (name == "grpc") return LoadProtocol::kGrpc;
   if (name == "grpc_stream") return LoadProtocol::kGrpcStream;
@@ -77,13 +84,14 @@ std::unique_ptr<LoadRun> MakeRun(const std::string& protocol, std::string addres
                                  bool poisson, uint64_t seed, std::vector<TimeNs> intervals_ns,
                                  std::vector<TimeNs> times_ns, uint64_t max_requests, bool record, bool streamed,
                                  const std::string& events, const py::dict& sequences,
-                                 std::vector<ExpectedOutputs> expected, uint32_t burst) {
+                                 std::vector<ExpectedOutputs> expected, uint32_t burst, const py::dict& ramp) {
   LoadOptions options;
   options.protocol = ToProtocol(protocol);
   if (events != "generate" && events != "openai") throw py::value_error("events must be generate or openai");
   options.events = events == "openai" ? EventGrammar::kOpenAi : EventGrammar::kGenerate;
   options.streamed = streamed;
   options.sequences = ToPlan(sequences, seed);
+  options.ramp = ToRamp(ramp);
   options.expected = std::move(expected);
   options.address = std::move(address);
   options.port = port;
@@ -225,11 +233,12 @@ void BindRun(py::module_& module) {
            py::arg("seed") = 0, py::arg("intervals_ns") = std::vector<TimeNs>(),
            py::arg("times_ns") = std::vector<TimeNs>(), py::arg("max_requests") = 0, py::arg("record") = false,
            py::arg("streamed") = false, py::arg("events") = "generate", py::arg("sequences") = py::dict(),
-           py::arg("expected") = std::vector<ExpectedOutputs>(), py::arg("burst") = 1)
+           py::arg("expected") = std::vector<ExpectedOutputs>(), py::arg("burst") = 1, py::arg("ramp") = py::dict())
       .def("start", &LoadRun::Start, Release())
       .def("wait", &LoadRun::Wait, py::arg("seconds"), py::arg("requests") = 0, Release())
       .def("take", &LoadRun::Take, Release())
       .def("stop", &LoadRun::Stop, py::arg("drain_seconds") = 0.0, Release())
+      .def_property_readonly("responses", &LoadRun::responses)
       .def_property_readonly("exhausted", &LoadRun::exhausted);
 }
 

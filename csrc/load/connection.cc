@@ -187,7 +187,9 @@ void LoadConnection::OnResponse(uint32_t slot) {
     times.gap.Record(now_ - request.last);
   }
   request.last = now_;
+  if (worker_.ramp_ && request.responses == worker_.ramp_->period()) worker_.ramp_->EndPeriod();
   ++times.responses;
+  worker_.responses_.fetch_add(1, std::memory_order_relaxed);
   ++times.tokens;
   if (!response_times_.empty()) response_times_[slot].push_back(now_);
 }
@@ -221,6 +223,7 @@ void LoadConnection::OnAnswer(uint32_t slot, const Answer& answer) {
     window.AddError(error);
   }
   if (request.sequence != kNoSequence) worker_.EndStep(request.sequence, request.sequence_id, ok);
+  if (worker_.ramp_ && request.responses < worker_.ramp_->period()) worker_.ramp_->EndPeriod();
   if (request.responses != 0 || answer.tokens != 0) CountTokens(request, answer.tokens, ok);
   if (options_.record) Record(slot, ok);
   worker_.in_flight_.fetch_sub(1, std::memory_order_relaxed);

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "load/expected.h"
 #include "load/pacer.h"
+#include "load/ramp.h"
 #include "load/sequence_set.h"
 #include "load/session.h"
 
@@ -37,6 +38,8 @@ struct LoadOptions {
   // Requests in flight: a closed loop. 0: an open loop that follows `schedule`.
   uint32_t concurrency = 0;
   std::shared_ptr<const Schedule> schedule;
+  // Where the concurrency grows, on one thread; `concurrency` is what it ends with.
+  RampPlan ramp;
   // Requests that are sent in all; 0: no limit. Those that only end a sequence when the load ends are none of them.
   uint64_t max_requests = 0;
   // Where requests are steps of sequences. In a closed loop `concurrency` of these are live.

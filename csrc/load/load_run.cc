@@ -68,6 +68,17 @@ Status CheckSequences(const LoadOptions& options) {
   return {};
 }
 
+Status CheckRamp(const LoadOptions& options) {
+  const RampPlan& ramp = options.ramp;
+  if (ramp.end < ramp.start || ramp.step == 0 || ramp.period == 0) {
+    return Status::InvalidArg("a ramp has an end from its start on, a step and a period above 0");
+  }
+  if (ramp.end != options.concurrency) return Status::InvalidArg("a ramp ends with the concurrency of the load");
+  if (options.threads != 1) return Status::InvalidArg("a ramp is carried by one thread");
+  if (options.sequences.live != 0) return Status::InvalidArg("requests of a ramp belong to no sequences");
+  return {};
+}
+
 }  // namespace
 
 LoadRun::LoadRun(LoadOptions options)
@@ -89,6 +100,10 @@ Status LoadRun::Check(const LoadOptions& options) {
   }
   if (options.sequences.live != 0) {
     const Status status = CheckSequences(options);
+    if (!status.ok()) return status;
+  }
+  if (options.ramp.start != 0) {
+    const Status status = CheckRamp(options);
     if (!status.ok()) return status;
   }
   if (options.threads == 0 || options.connections < options.threads) {
@@ -124,6 +139,12 @@ uint64_t LoadRun::Answered() const {
   return answered;
 }
 
+uint64_t LoadRun::responses() const {
+  uint64_t responses = 0;
+  for (const auto& worker : workers_) responses += worker->responses();
+  return responses;
+}
+
 bool LoadRun::exhausted() const {
   return std::all_of(workers_.begin(), workers_.end(), [](const auto& worker) { return worker->exhausted(); });
 }
@@ -137,8 +158,8 @@ uint64_t LoadRun::Wait(double seconds, uint64_t requests) {
     if (left <= 0 || (requests != 0 && answered >= requests) || threads_.empty() || exhausted()) return answered;
     // A number of requests is seen a millisecond late at most, the end of the load ten; that is what the windows' own
     // times are for. Looking costs the client CPU time.
-    const bool ends =
-        options_.max_requests != 0 || (options_.schedule && options_.schedule->kind == Schedule::Kind::kOnce);
+    const bool is_once = options_.schedule && options_.schedule->kind == Schedule::Kind::kOnce;
+    const bool ends = options_.max_requests != 0 || options_.ramp.start != 0 || is_once;
     const TimeNs step = requests != 0 ? 1'000'000 : ends ? 10'000'000 : left;
     std::this_thread::sleep_for(std::chrono::nanoseconds(std::min(left, step)));
   }

@@ -39,6 +39,8 @@ class LoadRun {
   LoadWindow Stop(double drain_seconds);
 
   bool exhausted() const;
+  // So far, of answers that are streams: also those to requests that are not over.
+  uint64_t responses() const;
 
  private:
   uint64_t Answered() const;

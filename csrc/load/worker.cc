@@ -23,7 +23,7 @@ constexpr TimeNs kFineWait = 5'000'000;
 constexpr TimeNs kLongestTurn = 50'000'000;
 constexpr uint64_t kMostOverdue = 10'000'000;
 // So many requests are sent between two looks at the sockets.
-constexpr int kBurst = 256;
+constexpr int kMostAtOnce = 256;
 
 // What all before number `index` have together.
 uint32_t ShareBefore(uint32_t total, uint32_t index, uint32_t of) {
@@ -66,6 +66,7 @@ LoadWorker::LoadWorker(const LoadOptions& options, uint32_t index, TimeNs start,
   }
   unconnected_ = connections_.size();
   if (!closed_loop) pacer_.emplace(options.schedule, start, index, options.threads);
+  if (options.ramp.start != 0) ramp_.emplace(options.ramp);
   window_.started = start;
 }
 
@@ -127,7 +128,7 @@ void LoadWorker::Turn(TimeNs most) {
     connection->Flush();
   }
   touched_.clear();
-  const bool nothing_to_send = is_out_ || (pacer_ && pacer_->done());
+  const bool nothing_to_send = is_out_ || (pacer_ && pacer_->done()) || (ramp_ && ramp_->done());
   if (paused) settled_.store(in_flight() == 0 && !(sequences_ && sequences_->any_open()), std::memory_order_relaxed);
   exhausted_.store(nothing_to_send && in_flight() == 0, std::memory_order_relaxed);
 }
@@ -157,8 +158,9 @@ size_t LoadWorker::NextBody() {
 }
 
 void LoadWorker::SendDue() {
+  if (ramp_) return SendRamp();
   if (!pacer_) return SendClosed();
-  for (int i = 0; i < kBurst && !pacer_->done() && pacer_->next() <= clock_.Now(); ++i) {
+  for (int i = 0; i < kMostAtOnce && !pacer_->done() && pacer_->next() <= clock_.Now(); ++i) {
     uint32_t sequence = 0;
     LoadConnection* const connection = NextOpen(sequence);
     if (connection == nullptr || !TakeFromBudget()) break;
@@ -172,6 +174,16 @@ void LoadWorker::SendClosed() {
   for (LoadConnection* connection : touched_) {
     while (connection->CanSubmit() && TakeFromBudget()) {
       SendNext(*connection, sequences_ ? connection->NextSequence() : 0, clock_.Now());
+    }
+  }
+}
+
+void LoadWorker::SendRamp() {
+  for (size_t i = 0; i < connections_.size() && ramp_->has_next(); ++i) {
+    LoadConnection& connection = *connections_[i];
+    while (ramp_->has_next() && connection.CanSubmit() && TakeFromBudget()) {
+      SendNext(connection, 0, clock_.Now());
+      ramp_->Sent();
     }
   }
 }

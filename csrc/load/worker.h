@@ -19,6 +19,7 @@
 #include "load/load_options.h"
 #include "load/load_window.h"
 #include "load/pacer.h"
+#include "load/ramp.h"
 #include "load/sequence_set.h"
 #include "load/session.h"
 
@@ -48,6 +49,8 @@ class LoadWorker {
   // Adds what was met since the last time to `into`, at `now`, and starts anew.
   void TakeInto(LoadWindow& into, TimeNs now);
   uint64_t answered() const { return answered_.load(std::memory_order_relaxed); }
+  // Of answers that are streams: also those to requests that are not over.
+  uint64_t responses() const { return responses_.load(std::memory_order_relaxed); }
   uint64_t in_flight() const { return in_flight_.load(std::memory_order_relaxed); }
   // After Pause: nothing is in flight, and no sequence is to be ended.
   bool settled() const { return settled_.load(std::memory_order_relaxed); }
@@ -64,6 +67,7 @@ class LoadWorker {
   bool TakeFromBudget();
   void SendDue();
   void SendClosed();
+  void SendRamp();
   // The next body, or the next step of `sequence`.
   void SendNext(LoadConnection& connection, uint32_t sequence, TimeNs intended);
   void SendStep(LoadConnection& connection, uint32_t sequence, const SequenceStep& step, TimeNs intended);
@@ -82,6 +86,7 @@ class LoadWorker {
   std::atomic<int64_t>& budget_;
   const Clock& clock_;
   std::optional<Pacer> pacer_;
+  std::optional<Ramp> ramp_;
   std::optional<SequenceSet> sequences_;
   std::vector<uint32_t> steps_in_flight_;  // by sequence
   uint32_t next_sequence_ = 0;             // of an open loop
@@ -100,6 +105,7 @@ class LoadWorker {
   std::atomic<bool> exhausted_{false};
   std::atomic<bool> settled_{false};
   std::atomic<uint64_t> answered_{0};
+  std::atomic<uint64_t> responses_{0};
   std::atomic<uint64_t> in_flight_{0};
   std::mutex mutex_;  // held but while the worker waits
   LoadWindow window_;

@@ -20,8 +20,6 @@ _LATER = "not there yet; use perf_analyzer for it"
 _TLS = "the load engine has no TLS; measure the server without it, or through a proxy that adds it"
 #: perf_analyzer's flag -> the values that mean what is done anyway, and why others are refused
 REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
-    "--periodic-concurrency-range": ((), f"a concurrency that grows during a run is {_LATER}"),
-    "--request-period": ((), f"a concurrency that grows during a run is {_LATER}"),
     "--session-concurrency": ((), f"sessions of several turns are {_LATER}"),
     "--bls-composing-models": ((), f"the statistics of composing models are {_LATER}"),
     "--grpc-method": ((), "only ModelInfer is called"),

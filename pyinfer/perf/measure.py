@@ -112,7 +112,7 @@ class Session:
         if options.warmup_request_count:
             self._warm_up(level)
         before = self.target.statistics()
-        requests = options.request_count or len(self.data.times_ns)
+        requests = options.request_count or len(self.data.times_ns) or (int(level.value) if options.periodic else 0)
         with self._collect() as self._metrics:
             self._load(level, before, requests)
 
@@ -179,7 +179,8 @@ class Session:
             sequences=self._sequences(live) if self.info.has_sequences else {},
             expected=[list(one.items()) for one in self.data.expected],
             max_requests=requests,
-            record=bool(options.export_file),
+            ramp=_ramp(options.periodic, options.request_period),
+            record=bool(options.export_file or options.periodic),
         )
         load.start()
         return load
@@ -201,13 +202,14 @@ class Session:
 
     def _wait(self, run: LoadRun, seconds: float, requests: int = 0) -> None:
         """In slices, so that Ctrl-C is seen. Ends early where the load has nothing left, or nothing succeeds."""
-        ended, waited, idle = 0, 0.0, 0.0
+        ended, waited, idle, responses = 0, 0.0, 0.0, run.responses
         while waited < seconds and (not requests or ended < requests) and not run.exhausted:
             part = min(_SLICE_S, seconds - waited)
             now = run.wait(part, max(0, requests - ended) if requests else 0)
-            ended, waited, idle = ended + now, waited + part, 0.0 if now else idle + part
+            moved = now or run.responses != responses
+            ended, waited, idle, responses = ended + now, waited + part, 0.0 if moved else idle + part, run.responses
             if requests and idle > _IDLE_S:
-                raise Unavailable(f"no request has ended for {_IDLE_S:.0f} s")
+                raise Unavailable(f"nothing has been answered for {_IDLE_S:.0f} s")
 
     def _window(self, run: LoadRun, level: Level, before: ServerTimes | None, seconds: float, requests: int) -> Window:
         pid = self.options.server_pid
@@ -277,6 +279,10 @@ def _refuse(info: ModelInfo, options: PerfOptions) -> None:
         )
     if info.has_sequences and options.fixed_schedule:
         raise InvalidArgument(f"model '{options.model}' takes sequences: --fixed-schedule is for requests on their own")
+    if info.has_sequences and options.periodic:
+        raise InvalidArgument(
+            f"model '{options.model}' takes sequences: --periodic-concurrency-range is for requests on their own"
+        )
     if info.is_decoupled and not options.streaming:
         raise InvalidArgument(
             f"model '{options.model}' is decoupled: only streams carry its responses; add --streaming"
@@ -290,6 +296,12 @@ def _refuse_validation(data: RequestData, info: ModelInfo, options: PerfOptions)
         raise InvalidArgument("validation_data is for answers of one response, by infer or on a gRPC stream")
     if options.protocol == "http" and options.output_format == "json":
         raise InvalidArgument("validation_data is compared byte by byte: it needs --output-tensor-format=binary")
+
+
+def _ramp(spread: Range | None, period: int) -> dict[str, int]:
+    if spread is None:
+        return {}
+    return {"start": int(spread.start), "step": int(spread.step), "end": int(spread.end), "period": period}
 
 
 def _read_intervals(name: str) -> list[int]:
@@ -313,8 +325,10 @@ def _read_intervals(name: str) -> list[int]:
 def levels(options: PerfOptions, session: Session, found: list[Level]) -> Iterator[Level]:
     """The levels to measure, in order. The last of ``found`` is the level that was given last."""
     spread: Range | None = options.concurrency or options.request_rate
-    kind = "Concurrency" if options.concurrency else "Request Rate"
-    if spread is None:
+    kind = "Concurrency" if options.concurrency or options.periodic else "Request Rate"
+    if options.periodic:
+        yield Level(kind, options.periodic.end)
+    elif spread is None:
         times = session.data.times_ns
         rate = len(times) * 1e9 / max(1, times[-1]) if times else len(session.intervals) * 1e9 / sum(session.intervals)
         yield Level(kind, rate)

@@ -15,7 +15,10 @@ from typing import Any, NoReturn
 from pyinfer.config.flags import UsageError
 from pyinfer.perf.foreign import IGNORED, IGNORED_WITH_VALUE, REFUSED, SWITCHES
 
-__all__ = ["PerfOptions", "Range", "help_text", "parse"]
+__all__ = ["LOADS", "PerfOptions", "Range", "help_text", "parse"]
+
+#: of requests, connections and the like at a time
+_MOST = 65535
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,9 @@ class PerfOptions:
     headers: tuple[tuple[str, str], ...] = ()
     concurrency: Range | None = Range(1, 1, 1)
     request_rate: Range | None = None
+    #: a concurrency that grows while it is measured
+    periodic: Range | None = None
+    request_period: int = 10
     distribution: str = "constant"
     burst: int = 1
     fixed_schedule: bool = False
@@ -92,20 +98,31 @@ class PerfOptions:
     notes: tuple[str, ...] = ()
 
 
+#: flag -> the option: the ways to say which load it is
+LOADS = {
+    "--concurrency-range": "concurrency",
+    "--periodic-concurrency-range": "periodic",
+    "--request-rate-range": "request_rate",
+    "--request-intervals": "intervals_file",
+    "--fixed-schedule": "fixed_schedule",
+}
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see --help")
 
 
-def _number(low: float, *, whole: bool = True) -> Callable[[str], Any]:
+def _number(low: float, high: float = 2**63 - 1, *, whole: bool = True) -> Callable[[str], Any]:
     def parse(text: str) -> float:
         try:
             value = int(text) if whole else float(text)
         except ValueError:
             value = low - 1
-        if not low <= value < 2**63:
+        if not low <= value <= high:
             kind = "an integer" if whole else "a number"
-            raise argparse.ArgumentTypeError(f"'{text}' is not {kind} from {low:g} on")
+            upper = "on" if high == 2**63 - 1 else f"to {high}"
+            raise argparse.ArgumentTypeError(f"'{text}' is not {kind} from {low:g} {upper}")
         return value
 
     return parse
@@ -129,8 +146,15 @@ def _concurrency(text: str) -> Range:
     parsed = _range(text)
     if any(part != int(part) for part in (parsed.start, parsed.end, parsed.step)):
         raise argparse.ArgumentTypeError(f"'{text}': a concurrency is a whole number")
-    if max(parsed.start, parsed.end) > 65535:
-        raise argparse.ArgumentTypeError(f"'{text}': the concurrency is above 65535")
+    if max(parsed.start, parsed.end) > _MOST:
+        raise argparse.ArgumentTypeError(f"'{text}': the concurrency is above {_MOST}")
+    return parsed
+
+
+def _periodic(text: str) -> Range:
+    parsed = _concurrency(text)
+    if not parsed.end or (parsed.end - parsed.start) % parsed.step:
+        raise argparse.ArgumentTypeError(f"'{text}': the step must divide what is between start and end")
     return parsed
 
 
@@ -199,36 +223,69 @@ def _add_load(parser: _Parser) -> None:
         help="requests in flight (default 1); END 0: until --latency-threshold is exceeded",
     )
     load.add_argument(
+        "--periodic-concurrency-range",
+        type=_periodic,
+        metavar="START:END:STEP",
+        dest="periodic",
+        help="START requests at first, STEP more each --request-period, END in all; each is sent once",
+    )
+    load.add_argument(
+        "--request-period",
+        type=_number(1, 2**31 - 1),
+        default=10,
+        metavar="N",
+        help="responses to each of the latest requests before the next are sent (default 10)",
+    )
+    _add_times(load)
+    _add_search(load)
+    load.add_argument(
+        "--connections",
+        type=_number(0, _MOST),
+        default=0,
+        metavar="N",
+        help="own: connections; by default one for 6 requests at a time over gRPC, for 1 over HTTP",
+    )
+    load.add_argument(
+        "--threads", type=_number(1, _MOST), default=1, metavar="N", help="own: threads that carry the load"
+    )
+    load.add_argument("--seed", type=_number(0), default=0, metavar="N", help="own: of random data and times")
+
+
+def _add_times(group: Any) -> None:
+    group.add_argument(
         "--request-rate-range",
         type=_range,
         metavar="START:END:STEP",
         dest="request_rate",
         help="requests a second, sent whether or not answers come",
     )
-    load.add_argument(
+    group.add_argument(
         "--request-distribution", choices=["constant", "poisson"], default="constant", dest="distribution"
     )
-    load.add_argument(
+    group.add_argument(
         "--burst",
-        type=_number(1),
+        type=_number(1, _MOST),
         default=1,
         metavar="N",
         help="own: so many requests at once, at the same request rate",
     )
-    load.add_argument(
+    group.add_argument(
         "--request-intervals",
         metavar="FILE",
         default="",
         dest="intervals_file",
         help="microseconds between requests, one a line, over and over",
     )
-    load.add_argument(
+    group.add_argument(
         "--fixed-schedule",
         action="store_true",
         help="each entry of the JSON data once, at its 'timestamp' (ms from the start)",
     )
-    load.add_argument("--binary-search", action="store_true", help="search the range for the highest load below -l")
-    load.add_argument(
+
+
+def _add_search(group: Any) -> None:
+    group.add_argument("--binary-search", action="store_true", help="search the range for the highest load below -l")
+    group.add_argument(
         "-l",
         "--latency-threshold",
         type=_number(0, whole=False),
@@ -237,22 +294,13 @@ def _add_load(parser: _Parser) -> None:
         dest="latency_threshold_ms",
         help="limit of the latency that decides stability; 0: none",
     )
-    load.add_argument(
-        "--connections",
-        type=_number(0),
-        default=0,
-        metavar="N",
-        help="own: connections; by default one for 6 requests at a time over gRPC, for 1 over HTTP",
-    )
-    load.add_argument("--threads", type=_number(1), default=1, metavar="N", help="own: threads that carry the load")
-    load.add_argument("--seed", type=_number(0), default=0, metavar="N", help="own: of random data and times")
 
 
 def _add_sequences(parser: _Parser) -> None:
     group = parser.add_argument_group("Sequences, for models that have them")
     group.add_argument(
         "--num-of-sequences",
-        type=_number(1),
+        type=_number(1, _MOST),
         default=4,
         metavar="N",
         dest="sequences",
@@ -260,7 +308,7 @@ def _add_sequences(parser: _Parser) -> None:
     )
     group.add_argument(
         "--sequence-length",
-        type=_number(0),
+        type=_number(0, 2**31 - 1),
         default=0,
         metavar="N",
         help="requests of a sequence (default: as many as its data has, otherwise 20)",
@@ -524,11 +572,9 @@ def parse(argv: Sequence[str]) -> PerfOptions | None:
     given["input_data"] = tuple(given["input_data"]) or ("random",)
     for name in ("parameters", "headers"):
         given[name] = tuple(given[name])
-    loads = [name for name in ("concurrency", "request_rate", "intervals_file", "fixed_schedule") if given[name]]
+    loads = [name for name in LOADS.values() if given[name]]
     if len(loads) > 1:
-        raise UsageError(
-            "give one of --concurrency-range, --request-rate-range, --request-intervals and --fixed-schedule"
-        )
+        raise UsageError(f"give one of {', '.join(LOADS)}")
     if not loads:
         given["concurrency"] = Range(1, 1, 1)
     options = PerfOptions(notes=tuple(notes), **given)
@@ -556,10 +602,15 @@ def _check(options: PerfOptions) -> None:
         raise UsageError("--sequence-length-variation must be from 0 to 100")
     if options.fixed_schedule and not options.input_data[0].endswith(".json"):
         raise UsageError("--fixed-schedule needs --input-data FILE.json, with a 'timestamp' in each entry")
-    if options.fixed_schedule and options.request_count:
-        raise UsageError("--fixed-schedule sends each entry once: there is no --request-count")
-    if options.fixed_schedule and options.warmup_request_count:
-        raise UsageError("--fixed-schedule sends each entry once: there is no --warmup-request-count")
+    if options.periodic and options.threads != 1:
+        raise UsageError("--periodic-concurrency-range is carried by one of --threads")
+    for flag, is_once in (
+        ("--fixed-schedule", options.fixed_schedule),
+        ("--periodic-concurrency-range", options.periodic),
+    ):
+        for name in ("request_count", "warmup_request_count"):
+            if is_once and getattr(options, name):
+                raise UsageError(f"{flag} says itself what is sent: there is no --{name.replace('_', '-')}")
     if options.grpc_compression != "none" and (options.protocol != "grpc" or options.streaming):
         raise UsageError("--grpc-compression-algorithm is for -i grpc, without --streaming")
     if options.metrics_url and not options.collect_metrics:

@@ -6,17 +6,18 @@ from __future__ import annotations
 import csv
 import io
 import json
-import struct
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pyinfer.perf.measure import Level
 from pyinfer.perf.metrics import GPU_COLUMNS, gpu_cells, metrics_lines
 from pyinfer.perf.options import PerfOptions
+from pyinfer.perf.ramp import ramp_note, ramp_table
+from pyinfer.perf.records import records_of
 from pyinfer.perf.results import Measured
-from pyinfer.perf.streamed import response_times, streamed_table
+from pyinfer.perf.streamed import streamed_table
 from pyinfer.perf.table import Table
 
 __all__ = [
@@ -39,7 +40,6 @@ _SERVER = {
     "Server Cache Hit": "cache_hit",
     "Server Cache Miss": "cache_miss",
 }
-_RECORD = struct.Struct("=5q")
 
 
 def error_text(text: str) -> str:
@@ -116,18 +116,13 @@ def export_text(levels: Sequence[Level], options: PerfOptions) -> str:
     for level in levels:
         requests = [
             {
-                "timestamp": sent + offset,
-                "intended_timestamp": intended + offset,
-                **({"sequence_id": sequence} if sequence else {}),
-                "response_timestamps": [one + offset for one in (responses or [ended])],
+                "timestamp": one.sent + offset,
+                "intended_timestamp": one.intended + offset,
+                **({"sequence_id": one.sequence} if one.sequence else {}),
+                "response_timestamps": [time + offset for time in (one.responses or [one.ended])],
             }
-            for (intended, sent, ended, _, failed), responses, sequence in zip(
-                _RECORD.iter_unpack(level.records),
-                response_times(level.response_records),
-                _sequence_ids(level.sequence_records),
-                strict=False,
-            )
-            if not failed
+            for one in records_of(level)
+            if not one.failed
         ]
         bounds = level.measured.boundaries_ns if level.measured else ()
         mode = "concurrency" if level.kind == "Concurrency" else "request_rate"
@@ -145,13 +140,6 @@ def export_text(levels: Sequence[Level], options: PerfOptions) -> str:
         "endpoint": options.endpoint if options.service_kind == "openai" else options.url,
     }
     return json.dumps(document)
-
-
-def _sequence_ids(records: bytes) -> Iterator[int]:
-    """Of each recorded request; 0, without end, where there are no sequences."""
-    yield from (number for (number,) in struct.iter_unpack("=q", records))
-    while not records:
-        yield 0
 
 
 def level_table(levels: Sequence[Level], options: PerfOptions) -> Table | None:
@@ -184,7 +172,8 @@ def notes_text(levels: Sequence[Level], options: PerfOptions) -> str:
             f"of limit: infer/s as a share of the {options.limit_rows_per_s:.1f} rows/s that {options.limit_file} has."
         )
     for level in levels:
-        lines += [f"{level.kind.lower()} {level.value:g}: {text}" for text in _notes(level)]
+        texts = [*_notes(level), ramp_note(level, options)]
+        lines += [f"{level.kind.lower()} {level.value:g}: {text}" for text in texts if text]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -195,8 +184,12 @@ def table_text(levels: Sequence[Level], options: PerfOptions) -> str:
 
 
 def level_tables(levels: Sequence[Level], options: PerfOptions) -> list[Table]:
-    """That of :func:`level_table`, and one of streams where there are any; none where nothing was measured."""
-    tables = (level_table(levels, options), streamed_table(_measured(levels)) if options.streaming else None)
+    """That of :func:`level_table`, and those of streams and of a growing concurrency where there are any.
+
+    None where nothing was measured.
+    """
+    tables = [level_table(levels, options), streamed_table(_measured(levels)) if options.streaming else None]
+    tables += [ramp_table(level, options) for level in levels]
     return [table for table in tables if table is not None]
 
 

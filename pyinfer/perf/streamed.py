@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was met of answers that are streams of responses, for people and for the export. Pure."""
+"""What was met of answers that are streams of responses, for people. Pure."""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from pyinfer.perf.results import Measured
 from pyinfer.perf.table import Table
 
-__all__ = ["response_times", "streamed_table"]
+__all__ = ["streamed_table"]
 
 _HEAD = [
     "responses/s",
@@ -24,15 +23,6 @@ _HEAD = [
     "tokens/s",
     "token avg us",
 ]
-
-
-def response_times(records: bytes) -> Iterator[list[int]]:
-    """When the responses of each recorded request came, ns; nothing, without end, where there are no ``records``."""
-    values = (value for (value,) in struct.iter_unpack("=q", records))
-    for count in values:
-        yield [next(values) for _ in range(count)]
-    while not records:
-        yield []
 
 
 def streamed_table(results: Sequence[Measured]) -> Table | None:

@@ -268,6 +268,52 @@ TEST(LoadWorker, ErrorsOfStreamsAreThoseOfTheirRequests) {
   }
 }
 
+// Two requests, then three more each time that all of the latest have had two responses; eight in all, each sent once.
+TEST(LoadWorker, ConcurrencyGrowsWithTheResponses) {
+  for (const LoadProtocol protocol : {LoadProtocol::kGrpcStream, LoadProtocol::kHttp}) {
+    FakeServerOptions fake = Spread();
+    fake.responses = 4;
+    fake.gap = 7 * kMs;
+    LoadOptions load = Closed(protocol, 8, protocol == LoadProtocol::kHttp ? 8 : 2);
+    load.record = load.streamed = true;
+    load.ramp = {2, 3, 8, 2};
+    Bench bench(fake, load);
+    bench.Play(1 * kS);
+    CHECK(bench.worker->exhausted());
+    CHECK_EQ(bench.worker->responses(), 32u);
+    CHECK_EQ(bench.server->Report().inferences, 8u);
+    const LoadWindow window = bench.Take();
+    std::vector<std::pair<TimeNs, TimeNs>> requests;  // when it was sent, and when its second response came
+    for (size_t i = 0; i < window.records.size(); ++i) {
+      requests.emplace_back(window.records[i][1], window.response_records[5 * i + 2]);
+    }
+    std::sort(requests.begin(), requests.end());
+    CHECK_EQ(requests.size(), 8u);
+    for (const auto& [first, last] : {std::pair<size_t, size_t>{0, 2}, {2, 5}}) {
+      TimeNs passed = 0;
+      for (size_t i = first; i < last; ++i) passed = std::max(passed, requests[i].second);
+      for (size_t i = last; i < last + 3; ++i) CHECK_EQ(requests[i].first, passed);
+    }
+  }
+}
+
+// Requests that fail, or are over sooner, hold nobody up.
+TEST(LoadWorker, ConcurrencyGrowsWithRequestsThatAreOver) {
+  for (const LoadProtocol protocol : {LoadProtocol::kGrpc, LoadProtocol::kGrpcStream, LoadProtocol::kHttp}) {
+    FakeServerOptions fake = Spread();
+    fake.error_every = 3;
+    LoadOptions load = Closed(protocol, 20, 20);
+    load.streamed = protocol == LoadProtocol::kGrpcStream;
+    load.ramp = {1, 4, 20, 10};
+    Bench bench(fake, load);
+    bench.Play(3 * kS);
+    CHECK(bench.worker->exhausted());
+    const LoadWindow window = bench.Take();
+    CHECK_EQ(window.failed, 6u);
+    CHECK_EQ(window.latency.count(), 14u);
+  }
+}
+
 // What is open when a load pauses is ended, and nothing else is sent.
 TEST(LoadWorker, SequencesAreEnded) {
   for (const bool closed : {true, false}) {

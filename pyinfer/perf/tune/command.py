@@ -19,7 +19,7 @@ from pyinfer import __version__
 from pyinfer.config.flags import UsageError
 from pyinfer.errors import PyinferError
 from pyinfer.perf.arguments import Parser, cores, machine, numbers, understood
-from pyinfer.perf.options import PerfOptions, parse
+from pyinfer.perf.options import LOADS, PerfOptions, parse
 from pyinfer.perf.report import error_text
 from pyinfer.perf.target import open_target
 from pyinfer.perf.terminal import Terminal, print_table
@@ -118,8 +118,7 @@ def parse_tune(argv: Sequence[str]) -> TuneCommand | None:
         raise UsageError("-m has no meaning here: the model is named before all flags")
     if options.csv_file or options.export_file or options.report_file or options.request_count:
         raise UsageError("-f, --profile-export-file, --report and --request-count are for a single measurement")
-    loads = ("--concurrency-range", "--request-rate-range", "--request-intervals")
-    has_load = any(argument.split("=")[0] in loads for argument in others)
+    has_load = any(argument.split("=")[0] in LOADS for argument in others)
     levels = _levels(options) if has_load else tuple(("Concurrency", level) for level in _LEVELS)
     goal = Goal(given.objective, given.max_p99_ms, given.max_memory, given.min_throughput)
     _check(given, options, levels, goal)

@@ -148,30 +148,3 @@ def test_answers_are_validated(tmp_path: Path, protocol: str, form: list[str]) -
         assert "20 requests failed: output 'OUTPUT0' differs from validation_data" in shown
         bad.write_text(json.dumps({"data": entries, "validation_data": [{"OUTPUT": [1, 2]}, {}]}))
         assert "which is no output" in perf(server, protocol, "fixed", *form, f"--input-data={bad}", status=1)
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_bursts(tmp_path: Path, protocol: str) -> None:
-    add_model(tmp_path, "fixed", identity("TYPE_FP32", "1"))
-    export = tmp_path / "export.json"
-    flags = ["--request-rate-range=100", "--burst=5", "--request-count=20", "--profile-export-file", str(export)]
-    with run_server(tmp_path) as server:
-        perf(server, protocol, "fixed", *flags)
-    (experiment,) = json.loads(export.read_text())["experiments"]
-    intended = [one["intended_timestamp"] for one in experiment["requests"]]
-    times = sorted(round((each - min(intended)) / 1e6) for each in intended)
-    assert times == [0] * 5 + [50] * 5 + [100] * 5 + [150] * 5
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_fixed_schedule_is_followed(tmp_path: Path, protocol: str) -> None:
-    add_model(tmp_path, "fixed", identity("TYPE_FP32", "1"))
-    schedule, export = tmp_path / "schedule.json", tmp_path / "export.json"
-    times = [0, 3, 3, 50, 120, 121, 300]
-    schedule.write_text(json.dumps({"data": [{"timestamp": time, "INPUT0": [time]} for time in times]}))
-    flags = ["--fixed-schedule", f"--input-data={schedule}", "--profile-export-file", str(export)]
-    with run_server(tmp_path) as server:
-        perf(server, protocol, "fixed", *flags)
-    (experiment,) = json.loads(export.read_text())["experiments"]
-    intended = [one["intended_timestamp"] for one in experiment["requests"]]
-    assert sorted(round((each - min(intended)) / 1e6) for each in intended) == times

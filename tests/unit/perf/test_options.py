@@ -67,6 +67,10 @@ def test_defaults_are_those_of_perf_analyzer() -> None:
         ("--sequence-id-range=7:9", {"sequence_ids": (7, 9)}),
         ("--start-sequence-id 3", {"sequence_ids": (3, 0)}),
         ("--fixed-schedule --input-data a.json", {"fixed_schedule": True, "concurrency": None}),
+        (
+            "--periodic-concurrency-range=2:11:3 --request-period 4",
+            {"periodic": Range(2, 11, 3), "request_period": 4, "concurrency": None},
+        ),
     ],
 )
 def test_what_is_understood(argv: str, expected: dict[str, object]) -> None:
@@ -100,6 +104,8 @@ def test_what_is_understood(argv: str, expected: dict[str, object]) -> None:
         ("--input-data a.json --input-data b", "JSON files only"),
         ("-i carrier-pigeon", "invalid choice"),
         ("--burst 3", "is for --request-rate-range"),
+        ("--burst 65536 --request-rate-range 9", "from 1 to 65535"),
+        ("--num-of-sequences 65536", "from 1 to 65535"),
         ("--shared-memory cuda", "'cuda' can not be used"),
         ("--service-kind tfserving", "'tfserving' can not be used"),
         ("--grpc-compression-algorithm gzip", "is for -i grpc"),
@@ -111,6 +117,12 @@ def test_what_is_understood(argv: str, expected: dict[str, object]) -> None:
         ("--sequence-id-range 5:5", "not START or START:END"),
         ("--sequence-length-variation 101", "from 0 to 100"),
         ("--fixed-schedule", "needs --input-data FILE.json"),
+        ("--periodic-concurrency-range 1:6:2", "step must divide"),
+        ("--periodic-concurrency-range 1:0", "step must divide"),
+        ("--periodic-concurrency-range 1:3 --concurrency-range 2", "give one of"),
+        ("--periodic-concurrency-range 1:3 --threads 2", "carried by one"),
+        ("--periodic-concurrency-range 1:3 --request-count 2", "there is no --request-count"),
+        ("--periodic-concurrency-range 1:3 --warmup-request-count 2", "there is no --warmup-request-count"),
         ("--fixed-schedule --input-data a.json --request-count 4", "there is no --request-count"),
         ("--fixed-schedule --input-data a.json --request-rate-range 4", "give one of"),
         ("--nonsense", "unrecognized"),

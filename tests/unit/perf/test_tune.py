@@ -245,6 +245,8 @@ def test_command_line() -> None:
         ("m --objective memory", "invalid choice"),
         ("m --objective p99", "needs one level of load"),
         ("m --concurrency-range 1:0 -l 5", "with an end"),
+        ("m --periodic-concurrency-range 1:3", "with an end"),
+        ("m --fixed-schedule --input-data a.json", "with an end"),
         ("m -m n", "-m has no meaning"),
         ("m -f a.csv", "single measurement"),
         ("m --max-memory -1", "must be a number from 0 on"),
