@@ -3,107 +3,126 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from html import escape
 
+from pyinfer._core import LatencyHistogram
+from pyinfer.perf.charts import STYLE, Line, bars, chart
 from pyinfer.perf.measure import Level
 from pyinfer.perf.options import PerfOptions
+from pyinfer.perf.ramp import ramp_steps
 from pyinfer.perf.report import table_text
 from pyinfer.perf.results import Measured
 
 __all__ = ["page_text"]
 
-_WIDTH, _HEIGHT, _MARGIN = 640, 300, 56
-_COLOURS = ("#1b6ca8", "#d1495b", "#2e8b57", "#8a5a9e", "#c77f1a", "#3f8e9e")
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 44rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 pre { overflow-x: auto; background: #f4f4f4; padding: .8rem; }
-svg { width: 100%; height: auto; }
-text { font-size: 11px; }
-@media (prefers-color-scheme: dark) { body { background: #161616; color: #ddd; } pre { background: #222; }
-text { fill: #ccc; } }
+@media (prefers-color-scheme: dark) { body { background: #161616; color: #ddd; } pre { background: #222; } }
 """
-
-_Line = tuple[str, Sequence[tuple[float, float]]]
 
 
 def page_text(levels: Sequence[Level], options: PerfOptions) -> str:
-    """Curves of throughput and latency, the distribution of latencies, the split of the time, and the table."""
+    """Charts of what was measured, and the tables."""
     results = [level.measured for level in levels if level.measured is not None]
     results = [one for one in results if one.window.load.latency.count]
     title = escape(
         f"{options.model} at {options.url or 'localhost'}, {options.protocol}, batch size {options.batch_size}"
     )
-    charts = (
-        [_chart("Latency by throughput", "inferences a second", "ms", _curves(results))] if len(results) > 1 else []
-    )
-    distribution = _distribution(results)
-    charts.append(_chart("Share of requests that took longer", "ms", "share", distribution, log_x=True, log_y=True))
+    charts = _distributed("Latency", "inferences a second", results, _latency, lambda one: one.window.throughput)
+    if options.streaming:
+        charts += _streamed(results)
+    if options.periodic:
+        charts += [part for level in levels for part in _growing(level, options)]
     charts.append(_split(results))
     return (
-        f"<!DOCTYPE html>\n<html lang=en><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style>\n"
+        f"<!DOCTYPE html>\n<html lang=en><meta charset=utf-8><title>{title}</title><style>{_STYLE}{STYLE}</style>\n"
         f"<h1>{title}</h1>\n" + "\n".join(charts) + f"\n<pre>{escape(table_text(levels, options))}</pre>\n</html>\n"
     )
 
 
-def _curves(results: Sequence[Measured]) -> list[_Line]:
-    ordered = sorted(results, key=lambda one: one.window.throughput)
+def _latency(one: Measured) -> LatencyHistogram:
+    return one.window.load.latency
+
+
+def _streamed(results: Sequence[Measured]) -> list[str]:
+    """Of answers that are streams: how long they let their readers wait, and how much they bring."""
+
+    def rate(one: Measured) -> float:
+        return one.window.response_throughput
+
+    responses = "responses a second"
+    charts = [
+        *_distributed("Time to first response", responses, results, lambda one: one.window.load.streamed.first, rate),
+        *_distributed("Inter-response latency", responses, results, lambda one: one.window.load.streamed.gap, rate),
+    ]
+    if len(results) > 1:
+        ordered = sorted(results, key=lambda one: one.value)
+        lines: list[Line] = [("responses", [(one.value, rate(one)) for one in ordered])]
+        # where the server tells of tokens, there are more or fewer of them than responses
+        if any(one.window.load.streamed.tokens != one.window.load.streamed.responses for one in ordered):
+            lines.append(("tokens", [(one.value, one.window.token_throughput) for one in ordered]))
+        charts.append(chart("Responses a second", results[0].kind.lower(), "a second", lines))
+    return charts
+
+
+def _distributed(
+    name: str,
+    axis: str,
+    results: Sequence[Measured],
+    histogram: Callable[[Measured], LatencyHistogram],
+    rate: Callable[[Measured], float],
+) -> list[str]:
+    """A duration by throughput, where there are several levels, and how it is distributed at each of them."""
+    shown = [one for one in results if histogram(one).count]
+    charts = []
+    if len(shown) > 1:
+        ordered = sorted(shown, key=rate)
+        lines: list[Line] = [
+            (f"p{percent:g}", [(rate(one), histogram(one).percentile(percent) / 1e6) for one in ordered])
+            for percent in (50, 95, 99, 99.9)
+        ]
+        charts.append(chart(f"{name} by throughput", axis, "ms", lines))
+    tails = [(f"{one.kind.lower()} {one.value:g}", _tail(histogram(one))) for one in shown]
+    charts.append(chart(f"{name}: share that took longer", "ms", "share", tails, log_x=True, log_y=True))
+    return charts
+
+
+def _tail(histogram: LatencyHistogram) -> list[tuple[float, float]]:
+    """The share that is longer, by milliseconds."""
+    seen = 0
+    points: list[tuple[float, float]] = []
+    for longest, count in histogram.ranges():
+        points.append((longest / 1e6, 1 - seen / histogram.count))
+        seen += count
+    return points
+
+
+def _growing(level: Level, options: PerfOptions) -> list[str]:
+    """What became of it while the concurrency grew."""
+    steps = ramp_steps(level, options.periodic) if options.periodic else []
+    if not steps:
+        return []
+    seconds = [(one.started - steps[0].started) / 1e9 for one in steps]
+    waits: list[Line] = []
+    for name, of in (("first response", "firsts"), ("between responses", "gaps"), ("end", "latencies")):
+        points = [(at, _mean_ms(getattr(one, of))) for at, one in zip(seconds, steps, strict=True) if getattr(one, of)]
+        waits += [(name, points)] if points else []
+    sent = [
+        ("in flight", [(at, float(one.in_flight)) for at, one in zip(seconds, steps, strict=True)]),
+        ("sent in all", [(at, float(one.requests)) for at, one in zip(seconds, steps, strict=True)]),
+    ]
+    rates = [("responses", [(at, one.responses_per_s) for at, one in zip(seconds, steps, strict=True)])]
     return [
-        (
-            f"p{percent:g}",
-            [(one.window.throughput, one.window.load.latency.percentile(percent) / 1e6) for one in ordered],
-        )
-        for percent in (50, 95, 99, 99.9)
+        chart("Requests while the concurrency grew", "seconds", "requests", sent),
+        chart("Responses a second while the concurrency grew", "seconds", "a second", rates),
+        chart("Average waits while the concurrency grew", "seconds", "ms", waits),
     ]
 
 
-def _distribution(results: Sequence[Measured]) -> list[_Line]:
-    lines: list[_Line] = []
-    for one in results:
-        latency, seen = one.window.load.latency, 0
-        points: list[tuple[float, float]] = []
-        for longest, count in latency.ranges():
-            points.append((longest / 1e6, 1 - seen / latency.count))
-            seen += count
-        lines.append((f"{one.kind.lower()} {one.value:g}", points))
-    return lines
-
-
-def _scale(values: Sequence[float], low: float, high: float, log: bool) -> tuple[Callable[[float], float], list[float]]:
-    """How a value becomes a place between ``low`` and ``high``, and where the axis has ticks."""
-    least, most = min(values, default=1.0), max(values, default=1.0)
-    if log:
-        first, last = math.floor(math.log10(max(least, 1e-9))), math.ceil(math.log10(max(most, 1e-9)))
-        last = max(last, first + 1)
-        return (
-            lambda v: low + (math.log10(max(v, 10.0**first)) - first) / (last - first) * (high - low),
-            [10.0**power for power in range(first, last + 1)],
-        )
-    step = 10 ** math.floor(math.log10(most or 1))
-    step = next(part for part in (step / 5, step / 2, step, step * 2) if most / part <= 6)
-    top = math.ceil(most / step) * step or 1
-    return lambda v: low + v / top * (high - low), [step * i for i in range(round(top / step) + 1)]
-
-
-def _chart(title: str, x: str, y: str, lines: Sequence[_Line], *, log_x: bool = False, log_y: bool = False) -> str:
-    points = [point for _, each in lines for point in each]
-    to_x, ticks_x = _scale([point[0] for point in points], _MARGIN, _WIDTH - 12, log_x)
-    to_y, ticks_y = _scale([point[1] for point in points], _HEIGHT - 40, 12, log_y)
-    parts = [_line(to_x(tick), 12, to_x(tick), _HEIGHT - 40) for tick in ticks_x]
-    parts += [_line(_MARGIN, to_y(tick), _WIDTH - 12, to_y(tick)) for tick in ticks_y]
-    parts += [_label(to_x(tick), _HEIGHT - 24, f"{tick:g}", "middle") for tick in ticks_x]
-    parts += [_label(_MARGIN - 6, to_y(tick) + 4, f"{tick:g}", "end") for tick in ticks_y]
-    parts += [_label(_WIDTH / 2, _HEIGHT - 6, x, "middle"), _label(4, 10, y, "start")]
-    for number, (name, each) in enumerate(lines):
-        colour = _COLOURS[number % len(_COLOURS)]
-        path = " ".join(f"{to_x(a):.1f},{to_y(b):.1f}" for a, b in each)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts.append(
-            f'<text x="{_WIDTH - 20}" y="{24 + 14 * number}" text-anchor="end" style="fill:{colour}">'
-            f"{escape(name)}</text>"
-        )
-    return f"<h2>{escape(title)}</h2>\n" + _svg(_HEIGHT, parts)
+def _mean_ms(durations_ns: Sequence[int]) -> float:
+    return sum(durations_ns) / len(durations_ns) / 1e6
 
 
 def _split(results: Sequence[Measured]) -> str:
@@ -113,28 +132,5 @@ def _split(results: Sequence[Measured]) -> str:
     for one in results:
         window = one.window
         server = [window.server_us(part) for part in ("queue", "compute_input", "compute_infer", "compute_output")]
-        rows.append((f"{one.value:g}", [window.send_us + window.receive_us, window.network_us, *server]))
-    most = max((sum(parts) for _, parts in rows), default=1.0) or 1.0
-    shapes = [
-        f'<text x="{_MARGIN + 95 * i}" y="12" style="fill:{_COLOURS[i]}">{name}</text>' for i, name in enumerate(names)
-    ]
-    for number, (label, parts) in enumerate(rows):
-        left, top = float(_MARGIN), 22 + 20 * number
-        shapes.append(_label(_MARGIN - 6, top + 12, label, "end"))
-        for i, value in enumerate(parts):
-            width = value / most * (_WIDTH - _MARGIN - 12)
-            shapes.append(f'<rect x="{left:.1f}" y="{top}" width="{width:.1f}" height="16" fill="{_COLOURS[i]}"/>')
-            left += width
-    return "<h2>Where the average request spent its time</h2>\n" + _svg(30 + 20 * len(rows), shapes)
-
-
-def _svg(height: float, parts: Sequence[str]) -> str:
-    return f'<svg viewBox="0 0 {_WIDTH} {height}" role="img">' + "".join(parts) + "</svg>"
-
-
-def _line(x1: float, y1: float, x2: float, y2: float) -> str:
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="#ddd"/>'
-
-
-def _label(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+        rows.append((f"{one.value:g}", [window.client_us, window.network_us, *server]))
+    return bars("Where the average request spent its time", names, rows)

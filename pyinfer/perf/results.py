@@ -89,10 +89,15 @@ class Window:
         return self.load.receive_ns / max(1, self.load.latency.count) / 1e3
 
     @property
+    def client_us(self) -> float:
+        """What sending and receiving took. That an answer that is a stream takes its time is the server's doing."""
+        return self.send_us + (0.0 if self.load.streamed.responses else self.receive_us)
+
+    @property
     def network_us(self) -> float:
         """What is left of the average latency: the network, and the server outside of the model."""
         parts = ("queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss")
-        accounted = sum(self.server_us(part) for part in parts) + self.send_us + self.receive_us
+        accounted = sum(self.server_us(part) for part in parts) + self.client_us
         return max(0.0, self.latency_us() - accounted)
 
 

@@ -77,7 +77,8 @@ def test_requests_on_streams_are_each_answered_once(served: RunningServer, proto
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_responses_of_a_decoupled_model(served: RunningServer, tmp_path: Path, protocol: str) -> None:
     report, export = tmp_path / "a.csv", tmp_path / "a.json"
-    files = ["-f", str(report), "--profile-export-file", str(export)]
+    page = tmp_path / "a.html"
+    files = ["-f", str(report), "--profile-export-file", str(export), "--report", str(page)]
     flags = ["--streaming", "--request-count=60", "--concurrency-range=4", asked(tmp_path, 3, 0, -5)]
     perf(served, protocol, "repeat", *flags, *files)
     with report.open() as lines:
@@ -85,6 +86,8 @@ def test_responses_of_a_decoupled_model(served: RunningServer, tmp_path: Path, p
     ratio = float(row["Response Throughput"]) / float(row["Inferences/Second"])
     assert ratio == pytest.approx((20 * 3 + 20 * 5) / 60, rel=1e-3)
     (experiment,) = json.loads(export.read_text())["experiments"]
+    for title in ("Time to first response", "Inter-response latency"):
+        assert f"<h2>{title}: share that took longer</h2>" in page.read_text()
     lengths = sorted(len(one["response_timestamps"]) for one in experiment["requests"])
     # a request without a response is over when the server says so
     assert lengths == [1] * 20 + [3] * 20 + [5] * 20

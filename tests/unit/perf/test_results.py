@@ -6,7 +6,7 @@ from __future__ import annotations
 import csv
 import io
 
-from pyinfer._core import LatencyHistogram
+from pyinfer._core import LatencyHistogram, LoadWindow
 from pyinfer.perf.measure import Level, levels
 from pyinfer.perf.options import PerfOptions, Range
 from pyinfer.perf.report import csv_text, error_text, table_text
@@ -28,6 +28,7 @@ class Load:
         self.errors: dict[str, int] = {}
         self.failed = self.send_ns = self.receive_ns = self.cpu_ns = 0
         self.unanswered = self.overdue = self.oldest_ns = 0
+        self.streamed = LoadWindow().streamed
 
 
 def window(durations_ns: dict[int, int], **more: object) -> Window:
