@@ -66,6 +66,7 @@ void ModelCall::Start(RequestPtr request, const CallOrigin& origin, bool decoupl
   parents_ = origin.parents;
   request->call_depth = origin.depth;
   if (request->timeout_us == 0 && !origin.has_all_time) request->timeout_us = origin.rest_us;
+  request->more_follow = !origin.dispatch;
   for (const Tensor& input : request->inputs) inputs_.push_back(input.data);
   const Status refusal = Enter(*request, origin, decoupled);
   if (!refusal.ok()) return request->Fail(FailureReason::kOther, refusal);

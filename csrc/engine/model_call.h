@@ -29,7 +29,7 @@ struct CallOrigin {
   std::shared_ptr<Trace> trace;  // that the call belongs to, if any
   // The call is not a model's but a client's, in this process: errors have the texts and codes that clients get.
   bool of_client = false;
-  // False: several calls are to be queued together. Somebody has to call Engine::Dispatch() then.
+  // False: several calls are to be queued together, and share a batch. Somebody has to call Engine::Dispatch() then.
   bool dispatch = true;
 
   void AddParent(const CallParent& parent, TimeNs now);

@@ -33,7 +33,8 @@ class BatchSource {
   virtual void TakeTurn(Request&) {}
 
   // Takes ownership. A refused request (queue full, closed, no part of a sequence) is answered through its own sink
-  // before this returns false. Wakes nobody: Wake() does, once for a burst.
+  // before this returns false. Wakes nobody: Wake() does, once for a burst. Nothing is ripe between a request that
+  // more_follow and the next one that none follow, or Wake().
   virtual bool Push(RequestPtr request) = 0;
 
   // Wakes an instance where there is something to look at. Returns false where the queue is empty.

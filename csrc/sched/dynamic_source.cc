@@ -48,6 +48,7 @@ bool DynamicSource::Push(RequestPtr request) {
     } else {
       TakeTurn(*request);
       const int64_t rows = slo_ ? SloControl::Rows(*request) : 0;
+      more_follow_ = request->more_follow;
       if (slo_) refusal = slo_->Admit(*request, queue_.size());
       if (refusal.ok()) refusal = queue_.Push(request);
       if (refusal.ok() && slo_) slo_->NotePushed(rows);
@@ -62,6 +63,7 @@ bool DynamicSource::Wake() {
   bool notify = false;
   {
     std::lock_guard<std::mutex> lock(mutex_);
+    more_follow_ = false;
     if (queue_.empty()) return false;
     notify = waiting_ != 0;
   }
@@ -125,6 +127,7 @@ QueueView DynamicSource::ViewLocked() const {
 }
 
 Decision DynamicSource::DecideLocked(const QueueView& view, TimeNs now) const {
+  if (more_follow_ && !closed_) return {};
   const Decision decision = slo_ ? DecideSloLocked(view, now) : Decide(view, now, model_->batching);
   // A closed queue has nothing to wait for: what is left goes as it is.
   if (decision.kind == Decision::Kind::kWaitUntil && closed_) return Decision::Take(view.rows.size());

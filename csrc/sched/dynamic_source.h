@@ -56,6 +56,7 @@ class DynamicSource final : public BatchSource {
   const std::unique_ptr<SloControl> slo_;  // null where the model has no latency SLO
   std::vector<bool> removed_;              // by instance; they all take from one queue
   size_t waiting_ = 0;
+  bool more_follow_ = false;
   bool closed_ = false;
 };
 

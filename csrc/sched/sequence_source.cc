@@ -106,6 +106,7 @@ bool SequenceSource::Push(RequestPtr request) {
       refusal = StoppingStatus();
       reason = FailureReason::kRejected;
     } else {
+      more_follow_ = request->more_follow;
       refusal = PlaceLocked(request, request->timeline.queued);
       if (refusal.ok()) return true;
     }
@@ -242,6 +243,7 @@ TimeNs SequenceSource::NextExpiryLocked() const {
 
 bool SequenceSource::Wake() {
   std::lock_guard<std::mutex> lock(mutex_);
+  more_follow_ = false;
   bool any = !backlog_.empty();
   for (const auto& instance : instances_) {
     const bool work = std::any_of(instance->slots.begin(), instance->slots.end(),

@@ -131,6 +131,7 @@ class SequenceSource final : public BatchSource {
   std::map<CorrelationId, Sequence*, ById> live_;  // those that are not over
   std::deque<SequencePtr> backlog_;
   std::atomic<uint64_t> iterations_{0};  // begun so far
+  bool more_follow_ = false;
   bool closed_ = false;
 };
 

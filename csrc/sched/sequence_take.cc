@@ -22,6 +22,7 @@ class NobodySink final : public CompletionSink {
 }  // namespace
 
 SequenceSource::View SequenceSource::ViewLocked(const Instance& instance, TimeNs now) const {
+  if (more_follow_ && !closed_) return {};
   return options_.strategy == SequenceOptions::Strategy::kDirect ? DirectLocked(instance, now)
                                                                  : OldestLocked(instance, now);
 }

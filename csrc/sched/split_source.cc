@@ -72,6 +72,7 @@ RequestPtr WholeRequest::MakePart(size_t part, std::vector<Tensor> inputs, int64
   made->priority = request_->priority;
   made->timeout_us = request_->timeout_us;
   made->model = request_->model;
+  made->more_follow = request_->more_follow;
   made->batch_size = rows;
   made->timeline = request_->timeline;
   made->queue_deadline = request_->queue_deadline;

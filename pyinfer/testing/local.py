@@ -134,7 +134,7 @@ class LocalModel:
         and ValueError for a decoupled model: :meth:`stream` is for those.
         """
         self._refuse_decoupled()
-        return next(AnswerStream(self._begin(inputs, **options)))
+        return next(AnswerStream(self._begin(self._tensors(inputs), **options)))
 
     def infer_batch(self, requests: Sequence[Mapping[str, ArrayLike]], **options: Unpack[InferOptions]) -> list[Answer]:
         """Ask several times at once: ``execute`` gets the requests together, as far as the model's batching allows.
@@ -142,13 +142,14 @@ class LocalModel:
         Raises as :meth:`infer`, the first error of all.
         """
         self._refuse_decoupled()
+        tensors = [self._tensors(inputs) for inputs in requests]  # before the first is queued: any may be refused
         last = len(requests) - 1
-        calls = [self._begin(inputs, dispatch=at == last, **options) for at, inputs in enumerate(requests)]
+        calls = [self._begin(each, dispatch=at == last, **options) for at, each in enumerate(tensors)]
         return [next(AnswerStream(call)) for call in calls]
 
     def stream(self, inputs: Mapping[str, ArrayLike], **options: Unpack[InferOptions]) -> AnswerStream:
         """Ask a decoupled model, or any other. The request has begun when this returns."""
-        return AnswerStream(self._begin(inputs, **options))
+        return AnswerStream(self._begin(self._tensors(inputs), **options))
 
     def close(self) -> None:
         """Answer what is under way, and end all models that were loaded together. Idempotent."""
@@ -158,9 +159,13 @@ class LocalModel:
         if self.config.get("model_transaction_policy", {}).get("decoupled"):
             raise ValueError(f"model '{self.name}' is decoupled and may answer any number of times: use stream()")
 
+    def _tensors(self, inputs: Mapping[str, ArrayLike]) -> list[tuple[str, str, NDArray[Any]]]:
+        types = {entry["name"]: entry["data_type"] for entry in self.config["input"]}
+        return [_tensor(name, value, types.get(name, "")) for name, value in inputs.items()]
+
     def _begin(
         self,
-        inputs: Mapping[str, ArrayLike],
+        tensors: list[tuple[str, str, NDArray[Any]]],
         *,
         version: int = -1,
         outputs: Sequence[str] = (),
@@ -172,12 +177,11 @@ class LocalModel:
         timeout_us: int = 0,
         dispatch: bool = True,
     ) -> ModelCall:
-        types = {entry["name"]: entry["data_type"] for entry in self.config["input"]}
         return ModelCall(
             self._house.engine,
             self.name,
             version,
-            [_tensor(name, value, types.get(name, "")) for name, value in inputs.items()],
+            tensors,
             request_id=request_id,
             correlation_id=sequence_id,
             flags=sequence_start * _START | sequence_end * _END,

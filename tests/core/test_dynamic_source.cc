@@ -30,11 +30,12 @@ struct Queue {
     source = std::make_unique<DynamicSource>(model, clock, std::weak_ptr<ExecutionObserver>());
   }
 
-  SinkPtr Push(int64_t rows = 1, int64_t width = 1) {
+  SinkPtr Push(int64_t rows = 1, int64_t width = 1, bool more_follow = false) {
     auto sink = std::make_shared<KeepingSink>();
     RequestPtr request = IntRequest(model, sink, rows, width);
     request->id = std::to_string(pushed++);
     request->timeline.queued = clock.Now();
+    request->more_follow = more_follow;
     accepted = source->Push(std::move(request));
     return sink;
   }
@@ -64,6 +65,22 @@ TEST(DynamicSource, TakesInOrder) {
   CHECK_EQ(queue.Take(), "8 9");
   CHECK_EQ(queue.Take(), "");
   CHECK_EQ(queue.source->size(), size_t{0});
+}
+
+TEST(DynamicSource, NothingIsRipeWhileMoreFollow) {
+  Queue queue(Dynamic(4));
+  queue.Push(1, 1, /*more_follow=*/true);
+  queue.Push(1, 1, /*more_follow=*/true);
+  CHECK_EQ(queue.Take(), "");
+  CHECK_EQ(queue.source->RipeAt(0, queue.clock.Now()), TimeNs{-1});
+  queue.Push();
+  CHECK_EQ(queue.Take(), "0 1 2");
+  queue.Push(1, 1, /*more_follow=*/true);
+  CHECK(queue.source->Wake());
+  CHECK_EQ(queue.Take(), "3");
+  queue.Push(1, 1, /*more_follow=*/true);
+  queue.source->Close();
+  CHECK_EQ(queue.Take(), "4");
 }
 
 TEST(DynamicSource, WithoutBatching) {

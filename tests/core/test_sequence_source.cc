@@ -44,11 +44,12 @@ struct Queue {
   }
 
   // `timeout`: for how long the request may wait in the backlog; 0: for ever.
-  SinkPtr Push(uint64_t sequence, uint32_t flags = 0, int64_t width = 1, TimeNs timeout = 0) {
+  SinkPtr Push(uint64_t sequence, uint32_t flags = 0, int64_t width = 1, TimeNs timeout = 0, bool more_follow = false) {
     auto sink = std::make_shared<KeepingSink>();
     RequestPtr request = IntRequest(model, sink, 1, width, static_cast<int32_t>(sequence));
     request->correlation_id.number = sequence;
     request->flags = flags;
+    request->more_follow = more_follow;
     request->timeline.queued = clock.Now();
     if (timeout != 0) request->queue_deadline = clock.Now() + timeout;
     accepted = source->Push(std::move(request));
@@ -99,6 +100,18 @@ TEST(SequenceSource, ASequenceKeepsItsRowAndEmptyOnesAreNotReady) {
   queue.Push(6, kSequenceStart | kSequenceEnd);
   CHECK_EQ(queue.Take(), "6:SRE");
   CHECK_EQ(queue.source->size(), size_t{0});
+}
+
+TEST(SequenceSource, NothingIsRipeWhileMoreFollow) {
+  Queue queue(Options(SequenceOptions::Strategy::kOldest, 2));
+  queue.Push(7, kSequenceStart, 1, 0, /*more_follow=*/true);
+  CHECK_EQ(queue.Take(), "");
+  CHECK_EQ(queue.source->RipeAt(0, queue.clock.Now()), TimeNs{-1});
+  queue.Push(9, kSequenceStart);
+  CHECK_EQ(queue.Take(), "7:SR 9:SR");
+  queue.Push(7, 0, 1, 0, /*more_follow=*/true);
+  CHECK(queue.source->Wake());
+  CHECK_EQ(queue.Take(), "7:R");
 }
 
 TEST(SequenceSource, RowsThatAreNobodysAreAnsweredToNobody) {

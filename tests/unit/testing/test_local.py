@@ -127,6 +127,10 @@ def test_a_batch_is_one_call_of_execute(double: LocalModel) -> None:
         (module,) = [each for name, each in sys.modules.items() if name.startswith("pyinfer_model_double")]
         assert module.sizes == [8]
         assert double.infer_batch([]) == []
+        with pytest.raises(TypeError, match="which no Triton data type holds"):
+            double.infer_batch([{"INPUT0": [[1]]}, {"INPUT0": np.zeros((1, 1), np.complex64)}])
+        assert double.infer({"INPUT0": [[4]]})["OUTPUT0"].item() == 8
+        assert module.sizes == [8, 1], "none of those that were refused together was queued"
 
 
 def test_texts_and_bits(tmp_path: Path) -> None:
