@@ -17,11 +17,12 @@ from urllib.parse import quote
 
 from pyinfer._core import grpc_call
 from pyinfer.config.messages import message
-from pyinfer.errors import PyinferError, Unavailable
+from pyinfer.errors import ModelError, PyinferError, Unavailable
 
 __all__ = ["GrpcTarget", "HttpTarget", "ModelInfo", "ServerTimes", "Target", "TensorInfo", "open_target"]
 
 _TIMEOUT_S = 10.0
+_LOAD_TIMEOUT_S = 600.0
 _PARTS = ("success", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss")
 
 
@@ -94,6 +95,21 @@ class Target(ABC):
         """ModelStatistics of each version."""
 
     @abstractmethod
+    def live(self) -> bool:
+        """Whether the server answers; False where it can not be asked."""
+
+    @abstractmethod
+    def load_model(self, config: str = "") -> None:
+        """Load the model, with ``config`` (JSON) in place of its own.
+
+        Raises ModelError with the server's words, Unavailable where it can not be asked.
+        """
+
+    @abstractmethod
+    def unload_model(self) -> None:
+        """Unload the model. Raises as :meth:`load_model`."""
+
+    @abstractmethod
     def register_memory(self, name: str, key: str, size: int) -> None:
         """Have the server open system shared memory."""
 
@@ -164,6 +180,24 @@ class HttpTarget(Target):
         found: Sequence[Mapping[str, Any]] = self._get(self.path("/stats")).get("model_stats", ())
         return found
 
+    def live(self) -> bool:
+        try:
+            return self._answer("GET", "/v2/health/live")[0] == 200
+        except Unavailable:
+            return False
+
+    def load_model(self, config: str = "") -> None:
+        self._control("load", {"config": config} if config else {})
+
+    def unload_model(self) -> None:
+        self._control("unload", {})
+
+    def _control(self, verb: str, parameters: Mapping[str, str]) -> None:
+        path = f"/v2/repository/models/{quote(self.model, safe='')}/{verb}"
+        status, said, _ = self._answer("POST", path, {"parameters": parameters}, _LOAD_TIMEOUT_S)
+        if status != 200:
+            raise ModelError(said)
+
     def register_memory(self, name: str, key: str, size: int) -> None:
         self._ask("POST", f"/v2/systemsharedmemory/region/{name}/register", {"key": key, "byte_size": size})
 
@@ -178,7 +212,16 @@ class HttpTarget(Target):
 
     def _ask(self, method: str, path: str, sent: Mapping[str, Any] | None = None) -> Any:
         """The body of an answer 200: as JSON, None where it is none."""
-        connection = http.client.HTTPConnection(self.address, self.port, timeout=_TIMEOUT_S)
+        status, said, parsed = self._answer(method, path, sent)
+        if status == 200:
+            return parsed
+        raise Unavailable(said)
+
+    def _answer(
+        self, method: str, path: str, sent: Mapping[str, Any] | None = None, timeout_s: float = _TIMEOUT_S
+    ) -> tuple[int, str, Any]:
+        """(status, the server's words if it is an error, the body as JSON). Raises Unavailable without an answer."""
+        connection = http.client.HTTPConnection(self.address, self.port, timeout=timeout_s)
         try:
             content = None if sent is None else json.dumps(sent)
             connection.request(method, path, content, {"Host": self.url})
@@ -193,10 +236,8 @@ class HttpTarget(Target):
             parsed = json.loads(body)
         except ValueError:
             parsed = None
-        if answer.status == 200:
-            return parsed
         said = parsed.get("error") if isinstance(parsed, dict) else None
-        raise Unavailable(str(said or f"the server has answered {answer.status} {answer.reason} to {path}"))
+        return answer.status, str(said or f"the server has answered {answer.status} {answer.reason} to {path}"), parsed
 
 
 class GrpcTarget(Target):
@@ -226,6 +267,21 @@ class GrpcTarget(Target):
         found: Sequence[Mapping[str, Any]] = self._ask("ModelStatistics").get("model_stats", ())
         return found
 
+    def live(self) -> bool:
+        return not self._send("ServerLive", _TIMEOUT_S)[0]
+
+    def load_model(self, config: str = "") -> None:
+        parameters = {"config": {"string_param": config}} if config else {}
+        self._control("RepositoryModelLoad", parameters=parameters)
+
+    def unload_model(self) -> None:
+        self._control("RepositoryModelUnload")
+
+    def _control(self, method: str, **fields: Any) -> None:
+        error, _ = self._send(method, _LOAD_TIMEOUT_S, model_name=self.model, **fields)
+        if error:
+            raise ModelError(error)
+
     def register_memory(self, name: str, key: str, size: int) -> None:
         self._call("SystemSharedMemoryRegister", name=name, key=key, byte_size=size)
 
@@ -238,11 +294,15 @@ class GrpcTarget(Target):
     def _call(self, method: str, **fields: Any) -> Mapping[str, Any]:
         from google.protobuf.json_format import MessageToDict
 
-        request = message(f"{method}Request")(**fields)
-        error, body = grpc_call(self.address, self.port, self.headers(method), request.SerializeToString(), _TIMEOUT_S)
+        error, body = self._send(method, _TIMEOUT_S, **fields)
         if error:
             raise Unavailable(f"the server at {self.url} does not answer {method}: {error}")
         return MessageToDict(message(f"{method}Response").FromString(body), preserving_proto_field_name=True)
+
+    def _send(self, method: str, timeout_s: float, **fields: Any) -> tuple[str, bytes]:
+        """(error, message of the answer)"""
+        request = message(f"{method}Request")(**fields).SerializeToString()
+        return grpc_call(self.address, self.port, self.headers(method), request, timeout_s)
 
 
 def open_target(protocol: str, url: str, model: str, version: str) -> HttpTarget | GrpcTarget:

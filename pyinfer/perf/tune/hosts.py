@@ -6,21 +6,18 @@ Both are given a configuration as a load request has it, so the model's files ar
 
 from __future__ import annotations
 
-import http.client
-import json
 import re
 import shutil
 import signal
-import socket
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import TimeoutExpired
 from typing import Any
 
-from pyinfer._core import grpc_call
 from pyinfer.config.messages import message, pool
 from pyinfer.errors import ConfigError, ModelError, NotFound, PyinferError, Unavailable
 from pyinfer.perf.target import GrpcTarget, HttpTarget, open_target
@@ -28,7 +25,7 @@ from pyinfer.testing.server import run_server
 
 __all__ = ["Host", "HostLost", "OwnServers", "Place", "RunningServer", "Served", "locate", "model_name"]
 
-_LOAD_TIMEOUT_S = 600.0
+_END_S = 10.0  # that a server may take that does not answer any more
 
 
 class HostLost(Unavailable):
@@ -148,17 +145,28 @@ class OwnServers(Host):
                 last = str(error).strip().splitlines()[-1]
                 raise HostLost(f"the server can not be started: {last}") from None
             url = server.grpc if self._protocol == "grpc" else server.http
+            target = open_target(self._protocol, url, self._place.name, "")
             try:
-                _load(open_target(self._protocol, url, self._place.name, ""), config)
+                target.load_model(_json(config))
                 yield Served(url, server.pid)
             except PyinferError as error:
-                status = server.process.poll()
-                if status is None:
+                if target.live():
                     raise
+                try:
+                    status = server.process.wait(_END_S)
+                except TimeoutExpired:  # it hangs
+                    raise error from None
                 raise ModelError(f"the server has ended with status {status}: {error}") from None
 
     def close(self) -> None:
         self._place.close()
+
+
+def _json(config: Any | None) -> str:
+    """The message as a load request has it; empty for none."""
+    from google.protobuf.json_format import MessageToJson
+
+    return MessageToJson(config, preserving_proto_field_name=True, indent=None) if config is not None else ""
 
 
 @contextmanager
@@ -187,7 +195,7 @@ class RunningServer(Host):
             self.completed = target.config()
         except PyinferError:  # it is not loaded, which has to be so again
             self._was_loaded = False
-            _load(target, None)
+            target.load_model()
             self.completed = target.config()
         else:
             self._was_loaded = True
@@ -196,55 +204,17 @@ class RunningServer(Host):
     @contextmanager
     def serving(self, config: Any | None) -> Iterator[Served]:
         try:
-            _load(self._target, config)
+            self._target.load_model(_json(config))
             yield Served(self._target.url, self._pid)
         except PyinferError as error:
-            try:
-                socket.create_connection((self._target.address, self._target.port), timeout=5).close()
-            except OSError:
+            # Asked, not connected to: one that is dying may still accept connections.
+            if not self._target.live():
                 raise HostLost(str(error)) from None
             raise
 
     def close(self) -> None:
         with suppress(PyinferError):
             if self._was_loaded:
-                _load(self._target, None)
+                self._target.load_model()
             else:
-                _control(self._target, "unload", {})
-
-
-def _load(target: GrpcTarget | HttpTarget, config: Any | None) -> None:
-    from google.protobuf.json_format import MessageToJson
-
-    text = MessageToJson(config, preserving_proto_field_name=True, indent=None) if config is not None else ""
-    _control(target, "load", {"config": text} if text else {})
-
-
-def _control(target: GrpcTarget | HttpTarget, verb: str, parameters: Mapping[str, str]) -> None:
-    """Load or unload the model. Raises ModelError with the server's words, Unavailable where it can not be asked."""
-    if isinstance(target, GrpcTarget):
-        method = f"RepositoryModel{verb.capitalize()}"
-        request: Any = message(f"{method}Request")(model_name=target.model)
-        for name, value in parameters.items():
-            request.parameters[name].string_param = value
-        body = request.SerializeToString()
-        error, _ = grpc_call(target.address, target.port, target.headers(method), body, _LOAD_TIMEOUT_S)
-        if error:
-            raise ModelError(error)
-        return
-    connection = http.client.HTTPConnection(target.address, target.port, timeout=_LOAD_TIMEOUT_S)
-    try:
-        body = json.dumps({"parameters": dict(parameters)}).encode()
-        path = f"/v2/repository{target.path().removeprefix('/v2')}/{verb}"
-        connection.request("POST", path, body, {"Host": target.url, "Content-Type": "application/json"})
-        answer = connection.getresponse()
-        said = answer.read()
-    except (OSError, http.client.HTTPException) as failure:
-        raise Unavailable(f"the server at {target.url} can not be asked: {failure}") from None
-    finally:
-        connection.close()
-    if answer.status != 200:
-        try:
-            raise ModelError(str(json.loads(said)["error"]))
-        except (ValueError, KeyError, TypeError):
-            raise ModelError(f"the server has answered {answer.status} {answer.reason}") from None
+                self._target.unload_model()
