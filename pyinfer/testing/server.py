@@ -52,7 +52,7 @@ class RunningServer:
 
     def is_ready(self) -> bool:
         """Whether the server says over HTTP that it is ready."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=60)
         try:
             connection.request("GET", "/v2/health/ready")
             return connection.getresponse().status == 200

@@ -10,7 +10,7 @@ import pytest
 
 from faults.client import Grpc
 from faults.guard import Guard
-from faults.models import make_models
+from faults.models import closed_gate, make_models
 from pyinfer.testing import RunningServer, run_server
 
 
@@ -19,6 +19,13 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     repository = tmp_path_factory.mktemp("faults")
     make_models(repository)
     return repository
+
+
+@pytest.fixture
+def gate(models: Path) -> Iterator[Path]:
+    """The folder of the model "gate": it answers nothing until there is a file ``open`` in it."""
+    with closed_gate(models, "gate") as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from contract.conftest import add_model, identity
+from contract.conftest import GATE, add_model, identity
 
-__all__ = ["FAULTY", "make_models"]
+__all__ = ["FAULTY", "closed_gate", "make_models"]
 
 #: does what the request parameter ``mode`` says; everything but its own fault is right
 FAULTY = """
@@ -170,6 +172,20 @@ def _tensor(kind: str, name: str, datatype: str, dims: str) -> str:
     return f'{kind} [ {{ name: "{name}" data_type: {datatype} dims: [ {dims} ] }} ] '
 
 
+@contextmanager
+def closed_gate(repository: Path, name: str) -> Iterator[Path]:
+    """The folder of a model that executes one request at a time: it has ``began`` once the first is under way, and none
+    is answered before the file ``open`` is there, at the latest when this is left.
+    """
+    folder = repository / name
+    for file in ("began", "open"):
+        (folder / file).unlink(missing_ok=True)
+    try:
+        yield folder
+    finally:
+        (folder / "open").touch()
+
+
 def make_models(repository: Path) -> None:
     """The models, into the folder."""
     for name in ("control", "fixed"):
@@ -199,7 +215,8 @@ def make_models(repository: Path) -> None:
     slow = _tensor("input", "INPUT0", "TYPE_FP32", "-1") + _tensor("output", "OUTPUT0", "TYPE_FP32", "-1")
     add_model(repository, "slow", python + "max_batch_size: 1 " + slow, {"model.py": SLOW})
     queue = "max_batch_size: 1 dynamic_batching { default_queue_policy { max_queue_size: 4 } } "
-    add_model(repository, "short_queue", python + queue + slow, {"model.py": SLOW})
+    add_model(repository, "gate", python + "max_batch_size: 1 " + slow, {"model.py": GATE})
+    add_model(repository, "short_queue", python + queue + slow, {"model.py": GATE})
     huge = _tensor("input", "INPUT0", "TYPE_INT64", "1") + _tensor("output", "OUTPUT0", "TYPE_FP32", "-1")
     add_model(repository, "huge", python + huge, {"model.py": HUGE})
     many = _tensor("input", "INPUT0", "TYPE_INT64", "2") + _tensor("output", "OUTPUT0", "TYPE_INT64", "-1")

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from contract.conftest import isolated
 from contract.http.raw import Raw, Response, post
 from faults.client import Grpc, check_text, document, http, message, refused, tensor
 from faults.guard import counter
+from faults.models import closed_gate
 from pyinfer.testing import RunningServer, run_server
 from waiting import eventually
 
@@ -293,38 +294,40 @@ def test_row_41_answer_that_does_not_fit_into_memory(server: RunningServer, rpc:
 FULL = "[request id: <id_unknown>] Exceeds maximum queue size"
 
 
-def test_row_62_full_queue_http(server: RunningServer) -> None:
+def test_row_62_full_queue_http(server: RunningServer, models: Path) -> None:
+    """One is executed, four are queued."""
     before = accounted(server, "short_queue")
     request = post("/v2/models/short_queue/infer", document(tensor((1, 1), [7])))
-    clients = [Raw(server.http_port, timeout_s=60) for _ in range(20)]
-    for raw in clients:
-        raw.send(request)
-    answers = [raw.receive() for raw in clients]
-    for raw in clients:
-        check_live = raw.send(request).receive().status
-        assert check_live in (200, 503)
-        raw.socket.close()
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Raw(server.http_port, timeout_s=60)) for _ in range(20)]
+        with closed_gate(models, "short_queue") as gate:
+            clients[0].send(request)
+            eventually((gate / "began").exists, "never began")
+            for raw in clients[1:]:
+                raw.send(request)
+            eventually(lambda: accounted(server, "short_queue")["REJECTED"] - before["REJECTED"] == 15, "not refused")
+        answers = [raw.receive() for raw in clients]
+        assert all(raw.send(request).receive().status == 200 for raw in clients)
     rejected = [answer for answer in answers if answer.status == 503]
-    assert len(rejected) >= 10  # one is executed, four are queued; a few more may follow while the rest arrive
-    assert all(answer.document == {"error": FULL} for answer in rejected)
+    assert [answer.document for answer in rejected] == [{"error": FULL}] * 15
     served = [answer for answer in answers if answer.status == 200]
-    assert len(served) >= 4
-    assert all(json.loads(answer.body)["outputs"][0]["data"] == [7] for answer in served)
-    assert len(rejected) + len(served) == 20
+    assert [answer.document["outputs"][0]["data"] for answer in served] == [[7]] * 5
     after = accounted(server, "short_queue")
-    assert after["REJECTED"] - before["REJECTED"] >= len(rejected)
-    assert sum(after.values()) - sum(before.values()) == 40
+    assert after == before | {"REJECTED": before["REJECTED"] + 15, "ok": before["ok"] + 25}
 
 
-def test_row_62_full_queue_grpc(server: RunningServer, rpc: Grpc) -> None:
+def test_row_62_full_queue_grpc(server: RunningServer, models: Path, rpc: Grpc) -> None:
     before = accounted(server, "short_queue")
     data = message("short_queue", ("INPUT0", "FP32", (1, 1)), raw=[bytes(4)]).SerializeToString()
-    calls = [rpc.method().future(data, timeout=60) for _ in range(50)]
+    with closed_gate(models, "short_queue") as gate:
+        calls = [rpc.method().future(data, timeout=60)]
+        eventually((gate / "began").exists, "never began")
+        calls += [rpc.method().future(data, timeout=60) for _ in range(49)]
+        eventually(lambda: accounted(server, "short_queue")["REJECTED"] - before["REJECTED"] == 45, "not refused")
     errors = [call.exception() for call in calls]
     rejected = [error for error in errors if error is not None]
-    assert len(rejected) >= 40
+    assert len(rejected) == 45
     assert all((error.code(), error.details()) == (grpc.StatusCode.UNAVAILABLE, FULL) for error in rejected)
     after = accounted(server, "short_queue")
-    assert after["REJECTED"] - before["REJECTED"] == len(rejected)
-    assert after["ok"] - before["ok"] == 50 - len(rejected)
+    assert after == before | {"REJECTED": before["REJECTED"] + 45, "ok": before["ok"] + 5}
     eventually(lambda: counter(server, "nv_inference_pending_request_count", "short_queue") == 0, "requests are left")

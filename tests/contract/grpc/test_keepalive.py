@@ -72,8 +72,8 @@ def infer() -> bytes:
     return b"\0" + len(data).to_bytes(4, "big") + data
 
 
-def test_a_silent_client_that_has_calls_is_pinged_and_given_up(gate: Path) -> None:
-    flags = ("--grpc-keepalive-time=100", "--grpc-keepalive-timeout=100")
+def test_a_client_that_has_calls_and_answers_pings_is_kept(gate: Path) -> None:
+    flags = ("--grpc-keepalive-time=100", "--grpc-keepalive-timeout=60000")
     with run_server(gate.parent, *flags) as server, H2(server.grpc_port) as connection:
         connection.headers(1, grpc_headers("ModelInfer"), end=False)
         connection.send(frame(h2.DATA, h2.END_STREAM, 1, infer()))
@@ -86,9 +86,12 @@ def test_a_silent_client_that_has_calls_is_pinged_and_given_up(gate: Path) -> No
         (gate / "open").touch()
         assert connection.reply(1).status == 0
 
-        (gate / "open").unlink()
-        connection.headers(3, grpc_headers("ModelInfer"), end=False)
-        connection.send(frame(h2.DATA, h2.END_STREAM, 3, infer()))
+
+def test_a_silent_client_that_has_calls_is_pinged_and_given_up(gate: Path) -> None:
+    flags = ("--grpc-keepalive-time=100", "--grpc-keepalive-timeout=100")
+    with run_server(gate.parent, *flags) as server, H2(server.grpc_port) as connection:
+        connection.headers(1, grpc_headers("ModelInfer"), end=False)
+        connection.send(frame(h2.DATA, h2.END_STREAM, 1, infer()))
         connection.send = lambda data: connection  # type: ignore[method-assign]  # says nothing from now on
         kinds = [found.kind for found in connection.frames()]
         assert kinds[-1] == h2.PING
@@ -105,7 +108,7 @@ def test_a_silent_client_without_calls_is_left_alone(models: Path) -> None:
 
 
 def test_an_old_connection_takes_no_more_calls_and_finishes_those_it_has(gate: Path) -> None:
-    with run_server(gate.parent, "--grpc-max-connection-age=300") as server, H2(server.grpc_port) as connection:
+    with run_server(gate.parent, "--grpc-max-connection-age=1500") as server, H2(server.grpc_port) as connection:
         connection.headers(1, grpc_headers("ModelInfer"), end=False)
         connection.send(frame(h2.DATA, h2.END_STREAM, 1, infer()))
         found = next(found for found in connection.frames() if found.kind == h2.GOAWAY)

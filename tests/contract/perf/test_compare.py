@@ -7,16 +7,36 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from contract.conftest import add_model, identity
-from pyinfer.testing import FakeServer, run_server
+from pyinfer.testing import FakeServer, RunningServer, run_server
 
 PROTOCOLS = ["http", "grpc"]
-ATTEMPTS = 3
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``one`` and ``two``, FP32 [16]."""
+    made = tmp_path_factory.mktemp("compare")
+    for name in ("one", "two"):
+        add_model(made, name, identity("TYPE_FP32", "16"))
+    return made
+
+
+@pytest.fixture(scope="module")
+def served(repository: Path) -> Iterator[RunningServer]:
+    with run_server(repository) as server:
+        yield server
+
+
+#: further ones cost something only where the machine is busy
+ATTEMPTS = 10
 
 
 def command(*arguments: str) -> list[str]:
@@ -31,6 +51,7 @@ def run(*arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_interval_holds_the_true_ratio(tmp_path: Path, protocol: str) -> None:
     """The truth is what the servers say that they did; a busy machine delays them too. What the client and the kernel
@@ -57,16 +78,11 @@ def within(ratio: dict[str, Any], truth: float) -> bool:
     return bool(0.98 * ratio["low"] <= truth <= 1.02 * ratio["high"])
 
 
-def test_protocols_of_one_server_and_its_cpu(tmp_path: Path) -> None:
+def test_protocols_of_one_server_and_its_cpu(served: RunningServer, tmp_path: Path) -> None:
     report = tmp_path / "a.json"
-    for name in ("one", "two"):
-        add_model(tmp_path, name, identity("TYPE_FP32", "16"))
-    with run_server(tmp_path) as server:
-        servers = [f"h=http://{server.http}/one", f"g=grpc://{server.grpc}/two/1", f"again={server.grpc}/one"]
-        pids = [f"--server-pid={name}={server.pid}" for name in ("h", "g")]
-        done = run(
-            *servers, "-i", "grpc", "-p", "300", "--rounds=2", "--concurrency-range=4", *pids, f"--json={report}"
-        )
+    servers = [f"h=http://{served.http}/one", f"g=grpc://{served.grpc}/two/1", f"again={served.grpc}/one"]
+    pids = [f"--server-pid={name}={served.pid}" for name in ("h", "g")]
+    done = run(*servers, "-i", "grpc", "-p", "200", "--rounds=2", "--concurrency-range=4", *pids, f"--json={report}")
     assert "g / h" in done.stdout
     assert "server CPU" in done.stdout
     document = json.loads(report.read_text())
@@ -91,13 +107,15 @@ def test_errors_of_one_server_are_told(protocol: str) -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("end", ["a server dies", "Ctrl-C"])
-def test_partial_results_are_kept(tmp_path: Path, protocol: str, end: str) -> None:
+def test_partial_results_are_kept(
+    served: RunningServer, repository: Path, tmp_path: Path, protocol: str, end: str
+) -> None:
     report = tmp_path / "partial.json"
-    add_model(tmp_path, "fixed", identity("TYPE_FP32", "16"))
-    with run_server(tmp_path) as one, run_server(tmp_path) as other:
-        addresses = [server.grpc if protocol == "grpc" else server.http for server in (one, other)]
+    with ExitStack() as stack:
+        other = served if end == "Ctrl-C" else stack.enter_context(run_server(repository))
+        addresses = [server.grpc if protocol == "grpc" else server.http for server in (served, other)]
         servers = [f"one={addresses[0]}", f"other={addresses[1]}"]
-        argv = command(*servers, "-m", "fixed", "-i", protocol, "-p", "200", "--rounds=1000", f"--json={report}")
+        argv = command(*servers, "-m", "one", "-i", protocol, "-p", "100", "--rounds=1000", f"--json={report}")
         process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert process.stderr
         seen = next(line for line in process.stderr if "round 4 of 1000" in line)

@@ -36,8 +36,7 @@ def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "pyinfer", "perf", *map(str, arguments)]
 
 
-@pytest.mark.parametrize("protocol", ["http", "grpc"])
-def test_a_served_model_is_below_its_limit(model: Path, tmp_path: Path, protocol: str) -> None:
+def test_a_served_model_is_below_its_limit(model: Path, tmp_path: Path) -> None:
     """Whatever the machine does meanwhile: a request at a time can not be as fast as batches without a server."""
     limit = tmp_path / "limit.json"
     done = subprocess.run(
@@ -50,13 +49,13 @@ def test_a_served_model_is_below_its_limit(model: Path, tmp_path: Path, protocol
     directory = add_model(tmp_path / "models", "m", 'backend: "onnxruntime"')
     (directory / "1" / "model.onnx").write_bytes(model.read_bytes())
     with run_server(tmp_path / "models") as server:
-        address = server.grpc if protocol == "grpc" else server.http
-        flags = ["-m", "m", "-i", protocol, "-u", address, "--request-count=100", f"--limit={limit}"]
-        shown = subprocess.run(command(*flags), capture_output=True, text=True)
-    assert shown.returncode == 0, shown.stderr
-    share = re.search(r"([\d.]+) %", shown.stdout)
-    assert share, shown.stdout
-    assert 0 < float(share[1]) < 100
+        for protocol, address in (("http", server.http), ("grpc", server.grpc)):
+            flags = ["-m", "m", "-i", protocol, "-u", address, "--request-count=100", f"--limit={limit}"]
+            shown = subprocess.run(command(*flags), capture_output=True, text=True)
+            assert shown.returncode == 0, shown.stderr
+            share = re.search(r"([\d.]+) %", shown.stdout)
+            assert share, shown.stdout
+            assert 0 < float(share[1]) < 100
 
 
 def test_a_wrong_file_is_told_before_anything_is_measured(tmp_path: Path) -> None:

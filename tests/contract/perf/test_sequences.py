@@ -46,11 +46,23 @@ sequence_batching { max_sequence_idle_microseconds: 60000000 oldest { max_candid
 """
 
 
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningServer, Path]]:
+    """``notes``, ``pair`` (FP32 [2]) and ``text`` (BYTES [-1]); and the notes."""
+    repository = tmp_path_factory.mktemp("sequences")
+    add_model(repository, "notes", CONFIG, {"model.py": NOTES})
+    add_model(repository, "pair", identity("TYPE_FP32", "2"))
+    add_model(repository, "text", identity("TYPE_STRING", "-1"))
+    with run_server(repository) as server:
+        yield server, repository / "notes" / "notes"
+
+
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[tuple[RunningServer, Path]]:
-    add_model(tmp_path, "notes", CONFIG, {"model.py": NOTES})
-    with run_server(tmp_path) as server:
-        yield server, tmp_path / "notes" / "notes"
+def served(running: tuple[RunningServer, Path]) -> tuple[RunningServer, Path]:
+    """With a new page for notes."""
+    server, notes = running
+    notes.write_text("")  # the model appends
+    return server, notes
 
 
 def sequences(notes: Path) -> dict[int, list[int]]:
@@ -130,9 +142,10 @@ def test_what_sequences_do_not_allow(served: tuple[RunningServer, Path], tmp_pat
 
 
 @pytest.mark.parametrize(("protocol", "form"), [("http", []), ("grpc", []), ("grpc", ["--streaming"])])
-def test_answers_are_validated(tmp_path: Path, protocol: str, form: list[str]) -> None:
-    add_model(tmp_path, "fixed", identity("TYPE_FP32", "2"))
-    add_model(tmp_path, "text", identity("TYPE_STRING", "-1"))
+def test_answers_are_validated(
+    served: tuple[RunningServer, Path], tmp_path: Path, protocol: str, form: list[str]
+) -> None:
+    server, _ = served
     good, bad, text = (tmp_path / name for name in ("good.json", "bad.json", "text.json"))
     entries = [{"INPUT0": [1.5, 2]}, {"INPUT0": [3, 4]}]
     outputs = [{"OUTPUT0": [1.5, 2]}, {"OUTPUT0": [3, 4]}]
@@ -141,10 +154,9 @@ def test_answers_are_validated(tmp_path: Path, protocol: str, form: list[str]) -
     words = {"content": ["a", "bc"], "shape": [2]}
     text.write_text(json.dumps({"data": [{"INPUT0": words}], "validation_data": [{"OUTPUT0": ["a", "bc"]}]}))
     count = "--request-count=40"
-    with run_server(tmp_path) as server:
-        perf(server, protocol, "fixed", *form, count, f"--input-data={good}", "-b2")
-        perf(server, protocol, "text", *form, count, f"--input-data={text}")
-        shown = perf(server, protocol, "fixed", *form, count, f"--input-data={bad}", status=1)
-        assert "20 requests failed: output 'OUTPUT0' differs from validation_data" in shown
-        bad.write_text(json.dumps({"data": entries, "validation_data": [{"OUTPUT": [1, 2]}, {}]}))
-        assert "which is no output" in perf(server, protocol, "fixed", *form, f"--input-data={bad}", status=1)
+    perf(server, protocol, "pair", *form, count, f"--input-data={good}", "-b2")
+    perf(server, protocol, "text", *form, count, f"--input-data={text}")
+    shown = perf(server, protocol, "pair", *form, count, f"--input-data={bad}", status=1)
+    assert "20 requests failed: output 'OUTPUT0' differs from validation_data" in shown
+    bad.write_text(json.dumps({"data": entries, "validation_data": [{"OUTPUT": [1, 2]}, {}]}))
+    assert "which is no output" in perf(server, protocol, "pair", *form, f"--input-data={bad}", status=1)

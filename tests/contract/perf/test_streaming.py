@@ -124,7 +124,7 @@ def test_a_server_that_dies_is_told(tmp_path: Path, protocol: str) -> None:
     add_model(tmp_path, "fixed", identity("TYPE_FP32", "16"))
     with run_server(tmp_path) as server:
         address = server.grpc if protocol == "grpc" else server.http
-        argv = command("-m", "fixed", "-i", protocol, "-u", address, "--streaming", "-p300", "-s0", "-r1000")
+        argv = command("-m", "fixed", "-i", protocol, "-u", address, "--streaming", "-p100", "-s0", "-r1000")
         process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert process.stderr
         next(line for line in process.stderr if "window 3" in line)
@@ -136,14 +136,15 @@ def test_a_server_that_dies_is_told(tmp_path: Path, protocol: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_first_responses_and_gaps_are_those_of_the_server(protocol: str) -> None:
-    """A busy machine delays the client as it delays the server, which knows by how much. Tried up to three times."""
+    """A busy machine delays the client as it delays the server, which knows by how much. Tried up to ten times."""
 
     def once() -> bool:
         with FakeServer([0.1, 0.15, 0.2], responses=5, gap_s=0.05) as fake:
             options = PerfOptions(
-                model="fake", protocol=protocol, url=fake.address, streaming=True, request_count=200,
+                model="fake", protocol=protocol, url=fake.address, streaming=True, request_count=100,
                 concurrency=Range(20, 20, 1),
             )  # fmt: skip
             level = Level("Concurrency", 20)
@@ -151,8 +152,8 @@ def test_first_responses_and_gaps_are_those_of_the_server(protocol: str) -> None
             report = fake.report()
         assert level.measured is not None
         times = level.measured.window.load.streamed
-        assert times.responses == report.responses == 1000
-        assert times.tokens == 1000
+        assert times.responses == report.responses == 500
+        assert times.tokens == 500
         pairs = [(times.first, report.first), (times.gap, report.gap)]
         noise = max(report.served.percentile(p) - report.injected.percentile(p) for p in (50, 90, 99))
         return all(
@@ -161,4 +162,4 @@ def test_first_responses_and_gaps_are_those_of_the_server(protocol: str) -> None
             for p in (10, 50, 90)
         )
 
-    assert any(once() for _ in range(3))
+    assert any(once() for _ in range(10))

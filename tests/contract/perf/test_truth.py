@@ -21,7 +21,9 @@ from pyinfer.testing import FakeServer
 
 PROTOCOLS = ["http", "grpc"]
 PERCENTS = (50, 90, 95, 99, 99.9)
-ATTEMPTS = 3
+#: further ones cost something only where the machine is busy
+ATTEMPTS = 10
+pytestmark = pytest.mark.timeout(600)
 
 
 def load(fake: FakeServer, protocol: str, requests: int, **how: object) -> LoadWindow:
@@ -89,7 +91,7 @@ def test_open_loop_shows_a_stall(protocol: str) -> None:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_closed_loop_flags_a_stall(protocol: str) -> None:
     with FakeServer([0.002], stalls_s=[(0.5, 1.0)]) as fake:
-        window = load(fake, protocol, 3000, concurrency=2, connections=2)
+        window = load(fake, protocol, 1500, concurrency=2, connections=2)
     assert window.latency.percentile(99) < 500e6 < window.latency.max_ns
     notes = warnings_of(Measured("Concurrency", 2, Window(window), is_stable=True), window)
     assert any("coordinated omission" in note for note in notes)

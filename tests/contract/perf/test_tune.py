@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``pyinfer perf tune`` on models for which it is known what is best, with real servers."""
+"""``pyinfer perf tune`` on models for which it is known what is best, with real servers.
+
+What is best is so several times over: a machine that stands still for a while takes less than that from its figures.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ import triton_python_backend_utils as pb_utils
 
 
 class TritonPythonModel:
-    """An execution takes 20 ms, however many rows it has. An instance has 150 MiB, and tells that it was made."""
+    """An execution takes 20 ms, however many rows it has. An instance has 60 MiB, and tells that it was made."""
 
     def initialize(self, args):
         size = json.loads(args["model_config"])["max_batch_size"]
@@ -44,20 +47,20 @@ class TritonPythonModel:
             log.write(f"{size}\\n")
         if size > 16:
             raise ValueError("no batch of mine is larger than 16")
-        self.ballast = np.ones(150 * 2**17)
+        self.ballast = np.ones(60 * 2**17)
 
     def execute(self, requests):
         time.sleep(0.02)
         return [pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", r.inputs()[0].as_numpy())]) for r in requests]
 '''
 CONFIG = """
-backend: "python" max_batch_size: 4
+backend: "python" max_batch_size: 2
 input [ { name: "INPUT0" data_type: TYPE_FP32 dims: [ 4 ] } ]
 output [ { name: "OUTPUT0" data_type: TYPE_FP32 dims: [ 4 ] } ]
 instance_group [ { count: 1 kind: KIND_CPU } ]
 dynamic_batching { }
 """
-LOAD = ["--concurrency-range=16", "-p", "200", "--queue-delays=0"]
+LOAD = ["--concurrency-range=32", "-p", "100", "--queue-delays=0"]
 
 
 class Bench:
@@ -108,24 +111,23 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_the_best_wins_and_nothing_is_measured_twice(bench: Bench, protocol: str) -> None:
-    """Batches of 8 take as long as batches of 1; those of 64 can not be made."""
-    argv = ["models/m", "-i", protocol, "--instances=1", "--max-batch-sizes=1,8,64", *LOAD]
+def test_the_best_wins_and_nothing_is_measured_twice(bench: Bench) -> None:
+    """Batches of 16 take as long as batches of 1; those of 64 can not be made. (Over HTTP: see signals, below.)"""
+    argv = ["models/m", "-i", "grpc", "--instances=1", "--max-batch-sizes=1,16,64", *LOAD]
     shown = bench.run(*argv)
-    assert "Recommended: instances=1 max_batch_size=8 queue_delay_us=0" in shown
+    assert "Recommended: instances=1 max_batch_size=16 queue_delay_us=0" in shown
     assert "failed: instances=1 max_batch_size=64 queue_delay_us=0: " in shown
     assert "no batch of mine is larger than 16" in shown
     # the model as it is also to be looked at; all that runs twice, in opposite order
-    assert bench.made() == {4: 3, 1: 2, 8: 2, 64: 1}
+    assert bench.made() == {2: 3, 1: 2, 16: 2, 64: 1}
     text = (bench.folder / "m.config.pbtxt").read_text()
-    assert "# max_batch_size 8: 1 gives at best 0." in text
+    assert "# max_batch_size 16: 1 gives at best 0." in text
     assert "64 fails (" in text
     config = bench.recommended()
-    assert (config.max_batch_size, config.instance_group[0].count, config.backend) == (8, 1, "python")
+    assert (config.max_batch_size, config.instance_group[0].count, config.backend) == (16, 1, "python")
 
-    assert "Recommended: instances=1 max_batch_size=8" in bench.run(*argv)
-    assert bench.made() == {4: 1}
+    assert "Recommended: instances=1 max_batch_size=16" in bench.run(*argv)
+    assert bench.made() == {2: 1}
 
     bench.run(*argv, "--output=models/m/config.pbtxt", status=1)
     assert bench.made() == {}
@@ -135,7 +137,7 @@ def test_the_best_wins_and_nothing_is_measured_twice(bench: Bench, protocol: str
     checked = subprocess.run(check, cwd=bench.folder, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout
     with run_server_in(bench) as server, triton.InferenceServerClient(server.grpc) as client:
-        assert client.get_model_config("m").config.max_batch_size == 8
+        assert client.get_model_config("m").config.max_batch_size == 16
 
 
 def run_server_in(bench: Bench) -> Any:
@@ -144,43 +146,34 @@ def run_server_in(bench: Bench) -> Any:
 
 
 def test_limits_are_kept(bench: Bench) -> None:
-    """Two instances are twice as fast and take more memory; more requests at a time are more throughput, later.
+    """Four instances are four times as fast and take more memory; more requests at a time are more throughput, later.
 
     Limits are put between what was measured, so that nothing depends on the machine.
     """
-    argv = [
-        "models/m",
-        "-i",
-        "grpc",
-        "--max-batch-sizes=-",
-        "--instances=1,2",
-        "-p",
-        "300",
-        "--concurrency-range=2:18:16",
-    ]
-    argv += ["--queue-delays=-", "--latency-slos=-"]
-    assert "Recommended: instances=2" in bench.run(*argv)
+    argv = ["models/m", "-i", "grpc", "-p", "200", "--concurrency-range=2:18:16"]
+    argv += ["--instances=1,4", "--max-batch-sizes=-", "--queue-delays=-", "--latency-slos=-"]
+    assert "Recommended: instances=4" in bench.run(*argv)
     measured = bench.measured()
     bench.made()
-    one, two = ([figures["memory_mib"] for figures in measured[f"instances={count}"]] for count in (1, 2))
-    assert max(one) + 75 < min(two)
-    shown = bench.run(*argv, f"--max-memory={max(one) + 75}")
+    one, four = ([figures["memory_mib"] for figures in measured[f"instances={count}"]] for count in (1, 4))
+    assert max(one) + 90 < min(four)
+    shown = bench.run(*argv, f"--max-memory={max(one) + 90}")
     assert "Recommended: instances=1" in shown or "Recommended: as it is" in shown
     assert bench.recommended().instance_group[0].count == 1
 
-    few, many = (figures["p99_ms"] for figures in measured["instances=2"])
+    few, many = (figures["p99_ms"] for figures in measured["instances=4"])
     if few < many:  # as it is unless the machine stood still in the wrong moment
         bench.run(*argv, f"--max-p99-ms={(few + many) / 2}")
         text = (bench.folder / "m.config.pbtxt").read_text()
         assert "at concurrency 2" in next(line for line in text.splitlines() if line.startswith("# recommended"))
     assert "Nothing that was tried keeps the limits" in bench.run(*argv, "--max-memory=1", status=1)
     # other limits are other judgements of the same measurements
-    assert set(bench.made()) == {4}
+    assert set(bench.made()) == {2}
 
 
 @pytest.mark.parametrize(("protocol", "end"), [("http", signal.SIGINT), ("grpc", signal.SIGTERM)])
 def test_a_signal_keeps_the_state_and_leaves_no_server(bench: Bench, protocol: str, end: signal.Signals) -> None:
-    argv = ["m", "--model-repository=models", "-i", protocol, "--instances=1", "--max-batch-sizes=1,8", *LOAD]
+    argv = ["m", "--model-repository=models", "-i", protocol, "--instances=1", "--max-batch-sizes=1,16", *LOAD]
     process = subprocess.Popen(
         bench.command(*argv), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=bench.folder,
         env=bench.environment,
@@ -195,7 +188,7 @@ def test_a_signal_keeps_the_state_and_leaves_no_server(bench: Bench, protocol: s
     assert "Recommended" not in out
     assert f"--model-repository={bench.repository}" not in command_lines()
     before = bench.made()
-    assert "Recommended: instances=1 max_batch_size=8" in bench.run(*argv)
+    assert "Recommended: instances=1 max_batch_size=16" in bench.run(*argv)
     after = bench.made()
     # each run looks at the model once; what was being measured was measured again
     assert sum((before + after).values()) <= 2 + 6 + 1
@@ -211,12 +204,12 @@ def running(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningSe
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_running_server_has_its_model_back(bench: Bench, running: RunningServer, protocol: str) -> None:
     address = running.grpc if protocol == "grpc" else running.http
-    argv = ["m", "-u", address, "-i", protocol, "--instances=1", "--max-batch-sizes=1,8,64", *LOAD]
+    argv = ["m", "-u", address, "-i", protocol, "--instances=1", "--max-batch-sizes=1,16,64", *LOAD]
     with triton.InferenceServerClient(running.grpc) as client:
         before = client.get_model_config("m")
-        assert "Recommended: instances=1 max_batch_size=8" in bench.run(*argv, f"--server-pid={running.pid}")
+        assert "Recommended: instances=1 max_batch_size=16" in bench.run(*argv, f"--server-pid={running.pid}")
         assert client.get_model_config("m") == before
-        assert bench.recommended().max_batch_size == 8
+        assert bench.recommended().max_batch_size == 16
         client.unload_model("m")
         bench.run(*argv, f"--server-pid={running.pid}")
         assert not client.is_model_ready("m")
@@ -276,16 +269,25 @@ def test_models_without_a_batcher_are_refused(bench: Bench, kind: str) -> None:
     assert "whose batching can not be tuned" in shown
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_bare_file_gets_a_configuration(tmp_path: Path, protocol: str) -> None:
+@pytest.mark.parametrize(("protocol", "slos"), [("http", ["500"]), ("grpc", [])])
+def test_a_bare_file_gets_a_configuration(tmp_path: Path, protocol: str, slos: list[str]) -> None:
     """One that is completed by the server, as everything that it does not say."""
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 8]) for name in ("x", "y"))
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [x], [y])
     file = tmp_path / "small net.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), file)
     bench = Bench(tmp_path)
-    tried = ["--instances=1", "--max-batch-sizes=4", "--thread-counts=1", "--latency-slos=500", "--queue-delays=-"]
-    shown = bench.run(str(file), "-i", protocol, *tried, "--concurrency-range=8", "-p", "200")
+    tried = ["--instances=1", "--max-batch-sizes=4", "--thread-counts=1", "--queue-delays=-"]
+    shown = bench.run(
+        str(file),
+        "-i",
+        protocol,
+        *tried,
+        f"--latency-slos={','.join(slos) or '-'}",
+        "--concurrency-range=8",
+        "-p",
+        "100",
+    )
     assert "Recommended: " in shown
     written = tmp_path / "small_net.config.pbtxt"
     assert parse_pbtxt(written.read_text())
@@ -293,7 +295,7 @@ def test_a_bare_file_gets_a_configuration(tmp_path: Path, protocol: str) -> None
     assert {key.partition(",")[0]: one["failure"] for key, one in outcomes.items()} == {
         "as it is": "",
         "instances=1 max_batch_size=4 threads=1": "",
-        "instances=1 max_batch_size=4 latency_slo_ms=500 threads=1": "",
+        **{f"instances=1 max_batch_size=4 latency_slo_ms={one} threads=1": "" for one in slos},
     }
     directory = add_model(tmp_path / "served", "small_net", written.read_text())
     (directory / "1" / "model.onnx").write_bytes(file.read_bytes())

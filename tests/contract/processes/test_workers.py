@@ -234,12 +234,12 @@ def test_row_39_a_model_raises(server: RunningServer) -> None:
 
 @pytest.mark.parametrize("mode", ["hang", "spin"])
 def test_row_42_a_worker_hangs(server: RunningServer, mode: str) -> None:
-    before = pid_of(server, "limited")
+    before = pid_of_any(server, "limited")  # a busy machine may need as long for nothing
     with pytest.raises(InferenceServerException) as caught:
         ask(server, "limited", np.zeros(1, np.float32), mode=mode)
     assert caught.value.status() == "StatusCode.DEADLINE_EXCEEDED"
     assert caught.value.message() == "the model 'limited' did not execute the request within 500 ms"
-    assert pid_of(server, "limited") != before
+    assert pid_of_any(server, "limited") != before
     eventually(lambda: not alive(before), "the worker that hangs is killed")
 
 
@@ -301,7 +301,7 @@ def test_row_43_kill_storm(server: RunningServer) -> None:
         thread.start()
     try:
         for _ in range(int(os.environ.get("PYINFER_KILLS", "15"))):
-            os.kill(pid_of_any(server), signal.SIGKILL)
+            os.kill(pid_of_any(server, "fp32"), signal.SIGKILL)
             before = answered["fp32"]
             eventually(lambda before=before: answered["fp32"] > before + 3, "the worker is back")
     finally:
@@ -316,10 +316,11 @@ def test_row_43_kill_storm(server: RunningServer) -> None:
     assert not named_memory(server.pid)
 
 
-def pid_of_any(server: RunningServer) -> int:
+def pid_of_any(server: RunningServer, model: str) -> int:
+    """Of the first worker that answers."""
     while True:
         try:
-            return pid_of(server, "fp32")
+            return pid_of(server, model)
         except InferenceServerException:
             continue
 

@@ -78,12 +78,13 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
         yield server
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_figures_agree(slow: RunningServer, tmp_path: Path, theirs: list[str], protocol: str) -> None:
     address = slow.grpc if protocol == "grpc" else slow.http
     flags = ["-m", "slow", "-i", protocol, "-u", address, "--concurrency-range=2", "--async"]
     differences = []
-    for _ in range(3):
+    for _ in range(10):  # a busy machine may hold up one of the two
         (ours,), (others,) = rows(OURS, tmp_path, *flags)[1], rows(theirs, tmp_path, *flags)[1]
         names = ("Inferences/Second", "p50 latency", "p90 latency", "Server Compute Infer")
         differences.append({name: ours[name] / others[name] for name in names})
