@@ -33,7 +33,7 @@ FACTOR = 100
 #: less than this is not worth an attack, and not what the input made the server take
 MEMORY_FLOOR = 1 << 20
 #: of one input: enough that what its first occurrence alone costs does not matter
-_BYTES, _COPIES = 1 << 20, 100
+_BYTES, _COPIES = 1 << 19, 50
 
 
 def copies(attack: bytes) -> int:
@@ -44,8 +44,8 @@ def pipelined(server: RunningServer, request: bytes) -> None:
     """Over one connection, which is kept: answers are read as they come."""
     with Raw(server.http_port, timeout_s=60) as raw:
         count = copies(request)
-        for start in range(0, count, 50):
-            now = min(50, count - start)
+        for start in range(0, count, 25):
+            now = min(25, count - start)
             raw.send(request * now)
             for _ in range(now):
                 assert raw.receive().status >= 400
@@ -74,7 +74,7 @@ def calls(server: RunningServer, message: bytes) -> None:
 def flood(server: RunningServer, frames: bytes) -> None:
     """From a client that reads nothing before its last frame, a ping: it is answered, or the connection has ended."""
     with H2(server.grpc_port) as connection:
-        for _ in range(20):
+        for _ in range(10):
             connection.send(frames * 1000)
         connection.is_alive()
 

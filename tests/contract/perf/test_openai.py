@@ -147,7 +147,7 @@ def test_errors_before_and_within_a_stream(served: Any, tmp_path: Path) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("tells", [False, True])
 def test_times_of_tokens_are_those_of_the_server(served: Any, tmp_path: Path, tells: bool) -> None:
-    """The server knows when it sent each token; where it tells how many there were, that counts. Tried up to ten times."""
+    """The server knows when it sent each token; if it tells how many there were, that counts. Tried up to ten times."""
     payload = {**CHAT, **({"stream_options": {"include_usage": True}} if tells else {})}
     options = PerfOptions(
         model="llm", service_kind="openai", url=f"127.0.0.1:{served.server_port}", streaming=True,

@@ -86,13 +86,14 @@ def test_somebody_has_to_execute_requests(tmp_path: Path) -> None:
 
 def test_a_custom_batching_library_is_refused(tmp_path: Path) -> None:
     """Triton would load it, from the directory of the version or of the model."""
-    for place in ("1/batchstrategy.so", "batchstrategy.so"):
-        folder = tmp_path / place.replace("/", "_") / "m"
-        add_model(folder.parent, "m", CONFIG.format(groups=ACTIVE), {"model.py": MODEL})
-        (folder / place).touch()
-        with run_server(folder.parent, "--model-control-mode=explicit") as server:
-            status, text = _post(server, "m/load")
-        assert status == 400
-        assert (
-            "model 'm' has a custom batching strategy, the file 'batchstrategy.so', which this version can not" in text
-        )
+    places = {"of_version": "1/batchstrategy.so", "of_model": "batchstrategy.so"}
+    for name, place in places.items():
+        (add_model(tmp_path, name, CONFIG.format(groups=ACTIVE), {"model.py": MODEL}) / place).touch()
+    with run_server(tmp_path, "--model-control-mode=explicit") as server:
+        for name in places:
+            status, text = _post(server, f"{name}/load")
+            assert status == 400
+            assert (
+                f"model '{name}' has a custom batching strategy, the file 'batchstrategy.so', which this version can "
+                "not"
+            ) in text

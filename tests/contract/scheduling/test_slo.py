@@ -76,24 +76,25 @@ def test_requests_are_batched_without_dynamic_batching(tmp_path: Path) -> None:
         assert counter(server, "nv_inference_request_success", "plain") == 200
 
 
-@pytest.mark.parametrize(
-    ("slo", "more", "said"),
-    [
-        ("0", "", "must be milliseconds, a number above 0 and at most 3600000 with up to 3 decimals, got '0'"),
-        ("fast", "", "got 'fast'"),
-        ("50", "dynamic_batching { max_queue_delay_microseconds: 100 }", "can not have 'max_queue_delay_microseconds'"),
-        ("50", "sequence_batching { }", "can not be used with sequence_batching"),
-    ],
-)
-def test_a_configuration_that_contradicts_itself_is_not_served(tmp_path: Path, slo: str, more: str, said: str) -> None:
-    add_model(tmp_path, "bad", config(slo, "identity") + more)
+BAD = [
+    ("0", "", "must be milliseconds, a number above 0 and at most 3600000 with up to 3 decimals, got '0'"),
+    ("fast", "", "got 'fast'"),
+    ("50", "dynamic_batching { max_queue_delay_microseconds: 100 }", "can not have 'max_queue_delay_microseconds'"),
+    ("50", "sequence_batching { }", "can not be used with sequence_batching"),
+]
+
+
+def test_a_configuration_that_contradicts_itself_is_not_served(tmp_path: Path) -> None:
+    for number, (slo, more, _) in enumerate(BAD):
+        add_model(tmp_path, f"bad{number}", config(slo, "identity") + more)
     add_model(tmp_path, "good", config("50.5", "identity"))
     with run_server(tmp_path, "--exit-on-error=false") as server:
         index = http_client.InferenceServerClient(server.http).get_model_repository_index()
         states: dict[str, dict[str, Any]] = {entry["name"]: entry for entry in index}
         assert states["good"]["state"] == "READY"
-        assert states["bad"]["state"] == "UNAVAILABLE"
-        assert said in states["bad"]["reason"]
+        for number, (_, _, said) in enumerate(BAD):
+            assert states[f"bad{number}"]["state"] == "UNAVAILABLE"
+            assert said in states[f"bad{number}"]["reason"]
 
 
 def test_models_without_slo_have_none_of_its_metrics(tmp_path: Path) -> None:

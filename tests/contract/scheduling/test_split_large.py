@@ -183,12 +183,14 @@ CONFLICTS = [
 ]
 
 
-@pytest.mark.parametrize(("more", "what"), CONFLICTS)
-def test_what_can_not_be_executed_in_parts_is_not_loaded(tmp_path: Path, more: str, what: str) -> None:
-    add_model(tmp_path, "m", config("python", outputs=ROWS, more=more), {"model.py": MODEL})
+def test_what_can_not_be_executed_in_parts_is_not_loaded(tmp_path: Path) -> None:
+    for number, (more, _) in enumerate(CONFLICTS):
+        add_model(tmp_path, f"m{number}", config("python", outputs=ROWS, more=more), {"model.py": MODEL})
     with (
         run_server(tmp_path, "--exit-on-error=false") as server,
         http_client.InferenceServerClient(server.http) as client,
     ):
-        [entry] = client.get_model_repository_index()
-        assert f"parameter 'split_large' can not be used with {what} for m" in entry["reason"]
+        reasons = {entry["name"]: entry["reason"] for entry in client.get_model_repository_index()}
+        for number, (_, what) in enumerate(CONFLICTS):
+            text = f"parameter 'split_large' can not be used with {what} for m{number}"
+            assert text in reasons[f"m{number}"]
