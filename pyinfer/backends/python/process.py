@@ -16,6 +16,7 @@ from pyinfer._core import Engine, WorkerHost
 from pyinfer.backends.base import Backend, Instance, InstanceContext, ModelContext
 from pyinfer.backends.paths import lowest_version, model_file, without_paths
 from pyinfer.backends.python.environment import find_environment
+from pyinfer.backends.python.launch import fork_server
 from pyinfer.backends.python.questions import ModelServices
 from pyinfer.backends.python.supervisor import Plan, Supervisor, ask_once
 from pyinfer.errors import ConfigError, ModelError
@@ -63,6 +64,8 @@ class ProcessBackend(Backend):
             raise ModelError(f"model '{model.name}' has no file {where}")
         self._environment = find_environment(model.parameter(_ENVIRONMENT), model.directory)
         self._services = ModelServices(model.control)
+        if self._environment is None:
+            fork_server.acquire()
 
     @classmethod
     def auto_complete(cls, directory: Path, config: dict[str, Any], options: Mapping[str, str]) -> dict[str, Any]:
@@ -80,7 +83,11 @@ class ProcessBackend(Backend):
             find_environment(setting, directory),
             _Limits.of(config, options).start_s,
         )
-        answer = ask_once(plan)
+        fork_server.acquire()
+        try:
+            answer = ask_once(plan)
+        finally:
+            fork_server.release()
         completed = answer.get("config")
         if answer.get("event") == "completed" and isinstance(completed, dict):
             return completed
@@ -106,6 +113,10 @@ class ProcessBackend(Backend):
         made = _ProcessInstance(plan, host, self._services, model.directory, instance)
         made.start()
         return made
+
+    def close(self) -> None:
+        if self._environment is None:
+            fork_server.release()
 
 
 class _ProcessInstance:

@@ -2,7 +2,8 @@
 """Whether the instances of a Python model are threads of the server or processes of their own.
 
 The model's parameter ``ISOLATION`` says so (``thread`` or ``process``), or ``--backend-config=python,isolation=...``
-for models without it. A model with ``EXECUTION_ENV_PATH`` needs a process.
+for models without it. A model with ``EXECUTION_ENV_PATH`` needs a process, one that takes inputs on a CUDA device
+(``FORCE_CPU_ONLY_INPUT_TENSORS`` ``no``) a thread. Where nobody says anything, instances are processes, as in Triton.
 """
 
 from __future__ import annotations
@@ -21,8 +22,7 @@ __all__ = ["PythonBackend", "isolation_of"]
 _PARAMETER = "ISOLATION"
 _OPTION = "isolation"
 _ENVIRONMENT = "EXECUTION_ENV_PATH"
-#: where nobody says anything
-_DEFAULT = "thread"
+_HOST_INPUTS = "FORCE_CPU_ONLY_INPUT_TENSORS"
 
 
 def isolation_of(config: Mapping[str, Any], options: Mapping[str, str]) -> str:
@@ -31,7 +31,8 @@ def isolation_of(config: Mapping[str, Any], options: Mapping[str, str]) -> str:
     chosen = str(parameters.get(_PARAMETER, {}).get("string_value", ""))
     has_environment = bool(parameters.get(_ENVIRONMENT, {}).get("string_value", ""))
     where = f"model parameter {_PARAMETER}" if chosen else f"backend option {_OPTION} of the python backend"
-    chosen = chosen or options.get(_OPTION, "process" if has_environment else _DEFAULT)
+    host_inputs = str(parameters.get(_HOST_INPUTS, {}).get("string_value", "yes")).lower() != "no"
+    chosen = chosen or options.get(_OPTION, "process" if has_environment or host_inputs else "thread")
     if chosen not in ("thread", "process"):
         raise ConfigError(f"{where} must be thread or process, got '{chosen}'")
     if has_environment and chosen == "thread":

@@ -25,7 +25,7 @@ from typing import Any
 
 from pyinfer._core import WorkerHost, WorkerLanes
 from pyinfer.backends.python.channel import Channel, close_all
-from pyinfer.backends.python.launch import Process, launch
+from pyinfer.backends.python.launch import launch
 from pyinfer.backends.python.questions import ModelServices, Questions
 from pyinfer.errors import ModelError
 
@@ -271,11 +271,7 @@ class _Worker:
         #: what it was told when it started
         self.log_level = 0
         self._fds = fds
-        self._process: Process
-        self._process, self.channel = launch(plan.environment, plan.name)
-        self._watched: int | None = None
-        with suppress(OSError, AttributeError):
-            self._watched = os.pidfd_open(self._process.pid)
+        self._process, self.channel = launch(plan.environment, plan.name, plan.start_limit_s)
         self._killed_for = ""
 
     @property
@@ -289,7 +285,8 @@ class _Worker:
         too long once ``ending`` is set, which ``wake`` tells of.
         """
         poll = select.poll()
-        for descriptor in (self.channel.fileno(), self._watched, wake):
+        watched = self._process.fileno()
+        for descriptor in (self.channel.fileno(), watched, wake):
             if descriptor is not None:
                 poll.register(descriptor, select.POLLIN)
         until = time.monotonic() + self._plan.start_limit_s
@@ -304,7 +301,7 @@ class _Worker:
             if left <= 0:
                 self.kill("did not end in time" if seen_ending else "did not start in time")
                 left = until = 1e9
-            ready = {descriptor for descriptor, _ in poll.poll(1000 * min(left, 1e6 if self._watched else _LOOK_S))}
+            ready = {descriptor for descriptor, _ in poll.poll(1000 * min(left, _LOOK_S if watched is None else 1e6))}
             if self.channel.fileno() in ready:
                 message, fds = self._receive()
                 if message is None:
@@ -319,9 +316,9 @@ class _Worker:
                         self.channel.send({**self._plan.wanted, "log_level": self.log_level}, self._fds)
                 else:
                     yield message, fds
-            elif self._has_ended():
+            elif self._process.ended() is not None:
                 return
-            if not open_channel and not self._has_ended() and until > 1e17:
+            if not open_channel and self._process.ended() is None and until > 1e17:
                 until = time.monotonic() + 1.0  # it has closed its end, and has no reason to live on
 
     def kill(self, why: str) -> None:
@@ -331,25 +328,13 @@ class _Worker:
 
     def how_it_ended(self) -> str:
         """``was ended by SIGSEGV`` and its kind. Requires: it has ended."""
-        if self._killed_for:
-            return self._killed_for
-        ended = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
-        if ended is None or ended.si_code == os.CLD_EXITED:
-            return f"exited with status {ended.si_status if ended else '?'}"
-        with suppress(ValueError):
-            return f"was ended by {signal.Signals(ended.si_status).name}"
-        return f"was ended by signal {ended.si_status}"
+        return self._killed_for or self._process.ended() or "has ended"
 
     def close(self) -> None:
         """End what is left of it and its children, and forget it."""
         self.kill("was not needed any more")
-        self._process.wait()
+        self._process.close()
         self.channel.close()
-        if self._watched is not None:
-            os.close(self._watched)
-
-    def _has_ended(self) -> bool:
-        return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
     def _receive(self) -> tuple[dict[str, Any] | None, list[int]]:
         try:

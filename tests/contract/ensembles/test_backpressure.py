@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as grpc_client
 
-from contract.conftest import add_model
+from contract.conftest import add_model, isolated
 from pyinfer.testing import RunningServer, run_server
 from waiting import eventually
 
@@ -91,7 +91,7 @@ def served(tmp_path: Path) -> Iterator[tuple[Path, RunningServer]]:
     for limit in (0, 2):
         add_model(tmp_path, f"limit_{limit}", _ensemble(limit, "producer", "consumer"))
     add_model(tmp_path, "itself", _ensemble(1, "producer", "producer"))
-    with run_server(tmp_path) as running:
+    with run_server(tmp_path, isolated("thread")) as running:  # workers are not held up
         yield tmp_path, running
 
 

@@ -21,8 +21,8 @@ import tritonclient.grpc as grpc_client
 import tritonclient.http as http_client
 from tritonclient.utils import InferenceServerException
 
-from contract.conftest import GATE, add_model, gate_config, isolated
-from contract.processes.test_workers import ask, python
+from contract.conftest import GATE, add_model, gate_config
+from contract.processes.test_workers import ask, descendants, python
 from faults.guard import counter
 from pyinfer.testing import RunningServer, run_server
 from waiting import eventually
@@ -83,8 +83,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(repository: Path) -> Iterator[RunningServer]:
-    flags = ("--model-control-mode=explicit", "--load-model=*", isolated("thread"))
-    with run_server(repository, *flags) as running:
+    with run_server(repository, "--model-control-mode=explicit", "--load-model=*") as running:
         yield running
         assert running.stop() == 0, running.log[-4000:]
 
@@ -101,10 +100,9 @@ def page(server: RunningServer) -> dict[str, float]:
 
 def kill_worker(server: RunningServer, model: str) -> None:
     """End the worker of ``model`` by SIGKILL, whatever it executes."""
-    for children in Path(f"/proc/{server.pid}/task").glob("*/children"):
-        for pid in children.read_text().split():
-            if f"pyinfer-worker:{model}_0_0" in Path(f"/proc/{pid}/cmdline").read_text():
-                os.kill(int(pid), signal.SIGKILL)
+    for pid in descendants(server.pid):
+        if f"pyinfer-worker:{model}_0_0" in Path(f"/proc/{pid}/cmdline").read_text():
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("count", [1, 100_000, 1 << 21])

@@ -23,7 +23,7 @@ from contract.conftest import add_model, identity
 from pyinfer.testing import RunningServer, run_server
 from waiting import eventually
 
-ISOLATED = 'parameters { key: "ISOLATION" value { string_value: "process" } }'
+THREADS = 'parameters { key: "ISOLATION" value { string_value: "thread" } }'
 MODEL = """
 import json
 import os
@@ -105,9 +105,9 @@ class TritonPythonModel:
 
 
 def python(datatype: str = "TYPE_FP32", *more: str) -> str:
-    """The configuration of an isolated model [-1] without batching."""
+    """The configuration of a Python model [-1] without batching."""
     config = identity(datatype, "-1", batch=0).replace('"identity"', '"python"').replace("dynamic_batching { }", "")
-    return "\n".join([config, ISOLATED, *more])
+    return "\n".join([config, *more])
 
 
 LIMIT = 'parameters { key: "EXECUTION_LIMIT_SECONDS" value { string_value: "0.5" } }'
@@ -119,18 +119,22 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     add_model(repository, "fp32", python(), {"model.py": MODEL})
     add_model(repository, "text", python("TYPE_STRING"), {"model.py": MODEL})
     add_model(repository, "limited", python("TYPE_FP32", LIMIT), {"model.py": MODEL})
-    add_model(repository, "other", python().replace(ISOLATED, ""), {"model.py": MODEL})
+    add_model(repository, "other", python("TYPE_FP32", THREADS), {"model.py": MODEL})
     with run_server(repository, "--model-control-mode=explicit", "--load-model=*") as running:
         yield running
         assert running.process.poll() is None, running.log
-        group = children(running.pid)
+        group = descendants(running.pid)
         assert running.stop() == 0, running.log
         assert not any(alive(pid) for pid in group)
 
 
-def children(pid: int) -> list[int]:
-    lists = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for file in lists for child in file.read_text().split()]
+def descendants(pid: int) -> list[int]:
+    """Below the server there is the fork server, and below that there are workers."""
+    found: list[int] = []
+    with suppress(OSError):  # it has ended meanwhile
+        lists = [file.read_text() for file in Path(f"/proc/{pid}/task").glob("*/children")]
+        found = [int(child) for text in lists for child in text.split()]
+    return found + [pid for child in found for pid in descendants(child)]
 
 
 def alive(pid: int) -> bool:
@@ -142,7 +146,7 @@ def alive(pid: int) -> bool:
 
 def named_memory(server: int) -> list[str]:
     """What the server and its workers have mapped of shared memory that has a name."""
-    maps = [Path(f"/proc/{pid}/maps").read_text() for pid in (server, *children(server))]
+    maps = [Path(f"/proc/{pid}/maps").read_text() for pid in (server, *descendants(server))]
     return [line for text in maps for line in text.splitlines() if "/dev/shm/" in line]
 
 
@@ -180,7 +184,7 @@ def test_inputs_may_be_written_to(server: RunningServer) -> None:
 
 
 def test_the_model_is_not_in_the_server(server: RunningServer) -> None:
-    assert pid_of(server, "fp32") in children(server.pid)
+    assert pid_of(server, "fp32") in descendants(server.pid)
     assert pid_of(server, "other") == server.pid
 
 
@@ -279,7 +283,7 @@ def test_lines_of_the_log_cross(server: RunningServer) -> None:
 def test_row_43_kill_storm(server: RunningServer) -> None:
     """Workers are killed under load: another model has no error, and nothing is left behind."""
     pid_of(server, "fp32")
-    fds, workers = Path(f"/proc/{server.pid}/fd"), len(children(server.pid))
+    fds, workers = Path(f"/proc/{server.pid}/fd"), len(descendants(server.pid))
     descriptors = len(list(fds.iterdir()))
     stop = threading.Event()
     wrong: list[str] = []
@@ -312,7 +316,7 @@ def test_row_43_kill_storm(server: RunningServer) -> None:
     assert not wrong
     assert answered["other"] > 0
     pid_of(server, "fp32")
-    eventually(lambda: len(children(server.pid)) == workers, "as many processes as before")
+    eventually(lambda: len(descendants(server.pid)) == workers, "as many processes as before")
     eventually(lambda: len(list(fds.iterdir())) <= descriptors, "as many descriptors as before")
     assert not named_memory(server.pid)
 
@@ -365,14 +369,14 @@ def test_row_46_a_worker_dies_while_it_initializes(tmp_path: Path) -> None:
         (model / "die").unlink()
         client.load_model("loop")
         client.unload_model("loop")
-        eventually(lambda: not children(server.pid), "no process without a model")
+        eventually(lambda: not descendants(server.pid), "no process without a model")
 
 
 def test_row_56_the_server_is_killed(tmp_path: Path) -> None:
     add_model(tmp_path, "fp32", python(), {"model.py": MODEL})
     with run_server(tmp_path) as server:
-        workers = children(server.pid)
-        assert workers
+        workers = descendants(server.pid)
+        assert len(workers) == 2
         assert not named_memory(server.pid)  # hence nothing can be left there
         server.process.kill()
         eventually(lambda: not any(alive(pid) for pid in workers), "no orphans")

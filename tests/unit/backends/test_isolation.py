@@ -22,11 +22,14 @@ def parameters(**values: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("config", "options", "expected"),
     [
-        ({}, {}, "thread"),
-        ({}, {"isolation": "process"}, "process"),
+        ({}, {}, "process"),
+        ({}, {"isolation": "thread"}, "thread"),
         (parameters(ISOLATION="thread"), {"isolation": "process"}, "thread"),
         (parameters(ISOLATION="process"), {"isolation": "thread"}, "process"),
         (parameters(EXECUTION_ENV_PATH="x"), {}, "process"),
+        (parameters(FORCE_CPU_ONLY_INPUT_TENSORS="no"), {}, "thread"),
+        (parameters(FORCE_CPU_ONLY_INPUT_TENSORS="no"), {"isolation": "process"}, "process"),
+        (parameters(FORCE_CPU_ONLY_INPUT_TENSORS="no", EXECUTION_ENV_PATH="x"), {}, "process"),
     ],
 )
 def test_who_gets_a_process(config: dict[str, Any], options: dict[str, str], expected: str) -> None:
