@@ -11,7 +11,7 @@ from perf.benches import FULL, QUICK, run_scenario
 from perf.load import LoadError
 from perf.peer_servers import PEERS, find_peer, install_peer
 from perf.peers import PeerError, find_triton, install_triton
-from perf.procs import StartError
+from perf.procs import StartError, children_ended
 from perf.render import pages, verdicts
 from perf.request_path import write_request_path
 from perf.results import Result, machine_facts, read_results, write_result
@@ -39,8 +39,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status."""
+    """Run the command line; return the exit status. Servers that it has started are gone by then."""
     options = _parser().parse_args(arguments)
+    try:
+        with children_ended():
+            return _command(options)
+    except KeyboardInterrupt:
+        print("perf: interrupted", file=sys.stderr)
+        return 130
+
+
+def _command(options: argparse.Namespace) -> int:
     try:
         if options.command == "run":
             return _run(options.only, options.peer, options.quick)

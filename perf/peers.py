@@ -16,7 +16,7 @@ import venv
 from dataclasses import dataclass
 from pathlib import Path
 
-from perf.procs import Child
+from perf.procs import Child, children_ended
 
 __all__ = ["PeerError", "Triton", "TritonInstall", "find_triton", "install_triton", "start_triton"]
 
@@ -176,6 +176,6 @@ def start_triton(
 
 
 if __name__ == "__main__":  # a repository to look at: python -m perf.peers DIR
-    with start_triton(Path(sys.argv[1])) as triton:
+    with children_ended(), start_triton(Path(sys.argv[1])) as triton:
         print(f"tritonserver: http {triton.http}, grpc {triton.grpc}; press Enter to stop")
         sys.stdin.readline()

@@ -14,13 +14,16 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+
+from pyinfer.perf.signals import ended_as_by_ctrl_c, held_back
 
 __all__ = [
     "Child",
     "Memory",
     "StartError",
+    "children_ended",
     "cpu_seconds",
     "memory",
     "parse_parent",
@@ -107,6 +110,21 @@ def stolen_share(before: tuple[int, int], after: tuple[int, int]) -> float:
     return (after[0] - before[0]) / max(1, after[1] - before[1])
 
 
+#: children that nobody has stopped yet
+_started: list[Child] = []
+
+
+@contextlib.contextmanager
+def children_ended() -> Iterator[None]:
+    """No child is left when the block is: not by an error, Ctrl-C, SIGTERM or SIGHUP, whatever was being started."""
+    with ended_as_by_ctrl_c():
+        try:
+            yield
+        finally:
+            while _started:
+                _started[-1].stop()
+
+
 class Child:
     """A child process in a session of its own, with its output in a log file.
 
@@ -120,15 +138,17 @@ class Child:
         self.command = list(command)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
         self.started = time.perf_counter()
-        self._process = subprocess.Popen(
-            self.command,
-            env={**os.environ, **(environment or {})},
-            cwd=directory,
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        with held_back():
+            self._process = subprocess.Popen(
+                self.command,
+                env={**os.environ, **(environment or {})},
+                cwd=directory,
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            _started.append(self)
 
     @property
     def pid(self) -> int:
@@ -172,11 +192,16 @@ class Child:
         left = tree(self.pid)
         if self.running():
             self._process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
+            try:
                 self._process.wait(seconds)
-            _kill(left if self.running() else _same_session(left, self.pid))
+            except subprocess.TimeoutExpired:
+                pass
+            finally:  # also where it is not waited for any longer
+                _kill(left if self.running() else _same_session(left, self.pid))
         status = self._process.wait()
         self._log.close()
+        if self in _started:
+            _started.remove(self)
         return status
 
     def __enter__(self) -> Child:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """``pyinfer perf`` from its arguments to its exit status.
 
-0: all levels were measured, stable and without an error. 1: the server or the requests failed, or Ctrl-C; what was
-measured is shown and written all the same. 2: the command line is wrong. 3: a level was not stable.
+0: all levels were measured, stable and without an error. 1: the server or the requests failed, or Ctrl-C or SIGTERM;
+what was measured is shown and written all the same. 2: the command line is wrong. 3: a level was not stable.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pyinfer.perf.measure import Level, Session, levels
 from pyinfer.perf.options import PerfOptions, help_text, parse
 from pyinfer.perf.page import page_text
 from pyinfer.perf.report import csv_text, export_text, level_table, level_tables, notes_text
+from pyinfer.perf.signals import ended_as_by_ctrl_c
 from pyinfer.perf.terminal import Terminal, print_table
 
 __all__ = ["run"]
@@ -25,6 +26,11 @@ __all__ = ["run"]
 
 def run(argv: Sequence[str]) -> int:
     """Measure what ``argv`` (without the program and the subcommand) asks for; the exit status."""
+    with ended_as_by_ctrl_c():
+        return _run(argv)
+
+
+def _run(argv: Sequence[str]) -> int:
     if argv[:1] == ["compare"]:
         from pyinfer.perf.compare_command import run_compare
 

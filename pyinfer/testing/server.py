@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import re
 import signal
 import subprocess
@@ -16,6 +17,24 @@ from pathlib import Path
 
 __all__ = ["RunningServer", "run_server"]
 
+#: ``python -m pyinfer`` that ends, as by SIGTERM, when the process of its first argument does, however that came about
+_PROGRAM = """
+import os, select, signal, sys, threading
+from pyinfer.cli import main
+
+def follow(parent):
+    select.select([parent], [], [])
+    os.kill(os.getpid(), signal.SIGTERM)
+
+parent = int(sys.argv.pop(1))
+try:
+    threading.Thread(target=follow, args=(os.pidfd_open(parent),), daemon=True).start()
+except OSError:
+    if os.getppid() != parent:
+        sys.exit("the process that has started this server has ended")
+    # a kernel before 5.3 does not tell
+sys.exit(main())
+"""
 _STARTED = re.compile(r"Started (GRPCInferenceService|HTTPService|Metrics Service) at \S+:(\d+)")
 _NAMES = {"GRPCInferenceService": "grpc", "HTTPService": "http", "Metrics Service": "metrics"}
 
@@ -88,10 +107,12 @@ class RunningServer:
 def run_server(repository: str | Path | None, *flags: str, timeout_s: float = 60.0) -> Iterator[RunningServer]:
     """Serve ``repository`` (None: what ``flags`` name) with ``flags`` of ``pyinfer serve``, on free ports of loopback.
 
-    The server is started, but ready only if all its models are. Its process is gone when the block is left. Raises
-    RuntimeError, with the log, where the server does not start. ``--log-file=FILE`` among the flags is followed.
+    The server is started, but ready only if all its models are. Its process is gone when the block is left, and ends
+    when this process does before that, also by SIGKILL. Raises RuntimeError, with the log, where the server does not
+    start. ``--log-file=FILE`` among the flags is followed.
     """
-    command = [sys.executable, "-m", "pyinfer", "serve", "--http-port=0", "--grpc-port=0", "--metrics-port=0"]
+    command = [sys.executable, "-c", _PROGRAM, str(os.getpid()), "serve"]
+    command += ["--http-port=0", "--grpc-port=0", "--metrics-port=0"]
     if repository is not None:
         command.append(f"--model-repository={repository}")
     with tempfile.TemporaryDirectory(prefix="pyinfer-test-") as folder:

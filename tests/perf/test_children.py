@@ -6,6 +6,8 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import signal
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -20,6 +22,7 @@ from perf.peers import PeerError, find_triton
 from perf.procs import Child, StartError, cpu_seconds, memory, tree
 from perf.servers import build_repository, start_echo, start_server
 
+ROOT = Path(__file__).resolve().parents[2]
 PARENT = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', {0!r}]); {1}"
 BUSY = "while True: pass"
 
@@ -120,3 +123,42 @@ def test_the_echo_answers_with_what_it_was_sent() -> None:
             body = os.urandom(size)
             connection.request("POST", "/", body)
             assert connection.getresponse().read() == body
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("moment", ["starting", "serving"])
+def test_a_bench_that_is_ended_leaves_no_server(number: signal.Signals, moment: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "perf", "run", "--only", "grpc_1x1", "--peer", "none", "--quick"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, start_new_session=True,
+    ) as bench:  # fmt: skip
+        servers: list[int] = []
+        while bench.poll() is None and not servers:
+            servers = [pid for pid in tree(bench.pid) if pid != bench.pid and " serve" in words_of(pid)]
+            if moment == "serving":
+                servers = [pid for pid in servers if is_ready(words_of(pid))]
+            time.sleep(0.002)
+        bench.send_signal(number)
+        shown, _ = bench.communicate(timeout=100)
+        assert servers, shown
+        assert bench.returncode == 130, shown
+        assert "perf: interrupted" in shown
+        assert not [pid for pid in servers if " serve" in words_of(pid)]
+
+
+def is_ready(command_line: str) -> bool:
+    port = int(command_line.partition("--http-port=")[2].split()[0])
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+        try:
+            connection.request("GET", "/v2/health/ready")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+
+
+def words_of(pid: int) -> str:
+    """The command line of a process, empty where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""

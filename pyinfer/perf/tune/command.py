@@ -7,7 +7,6 @@ command line is wrong.
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -178,8 +177,6 @@ def run_tune(argv: Sequence[str]) -> int:
     if isinstance(command, int):
         return command
     tried = Tried()
-    for each in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: what was started has to be ended
-        signal.signal(each, signal.default_int_handler)
     with Terminal() as terminal:
         try:
             _check_output(command)

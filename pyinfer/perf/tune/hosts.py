@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import signal
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import Any
 
 from pyinfer.config.messages import message, pool
 from pyinfer.errors import ConfigError, ModelError, NotFound, PyinferError, Unavailable
+from pyinfer.perf.signals import held_back
 from pyinfer.perf.target import GrpcTarget, HttpTarget, open_target
 from pyinfer.testing.server import run_server
 
@@ -139,7 +139,7 @@ class OwnServers(Host):
     def serving(self, config: Any | None) -> Iterator[Served]:
         with ExitStack() as stack:
             try:
-                with _uninterrupted():
+                with held_back():
                     server = stack.enter_context(run_server(self._place.repository, *self._flags))
             except RuntimeError as error:
                 last = str(error).strip().splitlines()[-1]
@@ -167,21 +167,6 @@ def _json(config: Any | None) -> str:
     from google.protobuf.json_format import MessageToJson
 
     return MessageToJson(config, preserving_proto_field_name=True, indent=None) if config is not None else ""
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Signals act when the block is left: within it a process is started that nobody could end yet. Main thread."""
-    pending: list[int] = []
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    handlers = {each: signal.signal(each, lambda number, _: pending.append(number)) for each in signals}
-    try:
-        yield
-    finally:
-        for each, handler in handlers.items():
-            signal.signal(each, handler)
-        if pending:
-            raise KeyboardInterrupt
 
 
 class RunningServer(Host):

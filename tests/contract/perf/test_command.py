@@ -169,7 +169,7 @@ def test_errors_are_counted_by_text_and_not_averaged_in(protocol: str) -> None:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("end", ["the server dies", "Ctrl-C"])
+@pytest.mark.parametrize("end", ["the server dies", "SIGINT", "SIGTERM"])
 def test_partial_results_are_kept(served: RunningServer, tmp_path: Path, protocol: str, end: str) -> None:
     with ExitStack() as stack:
         server = served
@@ -184,13 +184,13 @@ def test_partial_results_are_kept(served: RunningServer, tmp_path: Path, protoco
         process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert process.stderr
         seen = next(line for line in process.stderr if "window 3" in line)
-        if end == "Ctrl-C":
-            process.send_signal(signal.SIGINT)
-        else:
+        if end == "the server dies":
             server.process.kill()
+        else:
+            process.send_signal(signal.Signals[end])
         out, err = process.communicate(timeout=60)
     assert process.returncode == 1, seen + out + err
-    assert ("interrupted" if end == "Ctrl-C" else "no request succeeded") in err
+    assert ("no request succeeded" if end == "the server dies" else "interrupted") in err
     assert "Traceback" not in err
     assert "infer/s" in out
     assert report.read_text().count("\n") == 2

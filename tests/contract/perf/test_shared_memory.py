@@ -68,11 +68,11 @@ def test_outputs_that_do_not_fit_are_errors(served: RunningServer, protocol: str
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("end", ["the server dies", "Ctrl-C", "killed"])
+@pytest.mark.parametrize("end", ["the server dies", "SIGINT", "SIGTERM", "SIGKILL"])
 def test_nothing_is_left_behind(served: RunningServer, tmp_path: Path, protocol: str, end: str) -> None:
     with ExitStack() as stack:
         server = served
-        if end != "Ctrl-C":  # a client that is killed leaves its regions to the server
+        if end in ("the server dies", "SIGKILL"):  # a client that is killed leaves its regions to the server
             add_model(tmp_path, "fixed", identity("TYPE_FP32", "16"))
             server = stack.enter_context(run_server(tmp_path, "--allow-client-shm=true"))
         address = server.grpc if protocol == "grpc" else server.http
@@ -84,11 +84,11 @@ def test_nothing_is_left_behind(served: RunningServer, tmp_path: Path, protocol:
         if end == "the server dies":
             server.process.kill()
         else:
-            process.send_signal(signal.SIGINT if end == "Ctrl-C" else signal.SIGKILL)
+            process.send_signal(signal.Signals[end])
         _, err = process.communicate(timeout=60)
         assert "Traceback" not in err
         assert left() == []
-        if end == "Ctrl-C":
+        if end in ("SIGINT", "SIGTERM"):
             assert registered(server) == []
 
 
