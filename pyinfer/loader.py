@@ -20,8 +20,8 @@ from pyinfer.backends.find import find_backend
 from pyinfer.config.complete import complete, version_files
 from pyinfer.config.metrics import MetricsConfig, foreign_families
 from pyinfer.config.normalize import instances, normalize
-from pyinfer.config.pbtxt import from_json, parse, to_json
-from pyinfer.config.source import Source, read_source
+from pyinfer.config.pbtxt import canonical, from_json, parse, to_json
+from pyinfer.config.source import Source
 from pyinfer.config.validate import require_supported, validate
 from pyinfer.errors import ConfigError, ModelError, PyinferError, Unavailable, Unsupported
 from pyinfer.instance_plan import Wanted
@@ -135,7 +135,7 @@ class Loader:
         return model_digest(source.directory, version, config)
 
     def _read(self, source: _Source) -> tuple[dict[str, Any], Source | None]:
-        """What the user gave, and where each field stands; ({}, None) for a model without configuration."""
+        """What the user gave, with every primitive field present, and where each field stands, if in a file."""
         if source.config_override is not None:
             try:
                 return to_json(from_json(source.config_override)), None
@@ -150,8 +150,8 @@ class Loader:
                 continue
             shown = f"{source.name}/{inner}"
             message = parse(text, shown)  # also says so where the text is not UTF-8
-            return to_json(message), read_source(text.decode("utf-8-sig"), shown)
-        return {}, None
+            return to_json(message), Source(shown, text.decode("utf-8-sig"))
+        return canonical({}), None
 
     def _load(self, source: _Source, config: Mapping[str, Any], version: int, steps: Sequence[_Step]) -> LoadedModel:
         if "ensemble_scheduling" in config:

@@ -135,7 +135,8 @@ class Backend(ABC):
     def auto_complete(cls, directory: Path, config: dict[str, Any], options: Mapping[str, str]) -> dict[str, Any]:
         """Return ``config`` (Triton's JSON form) with what the model file itself tells filled in.
 
-        ``directory`` is the model's directory. Called before normalization and validation, once for the lowest version.
+        ``directory`` is the model's directory. ``config`` itself is not changed: where there is nothing to add, it is
+        what is returned. Called before normalization and validation, once for the lowest version.
         What the user has written is never changed: a contradiction raises :class:`pyinfer.errors.ConfigError`.
         """
         return config

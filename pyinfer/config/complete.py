@@ -54,12 +54,13 @@ def complete(
 ) -> dict[str, Any]:
     """The completed configuration of model ``name``, with every primitive field present.
 
-    ``files`` are the entries of the lowest version directory (:func:`version_files`), ``config`` what the user gave: {}
-    for a model without ``config.pbtxt``. ``backend_complete`` None stands for ``--disable-auto-complete-config``.
+    ``files`` are the entries of the lowest version directory (:func:`version_files`), ``config`` what the user gave,
+    with every primitive field present. ``backend_complete`` None stands for ``--disable-auto-complete-config``.
     Raises ConfigError where no backend can be found, and what ``backend_complete`` raises.
     """
-    filled = canonical(fill_backend(name, files, config))
-    return filled if backend_complete is None else canonical(backend_complete(filled))
+    filled = fill_backend(name, files, config)
+    completed = filled if backend_complete is None else backend_complete(filled)
+    return filled if completed is filled else canonical(completed)
 
 
 def fill_backend(name: str, files: Mapping[str, bool], config: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,12 +12,13 @@ import json
 import math
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from pyinfer.config.messages import message, pool
-from pyinfer.config.source import FieldPath, Source, path_text, read_source
+from pyinfer.config.source import FieldPath, Source, path_text
 from pyinfer.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -51,19 +52,9 @@ def parse(text: str | bytes, file: str | None = "config.pbtxt") -> Message:
 def to_json(config: Message) -> dict[str, Any]:
     """The message in Triton's JSON form, as plain data in the order of the ``.proto`` file; maps sorted by key."""
     values: dict[str, Any] = {}
-    for field in config.DESCRIPTOR.fields:
-        if field.has_presence and not config.HasField(field.name):
-            continue
-        value = getattr(config, field.name)
-        entry = field.message_type
-        if entry is not None and entry.GetOptions().map_entry:
-            item = entry.fields_by_name["value"]
-            # JSON knows only strings as keys
-            values[field.name] = {str(key): _plain(item, value[key]) for key in sorted(value)}
-        elif _is_repeated(field):
-            values[field.name] = [_plain(field, one) for one in value]
-        else:
-            values[field.name] = _plain(field, value)
+    for name, has_presence, plain in _readers(config.DESCRIPTOR):
+        if not has_presence or config.HasField(name):
+            values[name] = plain(getattr(config, name))
     return values
 
 
@@ -103,15 +94,34 @@ def _is_repeated(field: Any) -> bool:
     return isinstance(field.default_value, list)
 
 
-def _plain(field: Any, value: Any) -> Any:
+_Reader = Callable[[Any], Any]
+
+
+@cache
+def _readers(descriptor: Any) -> tuple[tuple[str, bool, _Reader], ...]:
+    """(name, has it presence, what makes its value plain) of each field: descriptors answer slowly."""
+    return tuple((field.name, field.has_presence, _reader(field)) for field in descriptor.fields)
+
+
+def _reader(field: Any) -> _Reader:
+    entry = field.message_type
+    if entry is not None and entry.GetOptions().map_entry:
+        item = _item_reader(entry.fields_by_name["value"])
+        # JSON knows only strings as keys
+        return lambda values: {str(key): item(values[key]) for key in sorted(values)}
+    item = _item_reader(field)
+    return (lambda values: [item(one) for one in values]) if _is_repeated(field) else item
+
+
+def _item_reader(field: Any) -> _Reader:
     if field.type == field.TYPE_MESSAGE:
-        return to_json(value)
+        return to_json
     if field.type == field.TYPE_ENUM:
-        name = field.enum_type.values_by_number.get(value)
-        return value if name is None else name.name
+        names = {number: value.name for number, value in field.enum_type.values_by_number.items()}
+        return lambda number: names.get(number, number)
     if field.type in (field.TYPE_FLOAT, field.TYPE_DOUBLE):
-        return _plain_float(value, single=field.type == field.TYPE_FLOAT)
-    return value
+        return partial(_plain_float, single=field.type == field.TYPE_FLOAT)
+    return lambda value: value
 
 
 #: integers below it are exact as doubles
@@ -153,7 +163,7 @@ def _syntax_error(text: str, file: str | None, reason: str, line: int | None, co
     unknown = _UNKNOWN.search(reason)
     if unknown:
         reason = _unknown_field(unknown["type"], unknown["name"])
-    field = _field_text(read_source(text, file), line, column)
+    field = _field_text(Source(file, text), line, column)
     return ConfigError(
         f"field '{field}': {reason}" if field else reason, file=file, line=line, column=column, field=field or None
     )

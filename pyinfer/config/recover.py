@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyinfer.config.pbtxt import decode, nearest_field, parse
-from pyinfer.config.source import FieldPath, Source, parse_path, read_source
+from pyinfer.config.source import FieldPath, Source, parse_path
 from pyinfer.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def recover(text: str | bytes, file: str | None = "config.pbtxt") -> Recovered:
     source = Source(file)
     most_errors = min(_MOST_ERRORS, max(1, _MOST_CHARACTERS // (len(rest) + 1)))
     while config is None and len(errors) < most_errors:
-        source = read_source(rest, file)
+        source = Source(file, rest)
         try:
             config = parse(rest, file)
         except ConfigError as error:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
-__all__ = ["FieldPath", "Source", "parse_path", "path_text", "read_source"]
+__all__ = ["FieldPath", "Source", "parse_path", "path_text"]
 
 #: names and, after a repeated one, its index: ``("input", 0, "dims")``
 FieldPath = tuple[str | int, ...]
@@ -31,18 +32,20 @@ _TOKEN = re.compile(
 
 @dataclass(frozen=True)
 class Source:
-    """The positions of the fields of one file. ``file`` is what error messages call it. Immutable."""
+    """The positions of the fields of one file, down to the depth that a configuration can have. Immutable.
 
+    The text is walked at the first question: most files have no fault whose place is asked for.
+    """
+
+    #: what error messages call it
     file: str | None = None
-    _places: dict[_Steps, tuple[int, int]] = field(default_factory=dict)
-    #: (start, end) in characters of each whole field: name, value and the comma or semicolon behind it
-    _extents: tuple[tuple[int, int], ...] = ()
+    text: str = ""
 
     def locate(self, path: FieldPath) -> tuple[int, int] | tuple[None, None]:
         """Line and column, from 1, of the field or of the nearest enclosing field that the text holds."""
         steps = _steps(path)
         while steps:
-            place = self._places.get(steps)
+            place = self._walked.places.get(steps)
             if place is not None:
                 return place
             steps = steps[:-1]
@@ -50,18 +53,27 @@ class Source:
 
     def has(self, path: FieldPath) -> bool:
         """Whether the text holds the field itself."""
-        return _steps(path) in self._places
+        return _steps(path) in self._walked.places
 
     def field_at(self, line: int, column: int) -> FieldPath:
         """The last field that starts at or before the position, an index after each name; () where there is none."""
-        places = list(self._places.items())
+        places = list(self._walked.places.items())
         index = bisect_right([place for _, place in places], (line, column))
         return tuple(part for step in places[index - 1][0] for part in step) if index else ()
 
     def extent_at(self, offset: int) -> tuple[int, int] | None:
         """Where the innermost whole field around the character at ``offset`` starts and ends; None outside of any."""
-        around = [(start, end) for start, end in self._extents if start <= offset < end]
+        around = [(start, end) for start, end in self._walked.extents if start <= offset < end]
         return min(around, key=lambda extent: extent[1] - extent[0], default=None)
+
+    @cached_property
+    def _walked(self) -> _Walker:
+        walker = _Walker()
+        for token in _tokens(self.text):
+            if walker.depth > _MAX_DEPTH:
+                break  # each place costs its depth: a thousand open braces would cost a million
+            walker.step(token)
+        return walker
 
 
 def _steps(path: FieldPath) -> _Steps:
@@ -113,6 +125,7 @@ class _Walker:
 
     def __init__(self) -> None:
         self.places: dict[_Steps, tuple[int, int]] = {}
+        #: (start, end) in characters of each whole field: name, value and the comma or semicolon behind it
         self.extents: list[tuple[int, int]] = []
         self._prefix: _Steps = ()
         self._counts: dict[tuple[_Steps, str], int] = {}
@@ -173,16 +186,6 @@ class _Walker:
         seen = self._counts.get(key, 0)
         self._counts[key] = seen + 1
         return seen
-
-
-def read_source(text: str, file: str | None = None) -> Source:
-    """The positions of all fields of ``text``, down to the depth that a configuration can have. Never raises."""
-    walker = _Walker()
-    for token in _tokens(text):
-        if walker.depth > _MAX_DEPTH:
-            break  # each place costs its depth: a thousand open braces would cost a million
-        walker.step(token)
-    return Source(file, walker.places, tuple(walker.extents))
 
 
 def path_text(path: Sequence[str | int]) -> str:

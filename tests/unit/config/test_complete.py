@@ -43,7 +43,7 @@ FILLED = [
 
 @pytest.mark.parametrize(("files", "config", "filled"), FILLED)
 def test_backend_platform_and_file(files, config, filled):
-    result = complete("m", files, config)
+    result = complete("m", files, canonical(config))
     assert (result["backend"], result["platform"], result["default_model_filename"]) == filled
     assert result["name"] == "m"
 
@@ -56,7 +56,7 @@ def test_backend_from_the_name():
 
 def test_no_backend_at_all():
     with pytest.raises(ConfigError) as caught:
-        complete("m", {"weights.bin": False}, {})
+        complete("m", {"weights.bin": False}, canonical({}))
     assert str(caught.value) == (
         "Invalid model name: Could not determine backend for model 'm' with no backend in model configuration. "
         "Expected model name of the form 'model.<backend_name>'."
@@ -75,7 +75,7 @@ def test_the_backend_adds_to_the_completed_form_and_the_result_is_complete():
         return {**config, "maxBatchSize": 4, "input": [{"name": "x", "data_type": "TYPE_FP32", "dims": [3]}]}
 
     given = {"parameters": {"k": {"string_value": "v"}}}
-    result = complete("m", {"model.onnx": False}, given, lambda config: _without(add(config), "max_batch_size"))
+    result = complete("m", {"model.onnx": False}, canonical(given), lambda config: _without(add(config), "max_batch_size"))
     assert seen == canonical(seen)
     assert seen["backend"] == "onnxruntime"
     assert result["max_batch_size"] == 4
@@ -90,7 +90,7 @@ def _without(config, name):
 
 def test_a_backend_that_returns_nonsense_is_refused():
     with pytest.raises(ConfigError, match="ModelConfig has no field 'inputs'; did you mean 'input'"):
-        complete("m", {"model.onnx": False}, {}, lambda config: {**config, "inputs": []})
+        complete("m", {"model.onnx": False}, canonical({}), lambda config: {**config, "inputs": []})
 
 
 def test_version_files_are_those_of_the_lowest_version(tmp_path):

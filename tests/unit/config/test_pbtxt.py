@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pyinfer.config.messages import message
 from pyinfer.config.pbtxt import canonical, from_json, parse, to_json
-from pyinfer.config.source import path_text, read_source
+from pyinfer.config.source import Source, path_text
 from pyinfer.errors import ConfigError
 
 TEXT = """\
@@ -308,11 +308,11 @@ def test_mutated_text_is_read_or_refused(data):
     ],
 )
 def test_positions(path, place):
-    assert read_source(TEXT).locate(path) == place
+    assert Source(text=TEXT).locate(path) == place
 
 
 def test_field_at():
-    source = read_source(TEXT)
+    source = Source(text=TEXT)
     assert source.field_at(1, 1) == ()
     assert source.field_at(10, 14) == ("input", 1, "dims", 0)
     assert path_text(("input", 1, "dims")) == "input[1].dims"
@@ -321,7 +321,7 @@ def test_field_at():
 @settings(max_examples=200, deadline=None)
 @given(st.text(st.sampled_from(list("ab{}[]<>:\",;#'\n 1-\\")), max_size=40))
 def test_positions_of_any_text(text):
-    source = read_source(text)
+    source = Source(text=text)
     for line, row in enumerate(text.split("\n"), 1):
         path = source.field_at(line, len(row) + 1)
         assert path == () or source.locate(path) <= (line, len(row) + 1)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pyinfer.config import recover as recover_module
 from pyinfer.config.pbtxt import parse, to_json
 from pyinfer.config.recover import recover
-from pyinfer.config.source import parse_path, path_text, read_source
+from pyinfer.config.source import Source, parse_path, path_text
 from pyinfer.errors import ConfigError
 
 BROKEN = """\
@@ -122,7 +122,7 @@ def _first_error(text):
 
 @given(st.text(max_size=80))
 def test_places_and_extents_are_within_the_text(text):
-    source = read_source(text)
+    source = Source(text=text)
     for offset in range(len(text)):
         extent = source.extent_at(offset)
         assert extent is None or 0 <= extent[0] <= offset < extent[1] <= len(text)

@@ -5,7 +5,7 @@ import pytest
 
 from pyinfer.config.normalize import normalize
 from pyinfer.config.pbtxt import parse, to_json
-from pyinfer.config.source import read_source
+from pyinfer.config.source import Source
 from pyinfer.config.validate import faults, validate
 from pyinfer.errors import ConfigError
 
@@ -381,6 +381,6 @@ def test_good_configurations(text):
 def test_errors_have_a_place():
     text = 'name: "m"\nbackend: "b"\ninput {\n  name: "x"\n  data_type: TYPE_FP32\n  dims: [ 0 ]\n}\n'
     with pytest.raises(ConfigError) as caught:
-        validate(_normal(text), source=read_source(text, "m/config.pbtxt"))
+        validate(_normal(text), source=Source("m/config.pbtxt", text))
     assert str(caught.value).startswith("m/config.pbtxt:6:3: model input 'x' dimension must be")
     assert (caught.value.file, caught.value.line, caught.value.column) == ("m/config.pbtxt", 6, 3)
