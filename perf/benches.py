@@ -29,6 +29,7 @@ from perf.kills import KILLED, OTHER, measure_kills
 from perf.load import LoadError, Window, measure_window, send_all
 from perf.padding import build_padding_repository, measure_padding
 from perf.peer_servers import PEERS, peer_body, read_answer, start_peer
+from perf.polled import measure_polled
 from perf.procs import cpu_seconds, memory
 from perf.python_calls import measure_calls
 from perf.queue_depth import measure_queue
@@ -129,6 +130,16 @@ def _start_stop(scenario: Scenario, effort: Effort, names: Sequence[str], reposi
             }
 
     return {name: medians(runs) for name, runs in in_turns(names, effort.starts, once).items()}
+
+
+def _polled(scenario: Scenario, effort: Effort, _names: Sequence[str], repository: Path) -> _Figures:
+    body = _body(scenario, scenario.protocol)
+    with _start("pyinfer", repository, scenario) as server:
+
+        def window() -> Window:
+            return measure_window(server, body, scenario.connections, scenario.streams, effort.seconds)
+
+        return measure_polled(server, scenario.model, window, 2 * effort.tries)
 
 
 def _growth(scenario: Scenario, effort: Effort, names: Sequence[str], repository: Path) -> _Figures:
@@ -310,6 +321,7 @@ KINDS: Mapping[str, Callable[[Scenario, Effort, Sequence[str], Path], _Figures]]
     "growth": _growth,
     "shared_memory": _shared_memory,
     "events": _events,
+    "polled": _polled,
     "histograms": _histograms,
     "ensemble": _ensemble,
     "goodput": _goodput,

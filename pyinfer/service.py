@@ -13,6 +13,7 @@ import binascii
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -53,6 +54,8 @@ EXTENSIONS = (
 _FILE_PREFIX = "file:"
 _MAX_VERSION = 2**63 - 1
 _ECHO_LIMIT = 64
+#: models of which all can be told while others wait
+_MANY = 64
 #: how long models may take to free themselves although the deadline of the stop has passed
 _CLOSE_S = 1.0
 
@@ -119,6 +122,8 @@ class Service:
         self.shared_memory = SharedMemory(engine.shared_memory)
         self._phase = _Phase.STARTING
         self._lock = threading.Lock()
+        #: see :meth:`_turn`
+        self._telling = threading.Lock()
         self._metrics = Metrics(self._metric_models, metrics, latency_counters=latency_counters)
         self._metric_model: WeakKeyDictionary[Model, MetricModel] = WeakKeyDictionary()
 
@@ -173,13 +178,11 @@ class Service:
         self._refuse_while_stopping()
         if self._phase is not _Phase.SERVING or not self._strict_readiness:
             return self._phase is _Phase.SERVING
-        return self._manager.healthy() and all_ready(
-            probe for served in self._manager.served() for probe in served.handle.probes()
-        )
+        return self._manager.healthy() and all_ready(self._manager.probes())
 
     def asks_models(self) -> bool:
         """Whether readiness depends on code of a model, so that asking for it may block. Does not block."""
-        return self._manager.asks_models()
+        return bool(self._manager.probes())
 
     def model_ready(self, name: str, version: str = "") -> bool:
         """True where the version (the latest one for "") answers requests, False where it is known but does not.
@@ -241,14 +244,20 @@ class Service:
             served = [entry for entry in served if entry.version == wanted]
             if not served:
                 raise InvalidArgument(f"requested model version is not available for model '{name}'")
-        return {"model_stats": [entry.core.statistics() for entry in served]}
+        with nullcontext() if name else self._turn():
+            return {"model_stats": [entry.core.statistics() for entry in served]}
+
+    def has_many_models(self) -> bool:
+        """Whether what is told of all models takes so long that it must not be on an event loop. Does not block."""
+        return self._manager.count() > _MANY
 
     # Repository
 
     def repository_index(self, ready_only: bool = False, repository_name: str = "") -> list[dict[str, Any]]:
         """One dict for each known version: ``name`` and, where known, ``version`` (a string), ``state``, ``reason``."""
         self._refuse_while_stopping()
-        return self._manager.index(ready_only)
+        with self._turn():
+            return self._manager.index(ready_only)
 
     def load_model(self, name: str, parameters: Mapping[str, Any] | None = None) -> None:
         """Load or reload a model; returns when it serves, the old version serving until then.
@@ -319,6 +328,10 @@ class Service:
     def model_table(self) -> list[tuple[str, str, str]]:
         """(model, version, status) of each version that is or was to be served, for the table at start-up."""
         return self._manager.table()
+
+    def _turn(self) -> AbstractContextManager[object]:
+        """For what is told of all models: where these are many, one thread at a time, whoever asks."""
+        return self._telling if self.has_many_models() else nullcontext()
 
     def _refuse_while_stopping(self) -> None:
         if self._phase.value >= _Phase.STOPPING.value:

@@ -28,6 +28,10 @@ _log = logging.getLogger(__name__)
 JSON_HEADERS = (("Content-Type", "application/json"),)
 _STATUS = {code: statuses[0] for code, statuses in error_table().items()}
 
+_dump = partial(json.dumps, separators=(",", ":"), ensure_ascii=False)
+#: items of a list
+_LONG = 64
+
 #: settings of tracing that are lists over gRPC alone
 _PLAIN_SETTINGS = {"log_frequency", "trace_count", "trace_rate"}
 
@@ -149,7 +153,16 @@ def _result(endpoint: Endpoint, value: dict[str, Any]) -> Result:
         shown = list(next(iter(value.values())).values())
     elif endpoint.answer is Answer.SETTINGS:
         shown = {name: _shown_setting(name, next(iter(typed.values()))) for name, typed in value["settings"].items()}
-    return Result(200, json.dumps(shown, separators=(",", ":"), ensure_ascii=False).encode(), JSON_HEADERS)
+    return Result(200, _text(shown).encode(), JSON_HEADERS)
+
+
+def _text(value: Any) -> str:
+    """The JSON of ``value``; of long lists, each item for itself: in one go no other thread could run meanwhile."""
+    if isinstance(value, list) and len(value) > _LONG:
+        return f"[{','.join(map(_text, value))}]"
+    if isinstance(value, dict) and len(value) == 1:
+        return "".join(f"{{{_dump(key)}:{_text(inner)}}}" for key, inner in value.items())
+    return _dump(value)
 
 
 def _shown_setting(name: str, value: Any) -> Any:

@@ -80,6 +80,8 @@ class Endpoint:
     blocking: bool = False
     #: whether the answer may depend on a model's own code: then the same holds
     asks_models: bool = False
+    #: whether it may be about all models: then the same holds where these are many
+    of_all: bool = False
     #: whether the body of a POST says anything
     reads_body: bool = True
     grpc_service: str = GRPC_SERVICE
@@ -89,7 +91,9 @@ class Endpoint:
 
     def blocks(self, service: Service) -> bool:
         """Whether :attr:`handle` must not run on the loop thread now."""
-        return self.blocking or (self.asks_models and service.asks_models())
+        return (
+            self.blocking or (self.asks_models and service.asks_models()) or (self.of_all and service.has_many_models())
+        )
 
     @property
     def grpc_path(self) -> str:
@@ -251,7 +255,13 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("ServerMetadata", "GET", ("/v2",), "metadata", Answer.JSON, _server_metadata),
     # a model of the name "stats" is hidden by the statistics of all models, as it is in Triton
     Endpoint(
-        "ModelStatistics", "GET", ("/v2/models/stats", *_by_model("/stats")), "statistics", Answer.JSON, _statistics
+        "ModelStatistics",
+        "GET",
+        ("/v2/models/stats", *_by_model("/stats")),
+        "statistics",
+        Answer.JSON,
+        _statistics,
+        of_all=True,
     ),
     Endpoint("ModelMetadata", "GET", _by_model(""), "metadata", Answer.JSON, _model_metadata),
     Endpoint("ModelConfig", "GET", _by_model("/config"), "model-config", Answer.INNER, _model_config),

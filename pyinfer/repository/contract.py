@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from pyinfer.readiness import ReadinessProbe
 
 __all__ = ["InstanceChange", "LoadedVersion", "ModelId", "ModelLoader", "ModelSource", "Publisher"]
 
 
-@dataclass(frozen=True, order=True)
-class ModelId:
+class ModelId(NamedTuple):
     """Which model is meant. Ordered by namespace, then name, as the repository index is."""
 
     #: the repository that the model comes from, with ``--model-namespacing``; otherwise empty

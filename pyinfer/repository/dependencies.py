@@ -37,10 +37,13 @@ class DependencyGraph:
     """What some ensembles need. Immutable."""
 
     def __init__(self, ensembles: Mapping[ModelId, Iterable[Step]], models: Collection[ModelId]) -> None:
-        """``models`` are the ones that there are; a name in a step stands for the one that :meth:`resolve` finds."""
-        self._named: dict[str, list[ModelId]] = {}
-        for model in sorted(models):
-            self._named.setdefault(model.name, []).append(model)
+        """``models`` are the ones that there are, each once; a name in a step stands for what :meth:`resolve` finds."""
+        ensembles = {ensemble: tuple(steps) for ensemble, steps in ensembles.items()}
+        # the models that no ensemble needs may be thousands
+        self._named: dict[str, list[ModelId]] = {step.name: [] for steps in ensembles.values() for step in steps}
+        for model in models if self._named else ():
+            if model.name in self._named:
+                self._named[model.name].append(model)
         self._needs = {
             ensemble: {self.resolve(ensemble, step.name) or ModelId(ensemble.namespace, step.name) for step in steps}
             for ensemble, steps in ensembles.items()
@@ -51,7 +54,7 @@ class DependencyGraph:
                 self._dependents.setdefault(model, set()).add(ensemble)
 
     def resolve(self, ensemble: ModelId, name: str) -> ModelId | None:
-        """The model that ``ensemble`` means by ``name``: of its own namespace, else the only one of that name."""
+        """The model that a step of ``ensemble`` means by ``name``: of its own namespace, else the only one."""
         found = self._named.get(name, [])
         own = ModelId(ensemble.namespace, name)
         if own in found:

@@ -20,7 +20,7 @@ from pyinfer.config.rules_graph import graph_faults, needs_decoupled
 from pyinfer.errors import InvalidArgument, ModelError, Unavailable
 from pyinfer.repository.build import EXITING, BuildFailed, Origin, VersionBuilder, discard, told_reason
 from pyinfer.repository.contract import InstanceChange, LoadedVersion, ModelId, ModelLoader, Publisher
-from pyinfer.repository.dependencies import DependencyGraph, UnloadPlan, ensemble_fault, ensemble_steps
+from pyinfer.repository.dependencies import DependencyGraph, Step, UnloadPlan, ensemble_fault, ensemble_steps
 from pyinfer.repository.plan import Identity, choose_versions, plan_versions, poll_failed_text
 from pyinfer.repository.retire import Retirement
 from pyinfer.repository.states import Served, StateTable, ambiguity_text
@@ -79,6 +79,8 @@ class Installer:
         self._publisher = publisher
         self._lock = threading.Lock()
         self._wanted: dict[ModelId, _Wanted] = {}
+        #: of what is wanted: with thousands of ensembles it can not be made for each of them; None where it is outdated
+        self._graph: DependencyGraph | None = None
 
     # Questions
 
@@ -106,11 +108,12 @@ class Installer:
     def graph(self, more: Iterable[Job] = ()) -> DependencyGraph:
         """What the ensembles that are to serve need, those of ``more`` included."""
         with self._lock:
-            jobs = [wanted.job for wanted in self._wanted.values() if wanted.job is not None]
-            models = set(self._wanted)
-        jobs += more
-        models |= {job.origin.model for job in jobs}
-        return DependencyGraph({job.origin.model: ensemble_steps(job.config) for job in jobs}, models)
+            others = [job for job in more if not self._is_in_graph(job)]
+            if others:
+                return self._make_graph(others)
+            if self._graph is None:
+                self._graph = self._make_graph(())
+            return self._graph
 
     def stale_ensembles(self, jobs: Mapping[ModelId, Job]) -> dict[ModelId, Job]:
         """The ensembles, other than those of ``jobs``, that must be looked at again once ``jobs`` are installed."""
@@ -210,6 +213,7 @@ class Installer:
         for model in steps.unload:
             with self._lock:
                 wanted = self._wanted.pop(model, None)
+                self._graph = None
             if wanted is not None and wanted.job is not None:
                 wanted.job.origin.lease.release()
         return threads
@@ -238,6 +242,17 @@ class Installer:
 
     # Inside
 
+    def _is_in_graph(self, job: Job) -> bool:
+        """Whether what is wanted has the model of ``job`` with the same steps. Requires: the lock."""
+        wanted = self._wanted.get(job.origin.model)
+        return wanted is not None and _steps_of(wanted.job) == ensemble_steps(job.config)
+
+    def _make_graph(self, more: Collection[Job]) -> DependencyGraph:
+        """Requires: the lock."""
+        jobs = [wanted.job for wanted in self._wanted.values() if wanted.job is not None] + [*more]
+        models = {*self._wanted, *(job.origin.model for job in more)}
+        return DependencyGraph({job.origin.model: ensemble_steps(job.config) for job in jobs}, models)
+
     def _broke(self, served: Served, reason: str) -> None:
         """Serve a version no more that can not execute anything. Any thread; needs no lock."""
         if not self._table.broke(served, reason):
@@ -258,7 +273,7 @@ class Installer:
         """What each step of an ensemble calls; [] for another model. Raises InvalidArgument where it can not serve."""
         steps = ensemble_steps(job.config)
         if not steps:
-            return []  # the graph is made of all models: not for each of thousands
+            return []
         model = job.origin.model
         graph = self.graph()
         needed = [found for step in steps if (found := graph.resolve(model, step.name)) is not None]
@@ -325,6 +340,8 @@ class Installer:
         if kept is not None:
             kept.origin.lease.hold()
         with self._lock:
+            if not self._is_in_graph(job):
+                self._graph = None
             before = self._wanted.get(model)
             explicit = explicit or (before is not None and before.explicit)
             self._wanted[model] = _Wanted(explicit, job.origin.entry.directory, fingerprint, kept)
@@ -335,6 +352,10 @@ class Installer:
         with self._lock:
             if model in self._wanted:
                 self._wanted[model] = replace(self._wanted[model], fingerprint=None)
+
+
+def _steps_of(job: Job | None) -> tuple[Step, ...]:
+    return () if job is None else ensemble_steps(job.config)
 
 
 def _text(value: Collection[Any]) -> str:

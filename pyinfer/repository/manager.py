@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from pyinfer.errors import InternalError, InvalidArgument, ModelError, PyinferError, Unavailable
+from pyinfer.readiness import ReadinessProbe
 from pyinfer.repository.build import Origin, VersionBuilder, told_reason
 from pyinfer.repository.contract import ModelId, ModelLoader, ModelSource, Publisher
 from pyinfer.repository.dependencies import ensemble_steps, plan_unload
@@ -206,13 +207,17 @@ class ModelManager:
         """All that is served (by that name), by model and version."""
         return self._table.served(name)
 
+    def count(self) -> int:
+        """How many names of models are known."""
+        return self._table.count()
+
     def healthy(self) -> bool:
         """Whether every version serves or goes on purpose, and every configured model has a version."""
         return self._table.healthy()
 
-    def asks_models(self) -> bool:
-        """Whether an instance of what is served has code of its own that tells whether it is ready."""
-        return self._table.asks_models()
+    def probes(self) -> list[ReadinessProbe]:
+        """How to ask what is served whether it is ready: those instances that have code of their own for it."""
+        return self._table.probes()
 
     def index(self, ready_only: bool = False) -> list[dict[str, Any]]:
         """The repository index: what is on disk now, and what is or was loaded of it, by model and version."""
@@ -226,13 +231,9 @@ class ModelManager:
     def table(self) -> list[tuple[str, str, str]]:
         """(model, version, status) of everything that was to be loaded."""
         return [
-            (
-                model.name,
-                "-" if version is None else str(version),
-                ": ".join(filter(None, (row.state.value, row.reason))),
-            )
+            (model.name, "-" if number is None else str(number), ": ".join(filter(None, (row.state.value, row.reason))))
             for model, rows in self._table.rows().items()
-            for version, row in rows
+            for number, row in rows
         ]
 
     # Start and poll

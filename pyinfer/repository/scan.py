@@ -120,10 +120,12 @@ class LocalRepository:
             raise RepositoryUnreadable(error.strerror or type(error).__name__) from error
 
     def entries(self, only: Collection[str] | None = None) -> Mapping[str, ModelEntry | None]:
+        try:
+            found = _directories(self._directory) if only is None else _named_directories(self._directory, only)
+        except OSError as error:
+            raise RepositoryUnreadable(error.strerror or type(error).__name__) from error
         return {
-            name: scan_model(name, self._directory / name) if readable else None
-            for name, readable in self.names().items()
-            if only is None or name in only
+            name: scan_model(name, self._directory / name) if readable else None for name, readable in found.items()
         }
 
 
@@ -240,7 +242,7 @@ def _directories(path: Path) -> dict[str, bool]:
     found: dict[str, bool] = {}
     with os.scandir(path) as entries:
         for entry in entries:
-            if entry.name.startswith(".") or not entry.name.isprintable():
+            if not _is_sayable(entry.name):
                 continue
             try:
                 mode = entry.stat().st_mode
@@ -250,6 +252,32 @@ def _directories(path: Path) -> dict[str, bool]:
             if stat.S_ISDIR(mode):
                 found[entry.name] = True
     return dict(sorted(found.items()))
+
+
+def _named_directories(path: Path, names: Collection[str]) -> dict[str, bool]:
+    """Those of :func:`_directories` that are among ``names``, without a look at the others."""
+    found: dict[str, bool] = {}
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)  # fails where listing it would
+    try:
+        for name in sorted(names):
+            if not _is_sayable(name) or "/" in name:  # which is no entry of this directory, wherever it leads
+                continue
+            try:
+                mode = os.stat(name, dir_fd=folder).st_mode
+            except OSError:
+                with os.scandir(folder) as entries:
+                    if any(entry.name == name for entry in entries):
+                        found[name] = False
+                continue
+            if stat.S_ISDIR(mode):
+                found[name] = True
+    finally:
+        os.close(folder)
+    return found
+
+
+def _is_sayable(name: str) -> bool:
+    return not name.startswith(".") and name.isprintable()
 
 
 def _entries(path: Path) -> list[os.DirEntry[str]]:

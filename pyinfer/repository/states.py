@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any
 
 from pyinfer.errors import InvalidArgument, NotFound, Unavailable
+from pyinfer.readiness import ReadinessProbe
 from pyinfer.repository.contract import LoadedVersion, ModelId
 from pyinfer.repository.overrides import Lease
 from pyinfer.repository.plan import Identity
@@ -78,6 +79,8 @@ class _Record:
     failure: str = ""
     #: its configuration was good, and chose none of its versions
     is_versionless: bool = False
+    #: some of what serves has code of its own that tells whether it is ready
+    is_asked: bool = False
 
 
 def ambiguity_text(name: str, count: int) -> str:
@@ -95,6 +98,9 @@ class StateTable:
         self._lock = threading.Lock()
         #: name -> namespace -> record
         self._records: dict[str, dict[str, _Record]] = {}
+        # Kept with each change: whether the server is ready is asked more often than thousands of models can be.
+        self._unhealthy: set[ModelId] = set()
+        self._asked: set[ModelId] = set()
 
     # Transitions
 
@@ -105,6 +111,7 @@ class StateTable:
             for version in versions:
                 if version not in record.serving:
                     record.states[version] = VersionState(State.LOADING)
+            self._note(model)
 
     def commit(self, model: ModelId, serving: Mapping[int, Served]) -> list[Served]:
         """Let ``serving`` be all that is served of ``model``. Returns what served before and does not any more.
@@ -112,14 +119,16 @@ class StateTable:
         A version that goes without a successor is UNLOADING until :meth:`unloaded`. Earlier failures are forgotten:
         what was tried before and is not wanted now is no fault any more.
         """
+        is_asked = any(served.handle.probes() for served in serving.values())
         with self._lock:
             record = self._make(model)
             handles = [served.handle for served in serving.values()]
             retired = [old for old in record.serving.values() if old.handle not in handles]
             record.states = _deliberate(record) | {old.version: VersionState(State.UNLOADING) for old in retired}
             record.states |= {version: VersionState(State.READY) for version in serving}
-            record.serving = dict(serving)
+            record.serving, record.is_asked = dict(serving), is_asked
             record.failure, record.is_versionless = "", False
+            self._note(model)
             return retired
 
     def retire(self, model: ModelId) -> list[Served]:
@@ -136,6 +145,7 @@ class StateTable:
             record.states |= {old.version: VersionState(State.UNLOADING) for old in retired}
             record.failure, record.is_versionless = "", False
             self._drop_empty(model)
+            self._note(model)
             return retired
 
     def broke(self, served: Served, reason: str) -> bool:
@@ -148,6 +158,7 @@ class StateTable:
             del record.serving[served.version]
             record.states[served.version] = VersionState(State.UNAVAILABLE, reason)
             record.failure = reason
+            self._note(served.model)
             return True
 
     def unloaded(self, model: ModelId, version: int) -> None:
@@ -156,6 +167,7 @@ class StateTable:
             record = self._find(model)
             if record is not None and record.states.get(version, VersionState()).state is State.UNLOADING:
                 record.states[version] = VersionState(State.UNAVAILABLE, UNLOADED)
+                self._note(model)
 
     def forgive(self, model: ModelId) -> None:
         """The files of ``model`` are gone, and with them the fault of those that could not be loaded."""
@@ -167,6 +179,7 @@ class StateTable:
                 )
                 record.failure, record.is_versionless = "", False
                 self._drop_empty(model)
+                self._note(model)
 
     def fail_versions(self, model: ModelId, attempted: Collection[int], reasons: Mapping[int, str]) -> None:
         """Loading ``attempted`` failed as a whole because of ``reasons``; what serves goes on serving."""
@@ -176,6 +189,7 @@ class StateTable:
             for version in attempted:
                 if version not in record.serving:
                     record.states[version] = VersionState(State.UNAVAILABLE, reasons.get(version, UNLOADED))
+            self._note(model)
 
     def fail_model(self, model: ModelId, reason: str, *, is_versionless: bool = False) -> None:
         """The model could not be (re)loaded at all; its versions stay as they are, for the new reason if one failed.
@@ -187,6 +201,7 @@ class StateTable:
             record.failure, record.is_versionless = reason, is_versionless
             for version in record.states.keys() - record.serving.keys() - _deliberate(record).keys():
                 record.states[version] = VersionState(State.UNAVAILABLE, reason)
+            self._note(model)
 
     # Questions
 
@@ -240,20 +255,22 @@ class StateTable:
         with self._lock:
             return name in self._records
 
+    def count(self) -> int:
+        """Of the names that are known."""
+        with self._lock:
+            return len(self._records)
+
     def healthy(self) -> bool:
         """Whether every version serves or goes on purpose, and every configured model has a version."""
         with self._lock:
-            return all(
-                len(record.serving.keys() | _deliberate(record).keys()) == len(record.states)
-                and not (record.is_versionless and not record.states)
-                for record in self._all()
-            )
+            return not self._unhealthy
 
-    def asks_models(self) -> bool:
-        """Whether an instance of what is served has code of its own that tells whether it is ready."""
+    def probes(self) -> list[ReadinessProbe]:
+        """How to ask the instances of what serves whether they are ready: those that have code of their own for it."""
         with self._lock:
-            handles = [served.handle for record in self._all() for served in record.serving.values()]
-        return any(handle.probes() for handle in handles)
+            records = [self._find(model) for model in self._asked]
+            handles = [served.handle for record in records if record for served in record.serving.values()]
+        return [probe for handle in handles for probe in handle.probes()]
 
     def rows(self) -> dict[ModelId, list[tuple[int | None, VersionState]]]:
         """Model -> (version, state) ascending; one row without a version for a model that failed before it had any.
@@ -271,15 +288,24 @@ class StateTable:
     def _make(self, model: ModelId) -> _Record:
         return self._records.setdefault(model.name, {}).setdefault(model.namespace, _Record())
 
+    def _note(self, model: ModelId) -> None:
+        """Keep up what the questions about all models are answered from, after a change of ``model``."""
+        record = self._find(model)
+        for models, belongs in (
+            (self._unhealthy, record is not None and not _is_healthy(record)),
+            (self._asked, record is not None and record.is_asked and bool(record.serving)),
+        ):
+            if belongs:
+                models.add(model)
+            else:
+                models.discard(model)
+
     def _drop_empty(self, model: ModelId) -> None:
         record = self._find(model)
         if record is not None and not record.states:
             del self._records[model.name][model.namespace]
             if not self._records[model.name]:
                 del self._records[model.name]
-
-    def _all(self) -> Iterator[_Record]:
-        return (record for namespaces in self._records.values() for record in namespaces.values())
 
     def _sorted(self, name: str | None) -> Iterator[tuple[ModelId, _Record]]:
         names = self._records if name is None else [name] if name in self._records else []
@@ -302,6 +328,11 @@ def _deliberate(record: _Record) -> dict[int, VersionState]:
     return {
         version: row for version, row in record.states.items() if row.state is State.UNLOADING or row.reason == UNLOADED
     }
+
+
+def _is_healthy(record: _Record) -> bool:
+    is_complete = len(record.serving.keys() | _deliberate(record).keys()) == len(record.states)
+    return is_complete and not (record.is_versionless and not record.states)
 
 
 def _rows(record: _Record) -> list[tuple[int | None, VersionState]]:

@@ -12,6 +12,7 @@ import pytest
 from contract.http.raw import Raw, post
 from faults.client import LIVE, document, http, refused, tensor
 from faults.guard import peak_growth
+from perf.procs import cpu_seconds
 from pyinfer.testing import RunningServer
 
 pytestmark = pytest.mark.usefixtures("guarded")
@@ -137,6 +138,33 @@ def test_row_02_costs_little(server: RunningServer) -> None:
         http(server, "/v2/models/fp32/infer", body)
     spent = cpu() - before
     assert spent < 3, f"{spent} s of CPU in {time.monotonic() - started} s"
+
+
+def long_string(place: str, text: bytes) -> bytes:
+    """A request with ``text`` as a string where ``place`` says."""
+    return {
+        "id": GOOD[:-1] + b',"id":"' + text + b'"}',
+        "parameter": GOOD[:-1] + b',"parameters":{"p":"' + text + b'"}}',
+        "member": GOOD[:-1] + b',"' + text + b'":1}',
+        "element": document(tensor([1], ["?"], datatype="BYTES")).replace(b"?", text),
+    }[place]
+
+
+@pytest.mark.parametrize("text", [b"x", b"\\n", "é".encode(), b"\\u00e9"], ids=["plain", "escaped", "UTF-8", "code"])
+@pytest.mark.parametrize("place", ["id", "parameter", "member", "element"])
+def test_row_02_a_string_costs_as_much_as_it_is_long(server: RunningServer, place: str, text: bytes) -> None:
+    """CPU of the server for a byte: of one string of nearly 64 MiB, no more than that of strings of 4 MiB."""
+
+    def cost(size: int, times: int) -> float:
+        body = long_string(place, text * (size // len(text)))
+        before = cpu_seconds(server.pid)
+        for _ in range(times):
+            http(server, "/v2/models/flat_text/infer" if place == "element" else "/v2/models/fp32/infer", body)
+        return (cpu_seconds(server.pid) - before) / times / size
+
+    size = (64 << 20) - 4096
+    pairs = [(cost(size, 1), cost(4 << 20, 4)) for _ in range(2)]
+    assert min(long / short for long, short in pairs) < 4, pairs
 
 
 LENGTH = "Inference-Header-Content-Length"

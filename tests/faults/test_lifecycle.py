@@ -269,20 +269,6 @@ def test_row_50_broken_parameters_of_a_load(loading: tuple[RunningServer, Guard]
     guard.check()
 
 
-def test_row_50_many_models_of_which_some_are_broken(tmp_path: Path) -> None:
-    """400 (10^4 in the list of rows, which takes minutes on a small machine), every fourth without its file."""
-    for number in range(400):
-        add_model(tmp_path, f"m{number}", identity("TYPE_FP32", "4") if number % 4 else PYTHON)
-    with run_server(tmp_path, "--exit-on-error=false", "--strict-readiness=false") as server:
-        entries = {entry["name"]: entry for entry in http(server, "/v2/repository/index", b"").document}
-        assert len(entries) == 400
-        for number in range(400):
-            assert entries[f"m{number}"]["state"] == ("READY" if number % 4 else "UNAVAILABLE")
-        assert "model.py" in entries["m0"]["reason"]
-        assert http(server, "/v2/models/m399/infer", FIXED).status == 200
-        assert server.stop() == 0
-
-
 def test_row_54_end_under_load(models: Path, gate: Path) -> None:
     """100 idle connections, 10 busy over HTTP and 10 calls over gRPC: what was accepted is answered."""
     with run_server(models) as server, contextlib.ExitStack() as stack:

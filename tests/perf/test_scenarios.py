@@ -20,6 +20,7 @@ from perf.slo import MODELS as SLO_MODELS
 ROWS = {
     "histograms": {"without_histograms"},
     "ensemble": {"one_model"},
+    "polled": {"unpolled"},
     "json": {"core"},
     "calls": {"executions"},
     "queue": {"waiting_1", "waiting_1000", "waiting_1000000"},

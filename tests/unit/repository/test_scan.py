@@ -91,6 +91,26 @@ def test_only_the_wanted_models_are_read(tmp_path: Path) -> None:
     assert [model.name for model in scan(local(tmp_path), only={"beta", "gamma"}).models] == ["beta"]
 
 
+def test_models_that_are_asked_for_by_name_are_those_of_the_whole(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    for name in ("plain", ".hidden", "with space", "line\nbreak", "ünï"):
+        write_model(models, name)
+    write_model(tmp_path, "outside")
+    (models / "linked").symlink_to(tmp_path / "outside")
+    (models / "nowhere").symlink_to(tmp_path / "absent")
+    (models / "circle").symlink_to("circle")
+    (models / "file").write_text("no model")
+    [repository] = local(models)
+    whole = repository.entries()
+    assert set(whole) == {"plain", "with space", "ünï", "linked", "nowhere", "circle"}
+    assert {name for name, entry in whole.items() if entry is None} == {"nowhere", "circle"}
+    asked = [*whole, ".hidden", "line\nbreak", "file", "absent", "", ".", "..", "../outside", "plain/1", "x" * 5000]
+    asked += ["/", str(tmp_path / "outside"), "plain\0", "\udcff"]
+    assert repository.entries(asked) == whole
+    for name in asked:
+        assert repository.entries({name}) == {name: whole[name] for name in {name} & set(whole)}
+
+
 def test_a_repository_that_is_named_twice_is_one(tmp_path: Path) -> None:
     write_model(tmp_path / "real", "alpha")
     (tmp_path / "link").symlink_to(tmp_path / "real")
