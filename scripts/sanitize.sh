@@ -28,7 +28,8 @@ fi
 "$main" -m pip --quiet --python "$python" install --no-deps --ignore-installed --no-build-isolation --editable "$root" \
   -Cbuild-dir="$build/cmake" -Ccmake.build-type=RelWithDebInfo -Cinstall.strip=false \
   -Ccmake.define.PYINFER_SANITIZE="$sanitizer" -Ccmake.define.PYINFER_BUILD_TESTS=ON \
-  -Ccmake.define.CMAKE_INTERPROCEDURAL_OPTIMIZATION=OFF
+  -Ccmake.define.CMAKE_INTERPROCEDURAL_OPTIMIZATION=OFF \
+  -Ccmake.define.CMAKE_CXX_FLAGS_RELWITHDEBINFO="-O1 -g" # no NDEBUG: the assertions of libraries are looked at too
 
 suppressions="$root/sanitizers"
 export UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1"

@@ -10,6 +10,9 @@
 namespace pyinfer {
 namespace {
 
+using protozero::pbf_wire_type;
+using protozero::tag_and_type;
+
 using Outputs = std::vector<std::pair<std::string_view, std::string_view>>;
 
 std::string Compare(const ExpectedOutputs& expected, const Outputs& outputs) {
@@ -30,13 +33,7 @@ std::string_view View(const protozero::data_view& data) { return {data.data(), d
 
 std::string_view NameOf(protozero::pbf_reader output) {
   std::string_view name;
-  while (output.next()) {
-    if (output.tag() == 1) {
-      name = View(output.get_view());
-    } else {
-      output.skip();
-    }
-  }
+  while (output.next(1, pbf_wire_type::length_delimited)) name = View(output.get_view());
   return name;
 }
 
@@ -47,12 +44,15 @@ std::string CompareGrpc(const ExpectedOutputs& expected, std::string_view messag
   try {
     protozero::pbf_reader fields(message.data(), message.size());
     while (fields.next()) {
-      if (fields.tag() == 5) {
-        names.push_back(NameOf(fields.get_message()));
-      } else if (fields.tag() == 6) {
-        contents.push_back(View(fields.get_view()));
-      } else {
-        fields.skip();
+      switch (fields.tag_and_type()) {
+        case tag_and_type(5, pbf_wire_type::length_delimited):
+          names.push_back(NameOf(fields.get_message()));
+          break;
+        case tag_and_type(6, pbf_wire_type::length_delimited):
+          contents.push_back(View(fields.get_view()));
+          break;
+        default:
+          fields.skip();
       }
     }
   } catch (const protozero::exception&) {

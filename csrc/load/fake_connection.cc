@@ -24,13 +24,7 @@ std::string IdOf(std::string_view message) {
   std::string id;
   try {
     protozero::pbf_reader fields(message.data(), message.size());
-    while (fields.next()) {
-      if (fields.tag() == 3) {
-        id = fields.get_string();
-      } else {
-        fields.skip();
-      }
-    }
+    while (fields.next(3, protozero::pbf_wire_type::length_delimited)) id = fields.get_string();
   } catch (const protozero::exception&) {
     id.clear();
   }

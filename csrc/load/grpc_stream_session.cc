@@ -8,6 +8,9 @@
 namespace pyinfer {
 namespace {
 
+using protozero::pbf_wire_type;
+using protozero::tag_and_type;
+
 constexpr size_t kPrefix = 5;
 constexpr size_t kLargestMessage = size_t{1} << 30;
 // Bytes that have left and are not forgotten yet.
@@ -42,36 +45,33 @@ void ReadParameter(protozero::pbf_reader entry, StreamResponse& response) {
   std::string_view name;
   protozero::pbf_reader value;
   while (entry.next()) {
-    if (entry.tag() == 1) {
-      name = View(entry.get_view());
-    } else if (entry.tag() == 2) {
-      value = entry.get_message();
-    } else {
-      entry.skip();
+    switch (entry.tag_and_type()) {
+      case tag_and_type(1, pbf_wire_type::length_delimited):
+        name = View(entry.get_view());
+        break;
+      case tag_and_type(2, pbf_wire_type::length_delimited):
+        value = entry.get_message();
+        break;
+      default:
+        entry.skip();
     }
   }
   if (name != kFinalResponse) return;
   response.is_final = false;
-  while (value.next()) {
-    if (value.tag() == 1) {
-      response.is_final = value.get_bool();
-    } else {
-      value.skip();
-    }
-  }
+  while (value.next(1, pbf_wire_type::varint)) response.is_final = value.get_bool();
 }
 
 void ReadInference(std::string_view bytes, StreamResponse& response) {
   protozero::pbf_reader message(bytes.data(), bytes.size());
   while (message.next()) {
-    switch (message.tag()) {
-      case 3:
+    switch (message.tag_and_type()) {
+      case tag_and_type(3, pbf_wire_type::length_delimited):
         response.id = View(message.get_view());
         break;
-      case 4:
+      case tag_and_type(4, pbf_wire_type::length_delimited):
         ReadParameter(message.get_message(), response);
         break;
-      case 5:
+      case tag_and_type(5, pbf_wire_type::length_delimited):
         response.has_outputs = true;
         message.skip();
         break;
@@ -86,13 +86,16 @@ bool ReadResponse(std::string_view bytes, StreamResponse& response) {
   try {
     protozero::pbf_reader message(bytes.data(), bytes.size());
     while (message.next()) {
-      if (message.tag() == 1) {
-        response.error = View(message.get_view());
-      } else if (message.tag() == 2) {
-        response.inference = View(message.get_view());
-        ReadInference(response.inference, response);
-      } else {
-        message.skip();
+      switch (message.tag_and_type()) {
+        case tag_and_type(1, pbf_wire_type::length_delimited):
+          response.error = View(message.get_view());
+          break;
+        case tag_and_type(2, pbf_wire_type::length_delimited):
+          response.inference = View(message.get_view());
+          ReadInference(response.inference, response);
+          break;
+        default:
+          message.skip();
       }
     }
     return true;
