@@ -2,38 +2,39 @@
 #include "engine/call_graph.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 namespace pyinfer {
 
-std::optional<uint64_t> CallGraph::Enter(const Caller& caller, std::vector<Node> callees) {
+std::optional<uint64_t> CallGraph::Enter(Caller caller, std::vector<Callee> callees) {
   std::lock_guard<std::mutex> lock(mutex_);
   const uint64_t number = ++last_;
-  const auto entered = waits_.emplace(number, Wait{caller, std::move(callees)}).first;
-  if (NeedsOneOf(StuckLocked(/*with_yielding=*/false), entered->second)) {
+  const auto entered = waits_.emplace(number, Wait{std::move(caller), std::move(callees), false, {}}).first;
+  if (ForEverLocked(entered->second, /*with_yielding=*/false)) {
     waits_.erase(entered);
     return std::nullopt;
   }
   return number;
 }
 
-uint64_t CallGraph::EnterYielding(Node model, size_t instances, std::vector<Node> needed) {
+uint64_t CallGraph::EnterYielding(Node model, size_t instances, const std::weak_ptr<const HeldResources>& held,
+                                  std::vector<Callee> needed) {
+  std::shared_ptr<const LimitedInstance> holder;
+  if (const auto now = held.lock()) holder = now->instance();
   std::lock_guard<std::mutex> lock(mutex_);
   const uint64_t number = ++last_;
   // Which instance it is is not known: it is taken to be one of its own, so that rather too many are believed to wait.
   const size_t instance = SIZE_MAX - static_cast<size_t>(number);
-  waits_.emplace(number, Wait{{model, instance, instances}, std::move(needed), /*yields=*/true});
+  waits_.emplace(number,
+                 Wait{{model, instance, instances, std::move(holder)}, std::move(needed), /*yields=*/true, held});
   return number;
 }
 
 bool CallGraph::ForEver(uint64_t wait) const {
   std::lock_guard<std::mutex> lock(mutex_);
   const auto found = waits_.find(wait);
-  return found != waits_.end() && NeedsOneOf(StuckLocked(/*with_yielding=*/true), found->second);
-}
-
-bool CallGraph::NeedsOneOf(const std::set<Node>& models, const Wait& wait) {
-  return std::any_of(wait.callees.begin(), wait.callees.end(), [&](Node callee) { return models.count(callee) != 0; });
+  return found != waits_.end() && ForEverLocked(found->second, /*with_yielding=*/true);
 }
 
 size_t CallGraph::yielding() const {
@@ -47,37 +48,38 @@ void CallGraph::Leave(uint64_t wait) {
   waits_.erase(wait);
 }
 
-std::set<CallGraph::Node> CallGraph::StuckLocked(bool with_yielding) const {
-  struct Waiting {
-    size_t instances = 0;
-    std::map<size_t, std::vector<const Wait*>> by_instance;
-  };
-  std::map<Node, Waiting> models;
-  for (const auto& [number, wait] : waits_) {
-    if (wait.yields && !with_yielding) continue;
-    Waiting& model = models[wait.caller.model];
-    model.instances = wait.caller.instances;  // as the last of them saw it
-    model.by_instance[wait.caller.instance].push_back(&wait);
+bool CallGraph::ForEverLocked(const Wait& wait, bool with_yielding) const {
+  std::vector<const Wait*> waiting;
+  for (const auto& [number, one] : waits_) {
+    if (with_yielding || !one.yields) waiting.push_back(&one);
   }
-  std::set<Node> stuck;
-  for (const auto& [node, model] : models) {
-    if (model.by_instance.size() >= model.instances) stuck.insert(node);
-  }
-  // Whoever has an instance that waits only for models that go on goes on as well, until that frees no more.
-  const auto goes_on = [&](const std::vector<const Wait*>& waits) {
-    return std::none_of(waits.begin(), waits.end(), [&](const Wait* wait) { return NeedsOneOf(stuck, *wait); });
-  };
-  for (bool freed = true; freed;) {
-    freed = false;
-    for (auto node = stuck.begin(); node != stuck.end();) {
-      const auto& instances = models[*node].by_instance;
-      const bool free = std::any_of(instances.begin(), instances.end(),
-                                    [&](const auto& instance) { return goes_on(instance.second); });
-      node = free ? stuck.erase(node) : std::next(node);
-      freed = freed || free;
+  // All are taken to wait for ever; those of them that do not are left out, until that frees no more.
+  for (;;) {
+    std::map<Node, std::pair<size_t, std::set<size_t>>> instances;  // of a model: how many there are, those that wait
+    std::vector<const LimitedInstance*> keeping;
+    for (const Wait* one : waiting) {
+      auto& [count, numbers] = instances[one->caller.model];
+      count = one->caller.instances;  // as the last of them saw it
+      numbers.insert(one->caller.instance);
+      if (one->keeps() != nullptr) keeping.push_back(one->keeps());
     }
+    const auto could_execute = [&](const auto& instance) {
+      return std::find(keeping.begin(), keeping.end(), instance.get()) == keeping.end() && instance->CouldHold(keeping);
+    };
+    const auto is_stuck = [&](const Callee& callee) {
+      const auto found = instances.find(callee.model);
+      if (found != instances.end() && found->second.second.size() >= found->second.first) return true;
+      return !keeping.empty() && !callee.limited.empty() &&
+             std::none_of(callee.limited.begin(), callee.limited.end(), could_execute);
+    };
+    const auto goes_on = [&](const Wait* one) {
+      return std::none_of(one->callees.begin(), one->callees.end(), is_stuck);
+    };
+    const auto left = std::remove_if(waiting.begin(), waiting.end(), goes_on);
+    if (left == waiting.end()) return true;
+    waiting.erase(left, waiting.end());
+    if (std::find(waiting.begin(), waiting.end(), &wait) == waiting.end()) return false;
   }
-  return stuck;
 }
 
 }  // namespace pyinfer

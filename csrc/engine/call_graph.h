@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // call_graph.h - which models wait for which, so that a call that could never be answered is refused instead of made.
 //
-// An instance that calls another model takes no batch until it has its answers. Where every instance of a model waits
-// for models of which every instance waits in turn, none of them will ever go on: a call that would close such a ring
-// is refused. Instances are counted, not requests: a model that has an instance left is taken to go on.
+// An instance that calls another model takes no batch until it has its answers, and keeps what it holds (the rate
+// limiter's resources). A model is stuck where every instance of it waits for stuck models, and where what any of them
+// needs to execute is held by those who wait for such. None of them will ever go on: a call that would close such a
+// ring is refused. Instances are counted, not requests: a model that has an instance left is taken to go on.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <vector>
+
+#include "sched/rate_limiter.h"
 
 namespace pyinfer {
 
@@ -28,15 +31,22 @@ class CallGraph {
   struct Caller {
     Node model = nullptr;
     size_t instance = 0;
-    size_t instances = 1;  // that the model has now
+    size_t instances = 1;                           // that the model has now
+    std::shared_ptr<const LimitedInstance> holder;  // of resources, while it waits; null where it holds none
+  };
+  struct Callee {
+    Node model = nullptr;
+    // Its instances; empty where one of them needs nothing to execute.
+    std::vector<std::shared_ptr<const LimitedInstance>> limited;
   };
 
   // Notes that `caller` waits for all of `callees`; nothing where it would wait for ever. Every number that is given
   // out is to be handed to Leave.
-  std::optional<uint64_t> Enter(const Caller& caller, std::vector<Node> callees);
+  std::optional<uint64_t> Enter(Caller caller, std::vector<Callee> callees);
   // Notes that some instance of `model`, which has so many, should wait for all of `needed`; it is to look at
-  // ForEver() now and then.
-  uint64_t EnterYielding(Node model, size_t instances, std::vector<Node> needed);
+  // ForEver() now and then. `held`: its resources, while they are there.
+  uint64_t EnterYielding(Node model, size_t instances, const std::weak_ptr<const HeldResources>& held,
+                         std::vector<Callee> needed);
   // Whether one who yields would wait for ever, as things are.
   bool ForEver(uint64_t wait) const;
   void Leave(uint64_t wait);
@@ -46,13 +56,15 @@ class CallGraph {
  private:
   struct Wait {
     Caller caller;
-    std::vector<Node> callees;
+    std::vector<Callee> callees;
     bool yields = false;
+    std::weak_ptr<const HeldResources> held;  // of one who yields
+
+    const LimitedInstance* keeps() const { return yields && held.expired() ? nullptr : caller.holder.get(); }
   };
 
-  static bool NeedsOneOf(const std::set<Node>& models, const Wait& wait);
-  // Models of which every instance waits for one of them.
-  std::set<Node> StuckLocked(bool with_yielding) const;
+  // Whether `wait`, which is one of them, would be for ever.
+  bool ForEverLocked(const Wait& wait, bool with_yielding) const;
 
   mutable std::mutex mutex_;
   std::map<uint64_t, Wait> waits_;

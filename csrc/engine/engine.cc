@@ -104,8 +104,8 @@ void Engine::SubmitCall(RequestPtr request, const Trace* parent) {
   Accept(std::move(request), nullptr, parent, /*internal=*/true);
 }
 
-std::vector<std::shared_ptr<Model>> Engine::Executors(const std::string& name, int64_t version) const {
-  std::vector<std::shared_ptr<Model>> found;
+std::vector<CallGraph::Callee> Engine::Executors(const std::string& name, int64_t version) const {
+  std::vector<CallGraph::Callee> found;
   std::vector<std::shared_ptr<Model>> waiting;
   std::shared_lock<std::shared_mutex> lock(names_mutex_);
   if (auto model = FindLocked(name, version); model.ok()) waiting.push_back(std::move(model).value());
@@ -113,7 +113,7 @@ std::vector<std::shared_ptr<Model>> Engine::Executors(const std::string& name, i
     const std::shared_ptr<Model> model = std::move(waiting.back());
     waiting.pop_back();
     if (!model->spec()->ensemble) {
-      found.push_back(model);
+      found.push_back({model.get(), model->Limits()});
       continue;
     }
     for (const EnsembleStep& step : model->spec()->ensemble->steps) {

@@ -75,7 +75,7 @@ class Engine final : public RequestAcceptor, public Deferred, public std::enable
   void SubmitCall(RequestPtr request, const Trace* parent);
   // The models whose instances execute requests for `name`: its own or, of an ensemble, those of its steps. Empty where
   // it is not served.
-  std::vector<std::shared_ptr<Model>> Executors(const std::string& name, int64_t version) const;
+  std::vector<CallGraph::Callee> Executors(const std::string& name, int64_t version) const;
   CallGraph& calls() { return calls_; }
   // Has the run advance at the end of the burst.
   void Resume(std::shared_ptr<EnsembleRun> run);

@@ -6,28 +6,12 @@
 #include "base/burst.h"
 #include "engine/engine.h"
 #include "engine/ensemble_run.h"
+#include "engine/step_sink.h"
 #include "infer/validate.h"
 #include "sched/queued.h"
 
 namespace pyinfer {
 namespace {
-
-// Takes what the model of a step answers.
-class StepSink final : public CompletionSink {
- public:
-  explicit StepSink(std::shared_ptr<EnsembleCall> call) : call_(std::move(call)) {}
-
-  void Send(const Request& request, Response response, bool final) noexcept override {
-    call_->run->OnResponse(call_, request, std::move(response), final);
-  }
-  bool cancelled() const noexcept override { return call_->run->cancelled(); }
-  void WaitForRoom(const std::shared_ptr<RequestObserver>& producer) const override {
-    call_->run->WaitForRoom(*call_, producer);
-  }
-
- private:
-  const std::shared_ptr<EnsembleCall> call_;
-};
 
 bool DimsMatch(const Shape& dims, const Shape& shape) {
   return dims.size() == shape.size() && std::equal(dims.begin(), dims.end(), shape.begin(),
@@ -171,7 +155,7 @@ void EnsembleRun::End(Response response) {
     times.split = times.executed + output_ns_;
     request->failure = reason_;
   }
-  room_.notify_all();
+  TellListeners();
   for (const auto& call : places) ensemble_->Leave(call->step);
   ensemble_->Remove(this);
   if (response.status.ok()) ensemble_->NoteSuccess(*request);

@@ -12,13 +12,13 @@
 // dropped. Any thread; no method calls out with a lock held.
 #pragma once
 
-#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <utility>
 #include <vector>
 
 #include "engine/ensemble.h"
+#include "infer/completion.h"
 #include "infer/request.h"
 
 namespace pyinfer {
@@ -89,8 +89,13 @@ class EnsembleRun final : public std::enable_shared_from_this<EnsembleRun> {
 
   // A response to `request`, which is that of `call`.
   void OnResponse(const std::shared_ptr<EnsembleCall>& call, const Request& request, Response response, bool final);
-  // For the thread that answers `call`, of `producer`; see CompletionSink.
-  void WaitForRoom(const EnsembleCall& call, const std::shared_ptr<RequestObserver>& producer);
+  // For whoever answers a call; see ensemble_limits.cc and CompletionSink.
+  bool limits_room() const;
+  // Whether what `call` has made possible waits to be let in. If so, `listener` is told once it may not.
+  bool HoldsUp(const EnsembleCall& call, const std::shared_ptr<RoomListener>& listener);
+  const Ensemble& ensemble() const { return *ensemble_; }
+  // Where the answer to the ensemble's own request goes; null once it was given.
+  std::shared_ptr<const CompletionSink> outer() const;
   // The limit of its step lets `call` go; false where the run has ended.
   bool OnEntered(std::shared_ptr<EnsembleCall> call);
   // Ends the run, whatever its steps do.
@@ -138,12 +143,9 @@ class EnsembleRun final : public std::enable_shared_from_this<EnsembleRun> {
   void RespondReadyLocked(EnsembleContext& context, Todo& todo);
   void KeepOutputsLocked(const std::shared_ptr<EnsembleCall>& call, const Request& request, std::vector<Tensor> outputs,
                          StepSequencePtr sequence);
-  // True while what `call` has made possible waits to be let in.
-  bool HoldsUpLocked(const EnsembleCall& call) const;
-  void WaitLocked(const EnsembleCall& call, const std::shared_ptr<RequestObserver>& producer,
-                  std::unique_lock<std::mutex>& lock);
-  // `call` is let in: its cause is not held up by it any more, and may give its place back: it is added to `left`.
-  void ReleaseCauseLocked(EnsembleCall& call, std::vector<size_t>& left);
+  // `call` is let in: its cause is not held up by it any more, and may give its place back: it is added to `left`. True
+  // where the cause is held up by nothing any more.
+  bool ReleaseCauseLocked(EnsembleCall& call, std::vector<size_t>& left);
   bool IsSpentLocked(const EnsembleContext& context) const;
   void FreeSpentLocked();
   void FailLocked(FailureReason reason, Status status);
@@ -153,6 +155,7 @@ class EnsembleRun final : public std::enable_shared_from_this<EnsembleRun> {
   void Resume();
   // Gives back the places of those that nobody waits behind, once the calls of `todo` were let in or kept out.
   void GiveBack(const Todo& todo);
+  void TellListeners();
   void Call(const std::shared_ptr<EnsembleCall>& call);
   RequestPtr MakeRequest(const std::shared_ptr<EnsembleCall>& call, const ModelSpec& model) const;
   Response MakeAnswer(Answer answer) const;
@@ -173,9 +176,8 @@ class EnsembleRun final : public std::enable_shared_from_this<EnsembleRun> {
   // Where steps are limited: calls that are over, those of them that keep their place for now, and one for each
   // response of a decoupled model that nobody has looked at.
   std::vector<std::shared_ptr<EnsembleCall>> over_, staying_, unseen_;
-  std::condition_variable room_;
-  size_t waiting_ = 0;  // for room
-  size_t open_ = 0;     // of all contexts
+  std::vector<std::weak_ptr<RoomListener>> listeners_;  // that are to be told once
+  size_t open_ = 0;                                     // of all contexts
   bool begun_ = false;
   bool scheduled_ = false;
   Status failure_;

@@ -66,6 +66,10 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   void RemoveInstance(size_t instance);
   // Those that take batches.
   size_t instances() const { return instances_.load(std::memory_order_relaxed); }
+  // What an instance needs to hold while it executes; null where it needs nothing.
+  std::shared_ptr<LimitedInstance> LimitsOf(size_t instance) const;
+  // Of all instances; empty where one of them needs nothing.
+  std::vector<std::shared_ptr<const LimitedInstance>> Limits() const;
   // Blocks until there is a batch; an empty one once the model is stopped, or the instance removed. For the thread of
   // an instance.
   Batch NextBatch(size_t instance);
@@ -124,8 +128,7 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   void Start(NativeInstance& instance, std::shared_ptr<LimitedInstance> limited);
   void JoinEnded();
   void RunQuick(NativeInstance& instance);
-  // What instances need; see model_limits.cc. Requires: limiter_ is not null.
-  std::shared_ptr<LimitedInstance> LimitsOf(size_t instance) const;
+  // See model_limits.cc. Requires: limiter_ is not null.
   void SetLimits(size_t instance, std::shared_ptr<LimitedInstance> limited);
   Batch TakeLimited(size_t instance, bool wait);
 

@@ -45,11 +45,10 @@ Status ModelCall::Enter(Request& request, const CallOrigin& origin, bool decoupl
                               std::to_string(kMaxDepth) + " times");
   }
   if (!origin.model) return Status();
-  std::vector<CallGraph::Node> callees;
-  for (const auto& model : engine_->Executors(request.model_name, request.model_version))
-    callees.push_back(model.get());
+  CallGraph::Caller caller{origin.model.get(), origin.instance, origin.model->instances(), nullptr};
+  if (origin.model->rate_limiter()) caller.holder = origin.model->LimitsOf(origin.instance);
   const std::optional<uint64_t> wait =
-      engine_->calls().Enter({origin.model.get(), origin.instance, origin.model->instances()}, std::move(callees));
+      engine_->calls().Enter(std::move(caller), engine_->Executors(request.model_name, request.model_version));
   if (wait) {
     wait_ = *wait;
     return Status();

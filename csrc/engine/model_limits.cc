@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // model_limits.cc - instances of a Model that have to hold something while they execute.
+#include <algorithm>
 #include <utility>
 
 #include "engine/model.h"
@@ -10,6 +11,13 @@ namespace pyinfer {
 std::shared_ptr<LimitedInstance> Model::LimitsOf(size_t instance) const {
   std::lock_guard<std::mutex> lock(limits_mutex_);
   return instance < limits_.size() ? limits_[instance] : nullptr;
+}
+
+std::vector<std::shared_ptr<const LimitedInstance>> Model::Limits() const {
+  std::lock_guard<std::mutex> lock(limits_mutex_);
+  const bool all = limits_.size() >= instances() && std::find(limits_.begin(), limits_.end(), nullptr) == limits_.end();
+  if (!all) return {};
+  return {limits_.begin(), limits_.end()};
 }
 
 void Model::SetLimits(size_t instance, std::shared_ptr<LimitedInstance> limited) {

@@ -84,7 +84,7 @@ std::shared_ptr<Responder> Batch::Detach(size_t index) {
   Timeline& timeline = requests_[index]->timeline;
   timeline.picked = times_.picked;
   timeline.packed = times_.packed;
-  return std::make_shared<Responder>(std::move(requests_[index]), *clock_);
+  return std::make_shared<Responder>(std::move(requests_[index]), *clock_, held_);
 }
 
 bool Batch::may_reschedule(size_t index) const {

@@ -20,6 +20,8 @@
 
 namespace pyinfer {
 
+class HeldResources;
+
 // When an execution passed each stage; see Timeline for the names.
 struct ExecutionTimes {
   TimeNs picked = 0;
@@ -89,7 +91,7 @@ class Batch {
   void SettleOutputs();
 
   // Keeps `held` until the execution is over: what it needed is others' then, before the answers are sent.
-  void Hold(std::shared_ptr<void> held) { held_ = std::move(held); }
+  void Hold(std::shared_ptr<HeldResources> held) { held_ = std::move(held); }
 
   // Notes the times and sends the answers. Idempotent.
   void Finish() noexcept;
@@ -113,7 +115,7 @@ class Batch {
   std::vector<Sequel> sequels_;                   // of an iterative model, for each request
   std::shared_ptr<const ModelSpec> model_;
   std::shared_ptr<ExecutionObserver> observer_;
-  std::shared_ptr<void> held_;
+  std::shared_ptr<HeldResources> held_;
   const Clock* clock_ = nullptr;
   ExecutionTimes times_;
   int64_t rows_ = 0;

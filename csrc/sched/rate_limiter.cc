@@ -61,12 +61,19 @@ bool LimitedInstance::Wait() {
 
 void LimitedInstance::Decline() { GiveBack(/*executed=*/false); }
 
-std::shared_ptr<void> LimitedInstance::Hold() {
+std::shared_ptr<HeldResources> LimitedInstance::Hold() {
   {
     std::lock_guard<std::mutex> lock(limiter_->mutex_);
     taken_ = true;
   }
-  return {this, [self = shared_from_this()](void*) { self->GiveBack(/*executed=*/true); }};
+  return std::make_shared<HeldResources>(shared_from_this());
+}
+
+bool LimitedInstance::CouldHold(const std::vector<const LimitedInstance*>& keeping) const {
+  std::set<size_t> holders;
+  for (const LimitedInstance* one : keeping) holders.insert(one->holder_);
+  std::lock_guard<std::mutex> lock(limiter_->mutex_);
+  return limiter_->ledger_.CouldHold(holder_, holders);
 }
 
 void LimitedInstance::GiveBack(bool executed) {

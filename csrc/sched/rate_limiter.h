@@ -10,12 +10,14 @@
 #include <memory>
 #include <mutex>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "sched/resources.h"
 
 namespace pyinfer {
 
+class HeldResources;
 class LimitedInstance;
 
 class RateLimiter : public std::enable_shared_from_this<RateLimiter> {
@@ -45,7 +47,7 @@ class RateLimiter : public std::enable_shared_from_this<RateLimiter> {
 };
 
 // One instance of a model, as the limiter knows it. One thread at a time asks; any thread gives back.
-class LimitedInstance : public std::enable_shared_from_this<LimitedInstance> {
+class LimitedInstance final : public std::enable_shared_from_this<LimitedInstance> {
  public:
   // For RateLimiter::Enter.
   LimitedInstance(std::shared_ptr<RateLimiter> limiter, size_t holder);
@@ -61,16 +63,35 @@ class LimitedInstance : public std::enable_shared_from_this<LimitedInstance> {
   bool Wait();
   // What it asked for is here, and there is nothing to execute after all.
   void Decline();
-  // What it asked for is given back when the result is destroyed; it gets in line again if there is more to execute.
-  // Requires: Ask() or Wait() was true.
-  std::shared_ptr<void> Hold();
+  // What it asked for, for one execution; it gets in line again afterwards if there is more to execute. Requires: Ask()
+  // or Wait() was true.
+  std::shared_ptr<HeldResources> Hold();
+  // Whether it would get what it needs if those of `keeping`, which all are of its limiter, never gave back what they
+  // hold, and all others did. It is not one of them.
+  bool CouldHold(const std::vector<const LimitedInstance*>& keeping) const;
 
  private:
+  friend class HeldResources;
+
   void GiveBack(bool executed);
 
   const std::shared_ptr<RateLimiter> limiter_;
   const size_t holder_;
   bool taken_ = false;  // guarded by limiter_->mutex_: Hold() was called
+};
+
+// What an instance holds for one execution: given back when the last owner lets go.
+class HeldResources {
+ public:
+  explicit HeldResources(std::shared_ptr<LimitedInstance> instance) : instance_(std::move(instance)) {}
+  ~HeldResources() { instance_->GiveBack(/*executed=*/true); }
+  HeldResources(const HeldResources&) = delete;
+  HeldResources& operator=(const HeldResources&) = delete;
+
+  const std::shared_ptr<LimitedInstance>& instance() const { return instance_; }
+
+ private:
+  const std::shared_ptr<LimitedInstance> instance_;
 };
 
 }  // namespace pyinfer

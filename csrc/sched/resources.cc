@@ -136,6 +136,29 @@ ResourceLedger::Changes ResourceLedger::Grant(const std::function<bool(size_t)>&
   return changes;
 }
 
+bool ResourceLedger::CouldHold(size_t holder, const std::set<size_t>& keeping) const {
+  std::map<Key, uint64_t> gone;
+  const auto take = [&](const Holder& from) {
+    for (const auto& [key, count] : from.needs) gone[key] += count;
+  };
+  const auto fits = [&](const Holder& one) {
+    return std::all_of(one.needs.begin(), one.needs.end(), [&](const auto& need) {
+      const auto taken = gone.find(need.first);
+      return (taken == gone.end() ? 0 : taken->second) + need.second <= Total(need.first, pools_.at(need.first));
+    });
+  };
+  for (const size_t number : keeping) {
+    if (holds(number)) take(holders_.at(number));
+  }
+  // Those before it that can be granted come back; the others keep what they claim from those behind. Whoever is not
+  // in line yet gets in behind them all.
+  for (const size_t number : Line()) {
+    if (number == holder) break;
+    if (!fits(holders_.at(number))) take(holders_.at(number));
+  }
+  return fits(holders_.at(holder));
+}
+
 std::map<std::pair<std::string, int64_t>, ResourceLedger::Use> ResourceLedger::uses() const {
   std::map<Key, Use> uses;
   for (const auto& [key, pool] : pools_) uses[key] = {Total(key, pool), pool.held};

@@ -80,6 +80,10 @@ class ResourceLedger {
   // Grants what can be granted now. `wanted`: whether one that waits still has something to execute.
   Changes Grant(const std::function<bool(size_t)>& wanted);
 
+  // Whether the holder would be granted what it needs in time if those of `keeping` never gave back what they hold, and
+  // all others did.
+  bool CouldHold(size_t holder, const std::set<size_t>& keeping) const;
+
   // Of the resource on `device`, or of the global one: how much there is, and how much of it is held.
   struct Use {
     uint64_t total = 0;

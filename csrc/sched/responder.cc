@@ -8,8 +8,9 @@
 
 namespace pyinfer {
 
-Responder::Responder(RequestPtr request, const Clock& clock)
+Responder::Responder(RequestPtr request, const Clock& clock, std::weak_ptr<const HeldResources> held)
     : clock_(clock),
+      held_(std::move(held)),
       decoupled_(request->model->decoupled),
       request_(std::move(request)),
       last_sent_(request_->timeline.packed) {}
@@ -45,16 +46,20 @@ bool Responder::End() {
   return true;
 }
 
+std::pair<std::shared_ptr<const CompletionSink>, Producer> Responder::Producing() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (!request_) return {};
+  return {request_->sink().lock(), {request_->observer, held_}};
+}
+
 void Responder::WaitForRoom() const {
-  std::shared_ptr<const CompletionSink> sink;
-  std::shared_ptr<RequestObserver> producer;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (!request_) return;
-    sink = request_->sink().lock();
-    producer = request_->observer;
-  }
+  const auto [sink, producer] = Producing();
   if (sink) sink->WaitForRoom(producer);
+}
+
+std::unique_ptr<RoomWait> Responder::AskForRoom(std::shared_ptr<RoomListener> listener) const {
+  const auto [sink, producer] = Producing();
+  return sink ? sink->AskForRoom(producer, std::move(listener)) : nullptr;
 }
 
 RequestPtr Responder::TakeBack() {

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -17,8 +18,8 @@ namespace pyinfer {
 
 class Responder {
  public:
-  // Requires: `request` is not answered. `clock` must outlive this.
-  Responder(RequestPtr request, const Clock& clock);
+  // Requires: `request` is not answered. `clock` must outlive this. `held`: what its batch holds while it is executed.
+  Responder(RequestPtr request, const Clock& clock, std::weak_ptr<const HeldResources> held = {});
   ~Responder();
   Responder(const Responder&) = delete;
   Responder& operator=(const Responder&) = delete;
@@ -30,8 +31,9 @@ class Responder {
   bool Fail(Status status, bool final);
   // No more responses.
   bool End();
-  // To be called after a response that is not the last: see CompletionSink.
+  // One of them is to be called after a response that is not the last: see CompletionSink.
   void WaitForRoom() const;
+  std::unique_ptr<RoomWait> AskForRoom(std::shared_ptr<RoomListener> listener) const;
   // Ends this without a response, because the request is to be executed once more; null where it was ended before.
   RequestPtr TakeBack();
 
@@ -46,7 +48,11 @@ class Responder {
   void SendLocked(Response response, TimeNs given, bool final);
   void ReportLocked(const Response& response, TimeNs given, TimeNs now);
 
+  // Where the responses go; null once the request is ended.
+  std::pair<std::shared_ptr<const CompletionSink>, Producer> Producing() const;
+
   const Clock& clock_;
+  const std::weak_ptr<const HeldResources> held_;
   const bool decoupled_;
   mutable std::mutex mutex_;
   RequestPtr request_;

@@ -22,24 +22,24 @@ const Clock& ClockOfWorker() {
 // Hands the responses of one request on.
 class Guest::Sink final : public CompletionSink {
  public:
-  Sink(std::shared_ptr<Guest> guest, uint64_t number, const uint8_t* cancelled, Slice message)
-      : guest_(std::move(guest)),
-        number_(number),
-        cancelled_(reinterpret_cast<const std::atomic<uint8_t>*>(cancelled)),
-        message_(std::move(message)) {}
+  Sink(std::shared_ptr<Guest> guest, uint64_t number, const RequestSigns& signs, Slice message)
+      : guest_(std::move(guest)), number_(number), signs_(signs), message_(std::move(message)) {}
 
   void Send(const Request&, Response response, bool final) noexcept override {
+    sent_.fetch_add(1, std::memory_order_relaxed);
     if (!muted_) guest_->Answer(number_, std::move(response), final);
   }
-  bool cancelled() const noexcept override { return cancelled_->load(std::memory_order_relaxed) != 0; }
+  bool cancelled() const noexcept override { return signs_.cancelled(); }
+  void WaitForRoom(const Producer&) const override { signs_.WaitForRoom(sent_.load(std::memory_order_relaxed)); }
   void Mute() { muted_ = true; }
   uint64_t number() const { return number_; }
 
  private:
   const std::shared_ptr<Guest> guest_;
   const uint64_t number_;
-  const std::atomic<uint8_t>* const cancelled_;
-  const Slice message_;  // where that byte is
+  const RequestSigns& signs_;
+  const Slice message_;  // where they are
+  std::atomic<uint32_t> sent_{0};
   bool muted_ = false;
 };
 
@@ -89,8 +89,8 @@ StatusOr<Batch> Guest::Next() {
 StatusOr<Batch> Guest::Take(const Slice& message) {
   requests_.clear();
   sinks_.clear();
-  StatusOr<WorkerBatch> batch = ReadBatch(message, model_, [&](uint64_t number, const uint8_t* cancelled) {
-    auto sink = std::make_shared<Sink>(shared_from_this(), number, cancelled, message);
+  StatusOr<WorkerBatch> batch = ReadBatch(message, model_, [&](uint64_t number, const RequestSigns& signs) {
+    auto sink = std::make_shared<Sink>(shared_from_this(), number, signs, message);
     sinks_.push_back(sink);
     return sink;
   });

@@ -2,17 +2,15 @@
 #include "worker/lane.h"
 
 #include <fcntl.h>
-#include <linux/futex.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <climits>
-#include <ctime>
 #include <utility>
+
+#include "worker/futex.h"
 
 namespace pyinfer {
 namespace {
@@ -46,13 +44,6 @@ Head& HeadOf(const LaneMemory& memory) { return *reinterpret_cast<Head*>(memory.
 std::atomic<uint32_t>& ReleasedMark(const LaneMemory& memory, uint64_t block) {
   return *reinterpret_cast<std::atomic<uint32_t>*>(memory.base() + block);
 }
-
-void FutexWait(std::atomic<uint32_t>& word, uint32_t seen, TimeNs timeout) {
-  const timespec time{timeout / 1'000'000'000, timeout % 1'000'000'000};
-  syscall(SYS_futex, &word, FUTEX_WAIT, seen, &time, nullptr, 0);
-}
-
-void FutexWake(std::atomic<uint32_t>& word) { syscall(SYS_futex, &word, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0); }
 
 // Sleeps while the word is as it was seen; the other side wakes only where it sees somebody waiting.
 void Sleep(std::atomic<uint32_t>& word, std::atomic<uint32_t>& waiting, uint32_t seen, TimeNs timeout) {

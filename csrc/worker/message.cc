@@ -14,7 +14,7 @@ void WriteModel(MessageWriter& writer, const ModelSpec& model) {
 }
 
 void WriteBatch(MessageWriter& writer, const std::vector<const Request*>& requests, uint64_t first, bool has_states) {
-  writer.Zeros(requests.size());
+  writer.Zeros(requests.size() * sizeof(RequestSigns));
   writer.Number(first);
   writer.Number(static_cast<uint8_t>(has_states));
   writer.Number(static_cast<uint32_t>(requests.size()));
@@ -54,10 +54,10 @@ StatusOr<WorkerBatch> ReadBatch(const Slice& message, const std::shared_ptr<cons
   batch.first = reader.Number<uint64_t>();
   batch.has_states = reader.Flag();
   const size_t count = reader.Count(sizeof(uint64_t));
-  if (count == 0 || count > reader.data().size()) return SenselessMessage();
+  if (count == 0 || count > reader.data().size() / sizeof(RequestSigns)) return SenselessMessage();
   for (size_t i = 0; i < count && !reader.failed(); ++i) {
     const uint64_t number = batch.first + i;
-    auto request = std::make_unique<Request>(make_sink(number, reader.data().data() + i));
+    auto request = std::make_unique<Request>(make_sink(number, RequestSigns::At(reader.data().data(), i)));
     request->model = model;
     request->model_name = model->name;
     request->model_version = model->version;

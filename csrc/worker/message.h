@@ -18,6 +18,7 @@
 #include "infer/response.h"
 #include "memory/buffer.h"
 #include "worker/pieces.h"
+#include "worker/signs.h"
 
 namespace pyinfer {
 
@@ -43,8 +44,7 @@ struct WorkerBatch {
   std::vector<RequestPtr> requests;
 };
 
-// Adds the requests of a batch, numbered from `first` on. The first data are a byte for each: 0, until nobody waits for
-// its answer any more.
+// Adds the requests of a batch, numbered from `first` on. The data begin with the RequestSigns of each.
 void WriteBatch(MessageWriter& writer, const std::vector<const Request*>& requests, uint64_t first, bool has_states);
 void WriteModel(MessageWriter& writer, const ModelSpec& model);
 void WriteAnswers(MessageWriter& writer, const WorkerAnswers& answers);
@@ -52,8 +52,8 @@ void WriteAnswers(MessageWriter& writer, const WorkerAnswers& answers);
 // The readers of what another process has written; InvalidArg where it makes no sense.
 // What executing needs of a model, which is relayed (infer/relayed.h).
 StatusOr<std::shared_ptr<const ModelSpec>> ReadModel(const Slice& message);
-// Their tensors lie in `message`. `make_sink` is told the number of a request and its byte of `cancelled`.
-using SinkMaker = std::function<std::shared_ptr<CompletionSink>(uint64_t number, const uint8_t* cancelled)>;
+// Their tensors lie in `message`. `make_sink` is told the number of a request.
+using SinkMaker = std::function<std::shared_ptr<CompletionSink>(uint64_t number, const RequestSigns& signs)>;
 StatusOr<WorkerBatch> ReadBatch(const Slice& message, const std::shared_ptr<const ModelSpec>& model,
                                 const SinkMaker& make_sink);
 // Tensors of fixed size may lie in the message, where the worker could still write to them, if they are large; BYTES,

@@ -26,6 +26,13 @@ bool IsReadTwice(const Request& request) {
          std::any_of(request.requested_outputs.begin(), request.requested_outputs.end(), classified);
 }
 
+// Whether those who make its responses may have to wait.
+bool IsRoomLimited(const Request& request) {
+  if (!request.model->decoupled) return false;
+  const auto sink = request.sink().lock();
+  return sink && sink->limits_room();
+}
+
 Status Broken(const std::string& how) {
   return Status::Internal("the worker process of the model sent what can not be true: " + how);
 }
@@ -52,29 +59,45 @@ WorkerSession::~WorkerSession() {
   if (listener_.joinable()) listener_.join();
 }
 
-StatusOr<uint8_t*> WorkerSession::SendLocked(const MessageWriter& writer, bool pinned) {
+StatusOr<uint8_t*> WorkerSession::WriteLocked(const MessageWriter& writer, bool pinned) {
   StatusOr<uint8_t*> message = writer_.Allocate(writer.size(), pinned);
-  if (!message.ok()) return message;
-  writer.Write(message.value());
-  if (writer_.TrySend(message.value(), writer.size())) return message;
+  if (message.ok()) writer.Write(message.value());
+  return message;
+}
+
+Status WorkerSession::SendLocked(const uint8_t* message, uint64_t size) {
+  if (writer_.TrySend(message, size)) return Status();
   return Status::Internal("the worker process of the model does not take what it is sent");
+}
+
+Status WorkerSession::SendLocked(const MessageWriter& writer) {
+  const StatusOr<uint8_t*> message = WriteLocked(writer, /*pinned=*/false);
+  return message.ok() ? SendLocked(message.value(), writer.size()) : message.status();
 }
 
 Status WorkerSession::SendBatchLocked(const Batch& batch) {
   if (!introduced_) {
     MessageWriter model(MessageKind::kModel);
     WriteModel(model, batch.model());
-    if (StatusOr<uint8_t*> sent = SendLocked(model, false); !sent.ok()) return sent.status();
+    if (Status status = SendLocked(model); !status.ok()) return status;
     introduced_ = true;
   }
   std::vector<const Request*> requests;
   for (size_t i = 0; i < batch.size(); ++i) requests.push_back(&batch.request(i));
   MessageWriter writer(MessageKind::kBatch);
   WriteBatch(writer, requests, next_, batch.has_states());
-  StatusOr<uint8_t*> message = SendLocked(writer, true);
+  StatusOr<uint8_t*> message = WriteLocked(writer, /*pinned=*/true);
   if (!message.ok()) return message.status();
+  uint8_t* const signs = message.value() + writer.data_offset();
+  for (size_t i = 0; i < requests.size(); ++i) {
+    if (IsRoomLimited(*requests[i])) RequestSigns::At(signs, i).LimitRoom();
+  }
+  if (Status status = SendLocked(message.value(), writer.size()); !status.ok()) {
+    writer_.Unpin(message.value());
+    return status;
+  }
   message_ = message.value();
-  cancelled_ = reinterpret_cast<std::atomic<uint8_t>*>(message.value() + writer.data_offset());
+  signs_ = signs;
   first_ = std::exchange(next_, next_ + batch.size());
   return Status();
 }
@@ -100,7 +123,7 @@ WorkerSession::Outcome WorkerSession::Execute(Batch& batch, TimeNs limit, Execut
     std::lock_guard<std::mutex> lock(mutex_);
     ListenLocked();
     if (done_ || ended()) return LeaveLocked(batch);
-    TellCancelledLocked();
+    TellLocked();
     if (limit != 0 && clock.Now() >= until) {
       kill_();
       EndLocked({Code::kDeadlineExceeded, "the model '" + batch.model().name + "' did not execute the request within " +
@@ -123,7 +146,7 @@ WorkerSession::Outcome WorkerSession::LeaveLocked(Batch& batch) {
 void WorkerSession::Stop() {
   std::lock_guard<std::mutex> lock(mutex_);
   if (ended()) return;
-  if (!SendLocked(MessageWriter(MessageKind::kStop), false).ok()) kill_();
+  if (!SendLocked(MessageWriter(MessageKind::kStop)).ok()) kill_();
 }
 
 bool WorkerSession::has_late() {
@@ -145,6 +168,7 @@ void WorkerSession::EndLocked(const Status& reason) {
   reason_ = reason;
   ended_.store(true, std::memory_order_release);
   for (auto& [number, late] : late_) late.responder->Fail(reason, /*final=*/true);
+  for (const auto& [number, late] : late_) room_->Forget(number);
   late_.clear();
   late_of_.clear();
   reader_.Wake();
@@ -212,7 +236,11 @@ Status WorkerSession::TakeApartLocked(WorkerAnswer answer) {
     CopyOutputs(response.outputs);
     responder.Send(std::move(response.outputs), std::move(response.parameters), final);
   }
-  if (responder.ended()) ForgetLocked(answer.request);
+  if (responder.ended()) {
+    ForgetLocked(answer.request);
+  } else if (late->second.room_limited) {
+    room_->NoteResponse(answer.request, ++late->second.responses, responder, *late->second.signs);
+  }
   return Status();
 }
 
@@ -239,7 +267,8 @@ Status WorkerSession::FinishLocked(const WorkerAnswers& answers) {
 
 void WorkerSession::DetachLocked(size_t index) {
   const Request& request = batch_->request(index);
-  Late late{nullptr, request.trace, CallParent::Of(request), cancelled_ + index, message_};
+  Late late{nullptr,  request.trace,         CallParent::Of(request), &RequestSigns::At(signs_, index),
+            message_, IsRoomLimited(request)};
   late.responder = batch_->Detach(index);
   late_.emplace(first_ + index, std::move(late));
   ++late_of_[message_];
@@ -250,19 +279,21 @@ void WorkerSession::DetachLocked(size_t index) {
 void WorkerSession::ForgetLocked(uint64_t number) {
   const auto late = late_.find(number);
   const uint8_t* const message = late->second.message;
+  room_->Forget(number);
   late_.erase(late);
   if (--late_of_[message] != 0) return;
   late_of_.erase(message);
   if (batch_ == nullptr || message != message_) writer_.Unpin(message);
 }
 
-void WorkerSession::TellCancelledLocked() {
+void WorkerSession::TellLocked() {
   for (size_t i = 0; batch_ != nullptr && i < batch_->size(); ++i) {
-    if (batch_->open(i) && batch_->request(i).cancelled()) cancelled_[i].store(1, std::memory_order_relaxed);
+    if (batch_->open(i) && batch_->request(i).cancelled()) RequestSigns::At(signs_, i).Cancel();
   }
   for (const auto& [number, late] : late_) {
-    if (late.responder->cancelled()) late.cancelled->store(1, std::memory_order_relaxed);
+    if (late.responder->cancelled()) late.signs->Cancel();
   }
+  room_->Look();
 }
 
 CallOrigin WorkerSession::OriginOf(const CallTerms& terms, TimeNs now) {
@@ -309,7 +340,7 @@ void WorkerSession::ListenForLate() {
     const Burst burst;  // outlives the lock
     std::lock_guard<std::mutex> lock(mutex_);
     ListenLocked();
-    TellCancelledLocked();
+    TellLocked();
   }
 }
 

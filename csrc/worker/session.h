@@ -18,6 +18,7 @@
 #include "worker/call_server.h"
 #include "worker/lanes.h"
 #include "worker/message.h"
+#include "worker/room_keeper.h"
 
 namespace pyinfer {
 
@@ -48,16 +49,20 @@ class WorkerSession {
   bool ended() const { return ended_.load(std::memory_order_acquire); }
 
  private:
-  // A request that is answered apart, and the byte that tells the worker that nobody waits any more.
+  // A request that is answered apart.
   struct Late {
     std::shared_ptr<Responder> responder;
     std::shared_ptr<Trace> trace;
     CallParent parent;
-    std::atomic<uint8_t>* cancelled;
+    RequestSigns* signs;
     const uint8_t* message;
+    bool room_limited;
+    uint32_t responses = 0;  // that were not the last
   };
-  // Where the message is.
-  StatusOr<uint8_t*> SendLocked(const MessageWriter& writer, bool pinned);
+  // Where the message is; it is to be sent.
+  StatusOr<uint8_t*> WriteLocked(const MessageWriter& writer, bool pinned);
+  Status SendLocked(const MessageWriter& writer);
+  Status SendLocked(const uint8_t* message, uint64_t size);
   Status SendBatchLocked(const Batch& batch);
   Outcome LeaveLocked(Batch& batch);
   // Takes what the worker says. Requires: mutex_ is held, a Burst is open.
@@ -71,8 +76,8 @@ class WorkerSession {
   void DetachLocked(size_t index);
   void ForgetLocked(uint64_t number);
   void EndLocked(const Status& reason);
-  // Marks the requests for whose answer nobody waits any more.
-  void TellCancelledLocked();
+  // Tells the worker for whose answers nobody waits any more, and where there is room for more responses.
+  void TellLocked();
   void ListenForLate();
   // What the worker says of a call, as far as it is true.
   CallOrigin OriginOf(const CallTerms& terms, TimeNs now);
@@ -82,6 +87,7 @@ class WorkerSession {
   LaneReader reader_;
   const std::function<void()> kill_;
   const std::shared_ptr<CallServer> calls_;
+  const std::shared_ptr<RoomKeeper> room_ = std::make_shared<RoomKeeper>();
 
   std::mutex mutex_;
   std::condition_variable late_changed_;
@@ -92,7 +98,7 @@ class WorkerSession {
   uint64_t first_ = 0;
   uint64_t next_ = 1;
   const uint8_t* message_ = nullptr;
-  std::atomic<uint8_t>* cancelled_ = nullptr;
+  uint8_t* signs_ = nullptr;
   bool done_ = false;
   Status reason_;
   std::atomic<bool> ended_{false};

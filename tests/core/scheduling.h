@@ -16,7 +16,7 @@ namespace pyinfer::testing {
 
 // Keeps the answer (and the responses before it), and counts how often there was one. `order` is shared by sinks whose
 // order of answers matters.
-class KeepingSink final : public CompletionSink {
+class KeepingSink : public CompletionSink {
  public:
   explicit KeepingSink(int number = 0, std::vector<int>* order = nullptr) : number_(number), order_(order) {}
 

@@ -11,6 +11,7 @@
 #include "base/burst.h"
 #include "check.h"
 #include "ensembles.h"
+#include "sched/rate_limiter.h"
 #include "sched/responder.h"
 
 namespace pyinfer {
@@ -29,14 +30,23 @@ ModelSpec Decoupled(const std::string& name) {
   return spec;
 }
 
-// X -> p (decoupled) -> s -> Y, or with more steps than s; at most one request of each step at a time.
+// X -> p (decoupled) -> s -> Y, or with more steps than s; at most one request of each step at a time. `limits`: p's
+// instance needs one R of so many, and s's another one.
 struct Line : Works {
-  explicit Line(const std::vector<std::string>& behind = {"s"}, const std::string& producer = "p") {
+  explicit Line(const std::vector<std::string>& behind = {"s"}, uint64_t resources = 0) {
+    const std::string producer = "p";
+    std::shared_ptr<RateLimiter> limiter;
+    if (resources != 0) limiter = std::make_shared<RateLimiter>(std::vector<ResourceTotal>{{"R", resources}});
+    engine->SetRateLimiter(limiter);
+    const auto limited = [&]() -> std::shared_ptr<LimitedInstance> {
+      if (!limiter) return nullptr;
+      return limiter->Enter({{{"R", false, 1}}, 1, 0}).value();
+    };
     producing = Publish(Decoupled(producer));
-    producing->AddInstance();
+    producing->AddInstance(limited());
     std::vector<EnsembleStep> steps = {{producer, -1, {{"IN", "X"}}, {{"OUT", "t0"}}}};
     for (size_t i = 0; i < behind.size(); ++i) {
-      if (made.count(behind[i]) == 0) Part(behind[i]);
+      if (made.count(behind[i]) == 0) Part(behind[i])->AddInstance(limited());
       const std::string to = i + 1 == behind.size() ? "Y" : "t" + std::to_string(i + 1);
       steps.push_back({behind[i], -1, {{"IN", "t" + std::to_string(i)}}, {{"OUT", to}}});
     }
@@ -143,6 +153,50 @@ TEST(EnsembleLimits, ACancelledRequestHoldsNobodyUp) {
   line.Execute("s", 0);
   CHECK_EQ(other->partial.size(), size_t{1});
   CHECK_EQ(other->answers.load(), 1);
+}
+
+// A producer that holds what the step behind does not need is held up as any other.
+TEST(EnsembleLimits, AProducerThatHoldsResourcesIsHeldUp) {
+  Line line({"s"}, /*resources=*/2);
+  const SinkPtr sink = line.Ask(1);
+  Batch executing = line.producing->TakeNow(0);
+  const auto responder = executing.Detach(0);
+  CHECK(responder->Send(Out(1), {}, false));
+  responder->WaitForRoom();
+  std::atomic<bool> executed{false};
+  Sender second(responder, 2, executed);
+  second.AwaitHeldUp(*line.engine);
+  executed.store(true);
+  line.Execute("s", 0);
+  CHECK(second.WentOnInTime());
+  line.Execute("s", 0);
+  CHECK(responder->End());
+  CHECK_EQ(sink->partial.size(), size_t{2});
+  CHECK_EQ(sink->answers.load(), 1);
+}
+
+// It has the one R as long as its batch is executed, and responses that follow are made without.
+TEST(EnsembleLimits, WhoHoldsWhatTheStepBehindNeedsGoesOn) {
+  Line line({"s"}, /*resources=*/1);
+  const SinkPtr sink = line.Ask(1);
+  Batch executing = line.producing->TakeNow(0);
+  const auto responder = executing.Detach(0);
+  for (int32_t i = 0; i < 3; ++i) {
+    CHECK(responder->Send(Out(i), {}, false));
+    responder->WaitForRoom();
+  }
+  CHECK(line.Take("s").empty());
+  executing.Finish();
+  std::atomic<bool> executed{false};
+  Sender fourth(responder, 3, executed);
+  fourth.AwaitHeldUp(*line.engine);
+  executed.store(true);
+  for (int i = 0; i < 3; ++i) line.Execute("s", 0);
+  CHECK(fourth.WentOnInTime());
+  line.Execute("s", 0);
+  CHECK(responder->End());
+  CHECK_EQ(sink->partial.size(), size_t{4});
+  CHECK_EQ(sink->answers.load(), 1);
 }
 
 // The one instance of p would execute the step behind itself.

@@ -57,14 +57,16 @@ class FakeWorker {
 };
 
 struct Requests {
-  explicit Requests(bool decoupled = false, int32_t count = 2) {
+  explicit Requests(bool decoupled = false, int32_t count = 2, std::vector<SinkPtr> given = {})
+      : sinks(std::move(given)) {
     ModelSpec spec = testing::IntModel({8, true, {}, 0});
     spec.decoupled = decoupled;
     const auto model = testing::Shared(std::move(spec));
     std::vector<RequestPtr> made;
     for (int32_t i = 0; i < count; ++i) {
-      sinks.push_back(std::make_shared<KeepingSink>());
-      made.push_back(testing::IntRequest(model, sinks.back(), 1, 4, i));
+      const auto index = static_cast<size_t>(i);
+      if (index >= sinks.size()) sinks.push_back(std::make_shared<KeepingSink>());
+      made.push_back(testing::IntRequest(model, sinks[index], 1, 4, i));
     }
     batch = Batch(std::move(made), model, nullptr, clock, clock.Now());
   }
@@ -153,6 +155,77 @@ TEST(Worker, ResponsesComeApartFromTheirBatch) {
   late->End();
   requests.WaitAnswered(0);
   CHECK(requests.sinks[0]->response.only_ends);
+  host.Stop();
+}
+
+// Somebody who takes responses, and says when there is room for more.
+struct LimitedSink final : KeepingSink {
+  struct Wait final : RoomWait {
+    explicit Wait(const LimitedSink& from) : sink(from) {}
+    bool over() override { return sink.room || sink.cancelled(); }
+    const LimitedSink& sink;
+  };
+
+  bool limits_room() const override { return true; }
+  std::unique_ptr<RoomWait> AskForRoom(const Producer&, std::shared_ptr<RoomListener> listener) const override {
+    told = std::move(listener);
+    ++asks;
+    if (room) return nullptr;
+    return std::make_unique<Wait>(*this);
+  }
+  void MakeRoom() {
+    room = true;
+    told->OnRoom();
+  }
+
+  void AwaitAsked() const {
+    while (asks == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+
+  std::atomic<bool> room{false};
+  mutable std::atomic<int> asks{0};
+  mutable std::shared_ptr<RoomListener> told;
+};
+
+// The thread in the worker that makes responses waits; the worker answers other requests meanwhile.
+TEST(Worker, WhoMakesResponsesIsHeldUpByItself) {
+  WorkerHost host(0);
+  std::atomic<int> sent{0};
+  std::vector<std::thread> senders;
+  FakeWorker worker([&](Batch& batch) {
+    if (batch.size() == 1) return EchoAll(batch);
+    for (size_t i = 0; i < batch.size(); ++i) {
+      std::vector<Tensor> outputs = Echo(batch.request(i));
+      senders.emplace_back([&, outputs = std::move(outputs), responder = batch.Detach(i)] {
+        for (int n = 0; n < 2; ++n) {
+          responder->Send(outputs, {}, false);
+          responder->WaitForRoom();
+          ++sent;
+        }
+        responder->End();
+      });
+    }
+    return true;
+  });
+  worker.AttachTo(host);
+  const auto limited = std::make_shared<LimitedSink>(), cancelled = std::make_shared<LimitedSink>();
+  Requests requests(/*decoupled=*/true, 3, {limited, cancelled});
+  requests.ExecuteBy(host);
+  requests.WaitAnswered(2);  // for which there is always room
+  limited->AwaitAsked();
+  cancelled->AwaitAsked();
+  Requests one(/*decoupled=*/false, 1);
+  one.ExecuteBy(host);
+  CHECK(one.sinks[0]->response.status.ok());
+  CHECK_EQ(sent.load(), 2);
+  CHECK(limited->partial.size() == 1 && cancelled->partial.size() == 1);
+  limited->MakeRoom();
+  requests.WaitAnswered(0);
+  CHECK_EQ(limited->partial.size(), size_t{2});
+  cancelled->cancel = true;
+  requests.WaitAnswered(1);
+  for (std::thread& sender : senders) sender.join();
+  CHECK_EQ(sent.load(), 6);
   host.Stop();
 }
 

@@ -169,8 +169,8 @@ TEST(WorkerMessage, ABatchComesAsItWas) {
   const Slice message = Written(writer);
   CHECK(KindOf(message).value() == MessageKind::kBatch);
   std::vector<uint64_t> numbers;
-  StatusOr<WorkerBatch> batch = ReadBatch(message, model, [&](uint64_t number, const uint8_t* cancelled) {
-    CHECK_EQ(int{*cancelled}, 0);
+  StatusOr<WorkerBatch> batch = ReadBatch(message, model, [&](uint64_t number, const RequestSigns& signs) {
+    CHECK(!signs.cancelled());
     numbers.push_back(number);
     return std::make_shared<KeepingSink>();
   });

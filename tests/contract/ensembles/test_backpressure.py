@@ -84,14 +84,14 @@ def _ensemble(limit: int, *models: str) -> str:
     return "\n".join([*lines, f"ensemble_scheduling {{ max_inflight_requests: {limit} step [ {steps} ] }}"])
 
 
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[tuple[Path, RunningServer]]:
+@pytest.fixture(params=["thread", "process"])
+def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path, RunningServer]]:
     add_model(tmp_path, "producer", PART + DECOUPLED, {"model.py": PRODUCER})
     add_model(tmp_path, "consumer", PART, {"model.py": CONSUMER})
     for limit in (0, 2):
         add_model(tmp_path, f"limit_{limit}", _ensemble(limit, "producer", "consumer"))
     add_model(tmp_path, "itself", _ensemble(1, "producer", "producer"))
-    with run_server(tmp_path, isolated("thread")) as running:  # workers are not held up
+    with run_server(tmp_path, isolated(request.param)) as running:
         yield tmp_path, running
 
 
@@ -153,3 +153,23 @@ def test_who_would_wait_for_itself_is_not_held_up(served: tuple[Path, RunningSer
     _, server = served
     # 0, 1, 2 and 3 are asked of the same single instance again: no number, one, two, three
     assert Stream(server, "itself", 4).values() == [0, 0, 1, 0, 1, 2]
+
+
+def _needing(model: str, resource: str) -> str:
+    group = f'kind: KIND_CPU rate_limiter {{ resources [ {{ name: "{resource}" count: 1 }} ] }}'
+    return model.replace("kind: KIND_CPU", group)
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["other resources", "the same resource"])
+def test_under_the_rate_limiter(tmp_path: Path, shared: bool) -> None:
+    """It is held up, unless what it holds is what the step behind needs: then that could never go on."""
+    add_model(tmp_path, "producer", _needing(PART, "R") + DECOUPLED, {"model.py": PRODUCER})
+    add_model(tmp_path, "consumer", _needing(PART, "R" if shared else "S"), {"model.py": CONSUMER})
+    add_model(tmp_path, "limit_2", _ensemble(2, "producer", "consumer"))
+    with run_server(tmp_path, "--rate-limit=execution_count") as server:
+        values = Stream(server, "limit_2", 12).values()
+    assert len(values) == 12
+    if shared:
+        assert values == [12] * 12
+    else:
+        assert all(sent <= 2 + place for place, sent in enumerate(values)), values
