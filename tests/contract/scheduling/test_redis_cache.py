@@ -89,8 +89,13 @@ def repository(tmp_path: Path) -> Path:
     return folder
 
 
+#: a busy machine may take longer for an answer than a request waits for the cache by default: it would be a miss
+PATIENT = {"wait_timeout": "60000", "socket_timeout": "60000", "connect_timeout": "60000"}
+
+
 def flags(port: int, *more: str) -> list[str]:
-    return [f"--cache-config=redis,{setting}" for setting in ("host=127.0.0.1", f"port={port}", *more)]
+    settings = {"host": "127.0.0.1", "port": str(port), **PATIENT, **dict(one.split("=", 1) for one in more)}
+    return [f"--cache-config=redis,{name}={value}" for name, value in settings.items()]
 
 
 def connect(server: RunningServer, protocol: str = "grpc") -> Any:
@@ -160,7 +165,8 @@ def test_where_it_is_may_come_from_the_environment(
 ) -> None:
     monkeypatch.setitem(os.environ, "TRITON_REDIS_HOST", "127.0.0.1")
     monkeypatch.setitem(os.environ, "TRITON_REDIS_PORT", str(store.port))
-    with run_server(repository, "--cache-config=redis,ttl=100") as server, connect(server) as client:
+    patient = [f"--cache-config=redis,{name}={value}" for name, value in PATIENT.items()]
+    with run_server(repository, *patient) as server, connect(server) as client:
         ask(client, "cached", [[1]])
         assert len(kept(store, 1)) == 1
 
@@ -220,7 +226,7 @@ def test_it_is_killed_and_comes_back_under_load(store: Redis, repository: Path) 
 def test_one_that_never_answers_holds_nobody_up(store: Redis, repository: Path) -> None:
     """It takes connections and says nothing: who waits for it is executed, and later ones do not ask."""
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        settings = flags(listener.getsockname()[1], "socket_timeout=60000", "connect_timeout=60000", "wait_timeout=20")
+        settings = flags(listener.getsockname()[1], "wait_timeout=20")
         with run_server(repository, *settings) as server, connect(server) as client:
             assert [ask(client, "cached", [[1]])["TIMES"] for _ in range(50)] == [[n] for n in range(1, 51)]
             assert counts(server) == (0, 50)
