@@ -9,7 +9,7 @@ from collections.abc import Callable
 __all__ = ["eventually"]
 
 
-def eventually(condition: Callable[[], object], what: str, *, timeout_s: float = 30) -> None:
+def eventually(condition: Callable[[], object], what: str, *, timeout_s: float = 60) -> None:
     """Wait until ``condition`` holds; what is waited for comes by itself, the limit is only there to end a hang."""
     until = time.monotonic() + timeout_s
     while not condition():

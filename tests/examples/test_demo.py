@@ -61,7 +61,7 @@ def test_the_server_stays_up_until_it_is_told_to_stop(command: list[str]) -> Non
         assert demo.stdout is not None
         line = next(line for line in demo.stdout if line.startswith("  curl") and " -d " in line)
         address, body = re.fullmatch(r"  curl -s (\S+) -d '(.+)'\n", line).groups()  # type: ignore[union-attr]
-        with urllib.request.urlopen(f"http://{address}", body.encode(), timeout=30) as answer:
+        with urllib.request.urlopen(f"http://{address}", body.encode(), timeout=60) as answer:
             assert json.load(answer)["outputs"][0]["data"] == [1, 2, 3]
     finally:
         demo.send_signal(signal.SIGINT)

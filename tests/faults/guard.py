@@ -27,7 +27,7 @@ _POOLED = 12
 
 def counter(server: RunningServer, name: str, model: str, **labels: str) -> int:
     """The sum of a metric over all series that match."""
-    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=30) as page:
+    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=60) as page:
         lines = page.read().decode().split("\n")
     wanted = [f'{key}="{value}"' for key, value in {"model": model, **labels}.items()]
     found = [line for line in lines if line.startswith(name + "{") and all(label in line for label in wanted)]
@@ -116,7 +116,7 @@ class Guard:
             assert self._taken()[2] - self._rss < self._rss_growth
 
     def _pending(self) -> int:
-        with urllib.request.urlopen(f"http://{self.server.metrics}/metrics", timeout=30) as page:
+        with urllib.request.urlopen(f"http://{self.server.metrics}/metrics", timeout=60) as page:
             found = re.findall(r"nv_inference_pending_request_count\{.*\} (\S+)", page.read().decode())
         return int(sum(map(float, found)))
 

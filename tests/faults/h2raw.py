@@ -85,7 +85,7 @@ class H2:
     """One connection, its settings exchanged."""
 
     def __init__(
-        self, port: int, *, pairs: Iterable[tuple[int, int]] = (), preface: bytes = PREFACE, timeout_s: float = 30
+        self, port: int, *, pairs: Iterable[tuple[int, int]] = (), preface: bytes = PREFACE, timeout_s: float = 60
     ) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -341,7 +341,7 @@ def test_row_54_the_server_ends(models: Path, gate: Path) -> None:
                 next(call)
             assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         ending.set()
-        assert server.process.wait(30) == 0
+        assert server.process.wait(60) == 0
         assert "All requests are answered, all models are stopped." in server.log
         assert "Traceback" not in server.log
 

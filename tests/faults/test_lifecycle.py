@@ -297,7 +297,7 @@ def test_row_54_end_under_load(models: Path, gate: Path) -> None:
         assert all(raw.ended() for raw in busy)
         for call in calls:
             assert pb.ModelInferResponse.FromString(call.result()).raw_output_contents[0] == data
-        assert server.process.wait(30) == 0
+        assert server.process.wait(60) == 0
         assert "All requests are answered, all models are stopped." in server.log
         assert "Traceback" not in server.log
 
@@ -327,9 +327,9 @@ def test_row_54_storm_while_ending(models: Path) -> None:
             client.start()
         eventually(lambda: len(outcomes) > 200, "the storm never began")
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(30) == 0
+        assert server.process.wait(60) == 0
         for client in clients:
-            client.join(30)
+            client.join(60)
             assert not client.is_alive()
         assert not failures
         assert set(outcomes) <= {200, 503}
@@ -346,4 +346,4 @@ def test_row_54_half_received_requests_do_not_hold_it_up(models: Path) -> None:
         for connection in calls:
             connection.headers(1, h2.grpc_headers("ModelInfer"), end=False)
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(25) == 0
+        assert server.process.wait(60) == 0

@@ -34,11 +34,11 @@ def control(server: RunningServer, certificates: Path) -> Iterator[None]:
     target = f"localhost:{server.grpc_port}"
     with grpc.secure_channel(target, credentials) as channel:
         call = channel.unary_unary(LIVE)
-        assert call(b"", timeout=20) == b"\x08\x01"
+        assert call(b"", timeout=60) == b"\x08\x01"
         yield
-        assert call(b"", timeout=20) == b"\x08\x01"
+        assert call(b"", timeout=60) == b"\x08\x01"
     with grpc.secure_channel(target, credentials, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
-        assert channel.unary_unary(LIVE)(b"", timeout=20) == b"\x08\x01"
+        assert channel.unary_unary(LIVE)(b"", timeout=60) == b"\x08\x01"
 
 
 def context(certificates: Path, name: str) -> ssl.SSLContext:

@@ -27,7 +27,7 @@ LINE = re.compile(r'pyinfer_instance_(\w+)\{instance="(\w+)",model="(\w+)",versi
 
 def page(server: RunningServer) -> dict[tuple[str, str], float]:
     """(family, instance) -> value"""
-    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=30) as answer:
+    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=60) as answer:
         return {(family, name): float(value) for family, name, _, value in LINE.findall(answer.read().decode())}
 
 

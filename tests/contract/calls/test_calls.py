@@ -147,7 +147,7 @@ def test_a_decoupled_coroutine_lets_others_begin(calling: RunningServer) -> None
             tensor = grpc_client.InferInput("INPUT0", [1, 1], "FP32")
             tensor.set_data_from_numpy(np.array([[wait]], np.float32))
             client.async_stream_infer("later", [tensor], request_id=str(wait))
-        found = [answers.get(timeout=30) for _ in range(2)]
+        found = [answers.get(timeout=60) for _ in range(2)]
         client.stop_stream()
     assert [(error, result.get_response().id, result.as_numpy("OUTPUT0")[0, 0]) for result, error in found] == [
         (None, "1", 2),
@@ -169,7 +169,7 @@ def test_a_decoupled_coroutine_that_fails(calling: RunningServer, model: str, te
         tensor = grpc_client.InferInput("INPUT0", [1, 1], "FP32")
         tensor.set_data_from_numpy(np.array([[1]], np.float32))
         client.async_stream_infer(model, [tensor])
-        _, error = answers.get(timeout=30)
+        _, error = answers.get(timeout=60)
         client.stop_stream()
     assert text in str(error)
 
@@ -197,7 +197,7 @@ def test_row_48_a_cancelled_request_takes_its_calls_along(
         leaving.stop_stream(cancel_requests=True)
         eventually(lambda: pending(calling) == 0, "the call is still queued")
         (gate / "open").touch()
-        assert held.get(timeout=30) is None  # the next caller finds the gate free
+        assert held.get(timeout=60) is None  # the next caller finds the gate free
         assert client.infer("texts", [tensor], parameters={"which": "double"}).as_numpy("OUTPUT0").tolist() == [[2]]
 
 

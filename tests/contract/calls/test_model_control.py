@@ -99,7 +99,7 @@ def telling(server: RunningServer, protocol: str) -> Iterator[Tell]:
 
 
 def page(server: RunningServer) -> list[str]:
-    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=30) as answer:
+    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=60) as answer:
         return [line for line in answer.read().decode().splitlines() if "kept_total" in line]
 
 

@@ -39,7 +39,7 @@ def tensor(array: np.ndarray, datatype: str = "FP32") -> triton.InferInput:
 
 def call(channel: grpc.Channel, path: str, request: bytes = b"", **options: object) -> bytes:
     """A unary call of bytes."""
-    return channel.unary_unary(path)(request, timeout=20, **options)
+    return channel.unary_unary(path)(request, timeout=60, **options)
 
 
 @pytest.mark.parametrize("version", ["", "1"])
@@ -96,7 +96,7 @@ def test_callbacks(client: triton.InferenceServerClient) -> None:
         )
     seen = set()
     for _ in range(200):
-        number, result, error = answers.get(timeout=30)
+        number, result, error = answers.get(timeout=60)
         assert error is None
         np.testing.assert_array_equal(result.as_numpy("OUTPUT0"), np.full((1, 4), number, np.float32))
         seen.add(number)

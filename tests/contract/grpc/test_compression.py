@@ -97,6 +97,6 @@ def test_grpcio_understands_it(server: tuple[RunningServer, int]) -> None:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         message = pb.ModelInferRequest.FromString(request(5000))
         data = message.raw_input_contents[0]
-        assert stub.ModelInfer(message, timeout=20).raw_output_contents[0] == data
-        for response in stub.ModelStreamInfer(iter([message] * 3), timeout=20):
+        assert stub.ModelInfer(message, timeout=60).raw_output_contents[0] == data
+        for response in stub.ModelStreamInfer(iter([message] * 3), timeout=60):
             assert response.infer_response.raw_output_contents[0] == data

@@ -81,26 +81,26 @@ EXPECTED = {"mine": "m", "x-tenant": "acme", "x-empty": "", "x-twice": "2", "x-b
 
 
 def test_of_a_unary_call(stub: Any) -> None:
-    response = stub.ModelInfer(message(mine="m"), metadata=METADATA, timeout=20)
+    response = stub.ModelInfer(message(mine="m"), metadata=METADATA, timeout=60)
     assert shown(response) == EXPECTED
 
 
 def test_of_a_stream(stub: Any) -> None:
-    responses = list(stub.ModelStreamInfer(iter([message(mine="m")] * 2), metadata=METADATA, timeout=20))
+    responses = list(stub.ModelStreamInfer(iter([message(mine="m")] * 2), metadata=METADATA, timeout=60))
     assert [shown(response.infer_response) for response in responses] == [EXPECTED, EXPECTED]
 
 
 def test_a_header_counts_more_than_a_parameter(stub: Any) -> None:
-    response = stub.ModelInfer(message(**{"x-tenant": "of the request"}), metadata=METADATA[:1], timeout=20)
+    response = stub.ModelInfer(message(**{"x-tenant": "of the request"}), metadata=METADATA[:1], timeout=60)
     assert shown(response) == {"x-tenant": "acme"}
 
 
 def test_reserved_names_are_refused(stub: Any) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        stub.ModelInfer(message(), metadata=[("priority", "1")], timeout=20)
+        stub.ModelInfer(message(), metadata=[("priority", "1")], timeout=60)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert caught.value.details() == "Header 'priority' is reserved for Triton usage and cannot be forwarded."
-    stub.ServerLive(pb.ServerLiveRequest(), metadata=[("priority", "1")], timeout=20)
+    stub.ServerLive(pb.ServerLiveRequest(), metadata=[("priority", "1")], timeout=60)
 
 
 def test_nothing_is_forwarded_unless_asked_for(repository: Path) -> None:
@@ -120,4 +120,4 @@ def test_a_pattern_that_is_none(repository: Path) -> None:
 
 
 def test_tensors_are_untouched(stub: Any) -> None:
-    assert np.frombuffer(stub.ModelInfer(message(), timeout=20).raw_output_contents[0][:4], "<u4")[0] > 0
+    assert np.frombuffer(stub.ModelInfer(message(), timeout=60).raw_output_contents[0][:4], "<u4")[0] > 0

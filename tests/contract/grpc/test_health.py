@@ -30,7 +30,8 @@ def repository(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def server(repository: Path) -> Iterator[RunningServer]:
+def own(repository: Path) -> Iterator[RunningServer]:
+    """For what changes it."""
     with run_server(repository, "--model-control-mode=explicit", "--load-model=good") as running:
         yield running
 
@@ -57,17 +58,17 @@ def watch(channel: grpc.Channel, service: str = "", **options: Any) -> Any:
 
 def test_check_ignores_the_service(channel: grpc.Channel) -> None:
     for service in ("", "inference.GRPCInferenceService", "no.such.Service"):
-        assert status(channel.unary_unary(f"{HEALTH}/Check")(request(service), timeout=20)) == SERVING
+        assert status(channel.unary_unary(f"{HEALTH}/Check")(request(service), timeout=60)) == SERVING
 
 
-def test_watch_tells_each_change(server: RunningServer, repository: Path, channel: grpc.Channel) -> None:
-    calls = [watch(channel, name) for name in ("", "inference.GRPCInferenceService", "grpc.health.v1.Health")]
+def test_watch_tells_each_change(own: RunningServer, repository: Path) -> None:
+    with grpc.insecure_channel(own.grpc) as channel, triton.InferenceServerClient(own.grpc) as client:
+        calls = [watch(channel, name) for name in ("", "inference.GRPCInferenceService", "grpc.health.v1.Health")]
 
-    def told() -> list[int]:
-        return [status(next(call)) for call in calls]
+        def told() -> list[int]:
+            return [status(next(call)) for call in calls]
 
-    assert told() == [SERVING] * 3
-    with triton.InferenceServerClient(server.grpc) as client:
+        assert told() == [SERVING] * 3
         with pytest.raises(InferenceServerException):
             client.load_model("bad")
         assert told() == [NOT_SERVING] * 3
@@ -99,23 +100,24 @@ def test_watchers_come_and_go(channel: grpc.Channel) -> None:
         if told:
             break
     assert told == [SERVING]
-    assert status(channel.unary_unary(f"{HEALTH}/Check")(request(), timeout=20)) == SERVING
+    assert status(channel.unary_unary(f"{HEALTH}/Check")(request(), timeout=60)) == SERVING
 
 
 @pytest.mark.parametrize("requests", [[], [b"", b""], [b"\x0a\x05a"]], ids=["none", "two", "malformed"])
 def test_watch_takes_one_request(channel: grpc.Channel, requests: list[bytes]) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        for _ in channel.stream_stream(f"{HEALTH}/Watch")(iter(requests), timeout=20):
+        for _ in channel.stream_stream(f"{HEALTH}/Watch")(iter(requests), timeout=60):
             pass
     assert caught.value.code().name in ("INTERNAL", "INVALID_ARGUMENT")
 
 
-def test_watchers_are_told_that_the_server_stops(server: RunningServer, channel: grpc.Channel) -> None:
-    call = watch(channel)
-    assert status(next(call)) == SERVING
-    server.process.send_signal(signal.SIGTERM)
-    assert status(next(call)) == NOT_SERVING
-    with pytest.raises(grpc.RpcError) as caught:
-        next(call)
-    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert server.process.wait(30) == 0
+def test_watchers_are_told_that_the_server_stops(own: RunningServer) -> None:
+    with grpc.insecure_channel(own.grpc) as channel:
+        call = watch(channel)
+        assert status(next(call)) == SERVING
+        own.process.send_signal(signal.SIGTERM)
+        assert status(next(call)) == NOT_SERVING
+        with pytest.raises(grpc.RpcError) as caught:
+            next(call)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert own.process.wait(60) == 0

@@ -44,7 +44,7 @@ def test_a_client_that_knows_nothing_can_call(channel: grpc.Channel) -> None:
     service = pool.FindServiceByName("inference.GRPCInferenceService")
     method = service.methods_by_name["ServerMetadata"]
     request = message_factory.GetMessageClass(method.input_type)()
-    answer = channel.unary_unary(f"/{service.full_name}/{method.name}")(request.SerializeToString(), timeout=20)
+    answer = channel.unary_unary(f"/{service.full_name}/{method.name}")(request.SerializeToString(), timeout=60)
     metadata: Any = message_factory.GetMessageClass(method.output_type).FromString(answer)
     assert metadata.name == "triton"
 
@@ -98,5 +98,5 @@ def test_many_questions_on_one_stream(channel: grpc.Channel) -> None:
 def test_a_question_that_is_no_message(channel: grpc.Channel) -> None:
     call = channel.stream_stream(f"/{PACKAGES[0]}.ServerReflection/ServerReflectionInfo")
     with pytest.raises(grpc.RpcError) as caught:
-        list(call(iter([b"\x0a\x05a"]), timeout=20))
+        list(call(iter([b"\x0a\x05a"]), timeout=60))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -36,11 +36,11 @@ def status(channel: grpc.Channel, endpoint: Endpoint, metadata: list[tuple[str, 
     """Code and details of one call with an empty message; of one that never ends, what its first message brings."""
     try:
         if endpoint.answer is Answer.STREAM or endpoint.rpc == "ModelStreamInfer":
-            call = channel.stream_stream(endpoint.grpc_path)(iter([b""]), metadata=metadata, timeout=20)
+            call = channel.stream_stream(endpoint.grpc_path)(iter([b""]), metadata=metadata, timeout=60)
             next(call)
             call.cancel()
         else:
-            channel.unary_unary(endpoint.grpc_path)(b"", metadata=metadata, timeout=20)
+            channel.unary_unary(endpoint.grpc_path)(b"", metadata=metadata, timeout=60)
     except grpc.RpcError as error:
         return error.code().name, error.details()
     return "OK", ""
@@ -89,7 +89,7 @@ def test_what_is_not_restricted_needs_no_key(models: Path) -> None:
 
 def test_an_unknown_method_is_unknown_not_restricted(channel: grpc.Channel) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        channel.unary_unary("/inference.GRPCInferenceService/Nothing")(b"", timeout=20)
+        channel.unary_unary("/inference.GRPCInferenceService/Nothing")(b"", timeout=60)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 

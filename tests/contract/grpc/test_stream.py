@@ -107,7 +107,7 @@ def test_callbacks(client: triton.InferenceServerClient) -> None:
         array = np.full((1, number), number, np.float32)
         client.async_stream_infer("fp32", [tensor(array)], request_id=str(number))
     for number in range(50):
-        result, error = answers.get(timeout=30)
+        result, error = answers.get(timeout=60)
         assert error is None
         assert result.get_response().id == str(number)
         np.testing.assert_array_equal(result.as_numpy("OUTPUT0"), np.full((1, number), number, np.float32))
@@ -122,7 +122,7 @@ def test_callbacks_of_a_decoupled_model(client: triton.InferenceServerClient) ->
     client.async_stream_infer("countdown", [ask], request_id="a", enable_empty_final_response=True)
     seen = []
     while True:
-        result, error = answers.get(timeout=30)
+        result, error = answers.get(timeout=60)
         assert error is None
         if result.get_response().parameters["triton_final_response"].bool_param:
             break
@@ -138,11 +138,11 @@ def test_errors_arrive_in_the_stream(client: triton.InferenceServerClient) -> No
     array = np.zeros((1, 2), np.float32)
     client.async_stream_infer("none", [tensor(array)], request_id="x")
     client.async_stream_infer("fp32", [tensor(array)])
-    result, error = answers.get(timeout=30)
+    result, error = answers.get(timeout=60)
     assert result is None
     assert isinstance(error, InferenceServerException)
     assert error.message() == "Request for unknown model: 'none' is not found"
-    result, error = answers.get(timeout=30)
+    result, error = answers.get(timeout=60)
     assert error is None
     client.stop_stream()
 

@@ -28,7 +28,7 @@ class Response:
 class Raw:
     """One connection."""
 
-    def __init__(self, port: int, *, timeout_s: float = 20.0) -> None:
+    def __init__(self, port: int, *, timeout_s: float = 60.0) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = b""

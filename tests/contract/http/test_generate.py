@@ -224,7 +224,7 @@ def test_other_verbs(server: RunningServer, path: str) -> None:
 
 
 def cancelled_responses(server: RunningServer) -> int:
-    with urllib.request.urlopen(f"http://{server.http}/v2/models/count/stats", timeout=20) as page:
+    with urllib.request.urlopen(f"http://{server.http}/v2/models/count/stats", timeout=60) as page:
         [stats] = json.load(page)["model_stats"]
     return sum(entry["cancel"]["count"] for entry in stats["response_stats"].values())
 
@@ -279,7 +279,7 @@ def test_a_stream_that_is_open_when_the_server_stops_is_finished(tmp_path: Path)
         assert event(raw.chunk())["NUMBER"] == 1
         assert raw.chunk() == b""
         assert raw.ended()
-        assert server.process.wait(30) == 0
+        assert server.process.wait(60) == 0
 
 
 # Clients of others
@@ -310,6 +310,6 @@ def test_aiohttp(server: RunningServer) -> None:
 def test_urllib(server: RunningServer) -> None:
     request = urllib.request.Request(f"http://{server.http}{STREAM}", b'{"TEXT": "hi", "count": 2, "errors": "0"}')
     with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(request, timeout=20)
+        urllib.request.urlopen(request, timeout=60)
     assert caught.value.code == 400
     assert caught.value.read().startswith(b'data: {"error":"0 is bad"}\n\ndata: {"NUMBER":1,')

@@ -48,7 +48,7 @@ def test_accepted_request_is_answered_before_the_end(gate: Path) -> None:
         response = busy.receive()
         assert (response.status, response.document["outputs"][0]["data"]) == (200, [4])
         assert busy.ended()
-        assert server.process.wait(30) == 0, server.log
+        assert server.process.wait(60) == 0, server.log
 
 
 def test_request_of_a_stopping_server_is_refused(gate: Path) -> None:
@@ -64,7 +64,7 @@ def test_request_of_a_stopping_server_is_refused(gate: Path) -> None:
             assert late.ended()
         (gate / "open").touch()
         assert busy.receive().status == 200
-        assert server.process.wait(30) == 0, server.log
+        assert server.process.wait(60) == 0, server.log
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

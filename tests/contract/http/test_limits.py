@@ -20,11 +20,16 @@ def strict(models: Path) -> Iterator[RunningServer]:
     flags = (
         "--http-header-timeout-secs=1",
         "--http-body-timeout-secs=1",
-        "--idle-timeout-secs=4",
         "--max-connections=20",
         "--http-max-input-size=100000",
     )
     with run_server(models, *flags) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def impatient(models: Path) -> Iterator[RunningServer]:
+    with run_server(models, "--idle-timeout-secs=2") as server:
         yield server
 
 
@@ -50,8 +55,8 @@ def test_slow_chunked_body(strict: RunningServer) -> None:
         assert raw.ended()
 
 
-def test_idle_connection_is_closed_without_a_word(strict: RunningServer) -> None:
-    with Raw(strict.http_port) as raw, Raw(strict.http_port) as silent:
+def test_idle_connection_is_closed_without_a_word(impatient: RunningServer) -> None:
+    with Raw(impatient.http_port) as raw, Raw(impatient.http_port) as silent:
         assert raw.send(LIVE).receive().status == 200
         assert raw.ended()
         assert silent.ended()

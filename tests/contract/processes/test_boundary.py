@@ -93,7 +93,7 @@ def seen(server: RunningServer, model: str) -> float:
 
 
 def page(server: RunningServer) -> dict[str, float]:
-    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=30) as answer:
+    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=60) as answer:
         lines = [line.rpartition(" ") for line in answer.read().decode().splitlines() if not line.startswith("#")]
     return {name: float(value) for name, _, value in lines}
 
@@ -186,7 +186,7 @@ def test_metrics_leave_with_their_model(server: RunningServer) -> None:
 def test_the_verbosity_of_the_log_crosses(server: RunningServer) -> None:
     def set_level(level: int) -> None:
         body = json.dumps({"log_verbose_level": level}).encode()
-        urllib.request.urlopen(urllib.request.Request(f"http://{server.http}/v2/logging", body), timeout=30).close()
+        urllib.request.urlopen(urllib.request.Request(f"http://{server.http}/v2/logging", body), timeout=60).close()
 
     ask(server, "caller", np.zeros(1, np.float32), say="a line before")
     set_level(1)

@@ -78,7 +78,7 @@ def test_answers_leave_in_the_order_of_requests(served: tuple[Path, RunningServe
             quick: Future[int] = pool.submit(infer, address, module, model, 1)
             eventually((repository / model / "began1").exists, "began1 never came")
             if not ordered:
-                assert quick.result(timeout=30) == 1
+                assert quick.result(timeout=60) == 1
             assert not slow.done()
             # the same instance has answered one more: had the first been let go, it would have been long ago
             if ordered:
@@ -86,6 +86,6 @@ def test_answers_leave_in_the_order_of_requests(served: tuple[Path, RunningServe
                 eventually((repository / model / "began2").exists, "began2 never came")
                 assert not quick.done()
             (repository / model / "open").touch()
-            assert (slow.result(timeout=30), quick.result(timeout=30)) == (0, 1)
+            assert (slow.result(timeout=60), quick.result(timeout=60)) == (0, 1)
             if ordered:
-                assert third.result(timeout=30) == 2
+                assert third.result(timeout=60) == 2

@@ -84,7 +84,7 @@ def gate(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Runni
         eventually((folder / "order").exists, "the model began")
         yield server, client, folder
         (folder / "open").touch()
-        assert first.result(timeout=30) == 0
+        assert first.result(timeout=60) == 0
 
 
 def pending(server: RunningServer) -> int:
@@ -98,14 +98,14 @@ def test_higher_priority_is_executed_first(gate: tuple[RunningServer, Client, Pa
         calls.append(client.send("gate", value, priority=priority))
         eventually(lambda: pending(server) == len(calls), "the request waits")
     (folder / "open").touch()
-    assert [call.result(timeout=30) for call in calls] == [1, 2, 3, 4]
+    assert [call.result(timeout=60) for call in calls] == [1, 2, 3, 4]
     assert (folder / "order").read_text().split() == ["0", "3", "4", "1", "2"]
 
 
 def test_a_timeout_acts_while_the_instance_is_busy(gate: tuple[RunningServer, Client, Path]) -> None:
     server, client, folder = gate
     call = client.send("gate", 5, priority=1, timeout=1000)
-    error = call.exception(timeout=30)  # the gate is still closed
+    error = call.exception(timeout=60)  # the gate is still closed
     assert isinstance(error, InferenceServerException)
     assert "Request timeout expired" in str(error)
     assert counter(server, "nv_inference_request_failure", "gate", reason="REJECTED") == 1
@@ -116,9 +116,9 @@ def test_each_level_has_its_limit(gate: tuple[RunningServer, Client, Path]) -> N
     server, client, folder = gate
     calls = [client.send("gate", 6) for _ in range(3)]
     eventually(lambda: pending(server) == 3, "the level is full")
-    error = client.send("gate", 7).exception(timeout=30)
+    error = client.send("gate", 7).exception(timeout=60)
     assert "Exceeds maximum queue size" in str(error)
     calls.append(client.send("gate", 6, priority=1))  # another level
     eventually(lambda: pending(server) == 4, "the other level takes it")
     (folder / "open").touch()
-    assert [call.result(timeout=30) for call in calls] == [6] * 4
+    assert [call.result(timeout=60) for call in calls] == [6] * 4

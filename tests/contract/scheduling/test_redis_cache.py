@@ -107,7 +107,7 @@ def connect(server: RunningServer, protocol: str = "grpc") -> Any:
 
 def counts(server: RunningServer) -> tuple[int, int]:
     """Hits and misses, as the metrics have them."""
-    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=30) as answer:
+    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=60) as answer:
         page = answer.read().decode()
     pattern = r'^nv_cache_num_(hits|misses)_per_model\{model="cached",version="1"\} (\d+)'
     shown = dict(re.findall(pattern, page, re.MULTILINE))

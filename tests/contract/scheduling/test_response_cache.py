@@ -138,7 +138,7 @@ def test_the_same_request_is_executed_once(client: Any, server: RunningServer) -
     assert int(stats["inference_stats"]["compute_infer"]["count"]) == 6
     assert int(stats["inference_count"]) == 7  # rows
     assert int(stats["execution_count"]) == 8
-    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=30) as answer:
+    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=60) as answer:
         page = answer.read().decode()
     shown = {family: int(value) for family, of, value in FAMILY.findall(page) if of == model}
     assert shown["nv_cache_num_hits_per_model"] == 2
@@ -186,5 +186,5 @@ def test_without_a_cache_the_models_serve_all_the_same(tmp_path: Path) -> None:
     with run_server(tmp_path) as running, grpc_client.InferenceServerClient(running.grpc) as client:
         client.module = grpc_client
         assert [ask(client, "cached", [[1]])["TIMES"] for _ in range(2)] == [[1], [2]]
-        with urllib.request.urlopen(f"http://{running.metrics}/metrics", timeout=30) as answer:
+        with urllib.request.urlopen(f"http://{running.metrics}/metrics", timeout=60) as answer:
             assert "nv_cache" not in answer.read().decode()

@@ -35,18 +35,18 @@ def test_what_can_not_be_in_time_is_refused(protocol: str, tmp_path: Path) -> No
             eventually((folder / "order").exists, "the model began")
             # The instance is busy: these wait for as long as the SLO allows.
             for waiting in [client.send("gate", value) for value in (1, 2, 3)]:
-                error = waiting.exception(timeout=30)
+                error = waiting.exception(timeout=60)
                 assert isinstance(error, InferenceServerException)
                 assert "Request timeout expired" in str(error)
             (folder / "open").touch()
-            assert first.result(timeout=30) == 0  # late, but it had begun
+            assert first.result(timeout=60) == 0  # late, but it had begun
             eventually(lambda: counter(server, "pyinfer_slo_batch_rows", "gate") == 1, "the execution is known")
             # Now it is known that executions take longer than the SLO.
             (folder / "open").unlink()
             (folder / "order").unlink()
             second = client.send("gate", 0)  # an idle model runs what comes
             eventually((folder / "order").exists, "the model began")
-            error = client.send("gate", 4).exception(timeout=30)
+            error = client.send("gate", 4).exception(timeout=60)
             assert isinstance(error, InferenceServerException)
             assert (
                 "model 'gate' is over capacity: the request can not be answered within the latency SLO of 500 ms"
@@ -54,7 +54,7 @@ def test_what_can_not_be_in_time_is_refused(protocol: str, tmp_path: Path) -> No
             )
         finally:
             (folder / "open").touch()
-        assert second.result(timeout=30) == 0
+        assert second.result(timeout=60) == 0
         assert (folder / "order").read_text().split() == ["0"]
         assert counter(server, "pyinfer_slo_shed_total", "gate") == 1
         assert counter(server, "pyinfer_slo_given_up_total", "gate") == 3
@@ -100,6 +100,6 @@ def test_a_configuration_that_contradicts_itself_is_not_served(tmp_path: Path) -
 def test_models_without_slo_have_none_of_its_metrics(tmp_path: Path) -> None:
     add_model(tmp_path, "plain", identity("TYPE_FP32", "1"))
     with run_server(tmp_path) as server:
-        assert Client(server, "http").send("plain", 1).result(timeout=30) == 1
+        assert Client(server, "http").send("plain", 1).result(timeout=60) == 1
         with pytest.raises(AssertionError, match="no metric pyinfer_slo_shed_total"):
             counter(server, "pyinfer_slo_shed_total", "plain")

@@ -136,7 +136,7 @@ def test_a_response_of_each_round(server: RunningServer) -> None:
             client.async_stream_infer("tokens", [tensor], request_id=str(rounds))
         tokens: dict[str, list[int]] = {"3": [], "4": []}
         for _ in range(7):
-            result, error = results.get(timeout=30)
+            result, error = results.get(timeout=60)
             assert error is None
             tokens[result.get_response().id].append(int(result.as_numpy("OUTPUT0")[0, 0]))
         client.stop_stream()

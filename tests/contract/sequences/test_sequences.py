@@ -153,7 +153,7 @@ def test_sequences_beyond_the_slots_wait_for_one(client: Any, server: RunningSer
         waiting = [pool.submit(whole, sequence) for sequence in (5, 6)]
         for sequence in (2, 1, 3, 4):
             assert infer(client, "direct", 10, 1000 + sequence, end=True) == 10 + sequence
-        assert [call.result(timeout=20) for call in waiting] == [5, 6]
+        assert [call.result(timeout=60) for call in waiting] == [5, 6]
 
 
 @pytest.mark.parametrize(("model", "slots"), [("direct", 4), ("oldest", 3)])

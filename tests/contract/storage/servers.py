@@ -59,7 +59,7 @@ class Bucket(ABC):
                 self.put(f"{prefix}/{file.relative_to(directory)}", file.read_bytes())
 
     def _ask(self, method: str, path: str, content: bytes = b"", headers: dict[str, str] | None = None) -> bytes:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request(method, path, content, headers or {})
             answer = connection.getresponse()

@@ -247,7 +247,7 @@ def _value(field):
     return _configs(field.message_type) if field.message_type else _scalars(field)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(_configs(message("ModelConfig").DESCRIPTOR))
 def test_json_round_trip(config):
     full = canonical(config)
@@ -256,14 +256,14 @@ def test_json_round_trip(config):
     assert from_json(full) == from_json(config)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(_configs(message("ModelConfig").DESCRIPTOR))
 def test_text_round_trip(config):
     original = from_json(config)
     assert parse(str(original).encode()) == original
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.data())
 def test_mutated_text_is_read_or_refused(data):
     text = TEXT.encode()

@@ -229,7 +229,7 @@ def take_step(schedule: Schedule, step: tuple[Any, ...]) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=max(1000, settings.default.max_examples))
+@settings(max_examples=max(500, settings.default.max_examples))
 @given(OPTIONS, st.lists(STEP, max_size=40))
 def test_schedules(options: Options, steps: list[tuple[Any, ...]]) -> None:
     schedule = Schedule(options)
@@ -280,4 +280,4 @@ class Machine(RuleBasedStateMachine):
 
 
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=max(200, settings.default.max_examples), stateful_step_count=40)
+TestMachine.settings = settings(max_examples=max(100, settings.default.max_examples), stateful_step_count=40)

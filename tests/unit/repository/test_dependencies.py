@@ -102,7 +102,7 @@ def test_text_on_a_circle(needs: Needs, start: str, text: str) -> None:
 
 
 def test_a_circle_is_found_however_long_it_is() -> None:
-    chain = {str(number): [str(number + 1)] for number in range(5000)} | {"5000": ["0"]}
+    chain = {str(number): [str(number + 1)] for number in range(2000)} | {"2000": ["0"]}
     assert "circular" in _graph(chain).circle(_id("0"))
 
 

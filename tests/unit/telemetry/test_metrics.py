@@ -66,7 +66,7 @@ class Writing:
         self.count += 1
         number = self.count
         self.begun.release()
-        assert self.go.acquire(timeout=30)
+        assert self.go.acquire(timeout=60)
         return [gauge("number", "", number)]
 
 
@@ -88,7 +88,7 @@ def test_those_who_ask_while_a_page_is_written_share_the_next() -> None:
     first: list[bytes] = []
     later: list[bytes] = []
     threads = [ask(metrics, first)]
-    assert writing.begun.acquire(timeout=30)
+    assert writing.begun.acquire(timeout=60)
     threads += [ask(metrics, later) for _ in range(20)]
     while not all(map(waits, threads[1:])):
         time.sleep(0.001)

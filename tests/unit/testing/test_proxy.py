@@ -41,7 +41,7 @@ def echo() -> Iterator[int]:
 
 
 def connect(proxy: FaultProxy) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", proxy.port), timeout=20)
+    return socket.create_connection(("127.0.0.1", proxy.port), timeout=60)
 
 
 def receive(connection: socket.socket, count: int) -> bytes:
