@@ -73,14 +73,14 @@ def _of_the_other(met: LoadWindow) -> dict[str, float]:
 
 
 def _worker(server: Server) -> int:
-    """The one process that the server has started."""
+    """The one process below the server's that has started none itself. Requires: there is one, which has answered."""
     until = time.monotonic() + _PATIENCE_S
     while time.monotonic() < until:
         with contextlib.suppress(ValueError):
-            (worker,) = set(tree(server.pid)) - {server.pid}
+            (worker,) = [pid for pid in tree(server.pid) if tree(pid) == [pid]]
             return worker
         time.sleep(0.001)
-    raise LoadError(f"{server.name} has not one process for its model, but {len(tree(server.pid)) - 1}")
+    raise LoadError(f"{server.name} has more than one process for its model")
 
 
 def _until_answered(server: Server, body: Body) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pyinfer.backends.base import Backend, ModelContext, ModelControl
 from pyinfer.backends.find import find_backend
 from pyinfer.config.complete import complete, version_files
-from pyinfer.config.metrics import MetricsConfig, foreign_families
+from pyinfer.config.metrics import MetricsConfig, foreign_families, metrics_config
 from pyinfer.config.normalize import instances, normalize
 from pyinfer.config.pbtxt import canonical, from_json, parse, to_json
 from pyinfer.config.source import Source
@@ -40,6 +40,7 @@ from pyinfer.warmup import Warmup
 
 if TYPE_CHECKING:
     from pyinfer._core import Engine, Model
+    from pyinfer.config.options import Options
 
 __all__ = ["LoadedModel", "Loader", "LoaderOptions"]
 
@@ -79,6 +80,18 @@ class LoaderOptions:
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     #: backend name ("" for all backends) -> key -> value
     backend_config: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, options: Options) -> LoaderOptions:
+        settings: dict[str, dict[str, str]] = {}
+        for scope, key, value in options.backend_config:
+            settings.setdefault(scope, {})[key] = value
+        return cls(
+            model_config_name=options.model_config_name,
+            auto_complete=not options.disable_auto_complete_config,
+            metrics=metrics_config(options.metrics_config),
+            backend_config=settings,
+        )
 
 
 class Loader:

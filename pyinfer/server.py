@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 import uvloop
 
 from pyinfer._core import Engine
-from pyinfer.backends.find import log_level_changed, metric_families
+from pyinfer.backends.find import end_backends, log_level_changed, metric_families
 from pyinfer.config.foreign import IGNORED
 from pyinfer.config.metrics import metrics_config
 from pyinfer.config.options import Options
@@ -113,7 +113,7 @@ class Server:
             _log.warning("--rate-limit-resource has no effect without --rate-limit=execution_count")
         engine.shared_memory.set_allowed(self.options.allow_client_shm)
         tracing = _tracing(self.options, engine, sockets)
-        loader = _loader(self.options, engine)
+        loader = Loader(engine, LoaderOptions.of(self.options))
         service = Service(
             engine,
             _manager(self.options, engine, loader, repositories),
@@ -338,21 +338,6 @@ def _grpc_settings(options: Options) -> GrpcSettings:
     )
 
 
-def _loader(options: Options, engine: Engine) -> Loader:
-    settings: dict[str, dict[str, str]] = {}
-    for scope, key, value in options.backend_config:
-        settings.setdefault(scope, {})[key] = value
-    return Loader(
-        engine,
-        LoaderOptions(
-            model_config_name=options.model_config_name,
-            auto_complete=not options.disable_auto_complete_config,
-            metrics=metrics_config(options.metrics_config),
-            backend_config=settings,
-        ),
-    )
-
-
 def _manager(options: Options, engine: Engine, loader: Loader, repositories: tuple[Repository, ...]) -> ModelManager:
     return ModelManager(
         ManagerOptions(
@@ -393,6 +378,7 @@ def serve(options: Options) -> int:
     except PyinferError as error:
         _log.error("%s", error)
         status = 1
+    end_backends()
     logging.shutdown()
     if threading.active_count() > 1:
         # a model that never returns holds its thread; the interpreter would wait for it for ever

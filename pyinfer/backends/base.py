@@ -150,6 +150,10 @@ class Backend(ABC):
     def log_level_changed(cls, level: int) -> None:
         """Lines of the log below ``level`` (of ``logging``) are not wanted from now on, others are. Any thread."""
 
+    @classmethod  # noqa: B027 - most keep nothing
+    def end(cls) -> None:
+        """End what is kept beyond the models: the server is about to end."""
+
     def native(self) -> NativeExecutor | None:
         """The core's executor to use, or None for a Python executor."""
         return None

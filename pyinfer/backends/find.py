@@ -19,6 +19,7 @@ from pyinfer.errors import ConfigError, ModelError
 __all__ = [
     "ENTRY_POINT_GROUP",
     "backend_fault",
+    "end_backends",
     "find_backend",
     "installed_backends",
     "log_level_changed",
@@ -72,6 +73,12 @@ def log_level_changed(level: int) -> None:
     """Tell the backends that were found by now which lines of the log are wanted; see ``Backend.log_level_changed``."""
     for backend in list(_found):
         backend.log_level_changed(level)
+
+
+def end_backends() -> None:
+    """Tell the backends that were found by now that the server is about to end; see ``Backend.end``."""
+    for backend in list(_found):
+        backend.end()
 
 
 def backend_fault(name: str) -> str:

@@ -20,6 +20,7 @@ from pyinfer.testing import RunningServer, run_server
 from waiting import eventually
 
 PYTHON = identity("TYPE_FP32", "4").replace('"identity"', '"python"')
+THREADS = 'parameters { key: "ISOLATION" value { string_value: "thread" } }'
 MODEL = """
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -49,6 +50,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         add_model(made, name, identity("TYPE_FP32", "4"))
     add_model(made, "flat", identity("TYPE_FP32", "-1", batch=0))
     add_model(made, "scripted", PYTHON, {"model.py": MODEL.format(mark=0)})
+    add_model(made, "in_threads", f"{PYTHON} {THREADS}", {"model.py": MODEL.format(mark=0)})
     add_model(made, "gate", gate_config(), {"model.py": GATE})
     return made
 
@@ -229,6 +231,7 @@ def test_row_49_a_failing_reload_is_not_noticed_by_requests(server: RunningServe
 def test_row_49_storm(server: RunningServer) -> None:
     """32 x 400 loads, unloads, questions and requests at random: each gets one of its answers, nothing is left."""
     strange: list[object] = []
+    shares = {"native": 8, "other": 8, "in_threads": 8, "scripted": 1}  # of which the last one starts a process
     answers = {"infer": {200, 404, 503}, "index": {200}, "load": {200}, "unload": {200}, "ready": {200, 400}}
     body = document(tensor((1, 4), [1, 2, 3, 4]))
     requests: dict[str, Callable[[str], bytes]] = {
@@ -243,7 +246,7 @@ def test_row_49_storm(server: RunningServer) -> None:
         choose = random.Random(seed)
         with Raw(server.http_port, timeout_s=60) as raw:
             for _ in range(times(400)):
-                model, kind = choose.choice(["native", "other", "scripted"]), choose.choice(list(requests))
+                [model], kind = choose.choices(list(shares), shares.values()), choose.choice(list(requests))
                 status = raw.send(requests[kind](model)).receive().status
                 if status not in answers[kind]:
                     strange.append((kind, model, status))
@@ -254,7 +257,7 @@ def test_row_49_storm(server: RunningServer) -> None:
     for actor in actors:
         actor.join()
     assert not strange
-    for model in ("native", "other", "scripted"):
+    for model in shares:
         assert control(server, model, "load") == 200
         with Load(server, model) as load:
             load.wait(4)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fork server of this process, as long as somebody uses it: what starts workers that need no environment.
 
-One for all models. It is started when the first one is loaded, and ends with the last one. One that has died takes its
-workers with it, and the next worker has another one started.
+One for all models. It is started when the first one is loaded, and ends some time after the last one is not used any
+more: a model that is loaded again is not to wait for it. One that has died takes its workers with it, and the next
+worker has another one started.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ __all__ = ["ForkServer"]
 
 #: how long an order may not be read
 _SEND_LIMIT_S = 5
+#: how long a fork server is kept that nobody uses
+_LINGER_S = 5.0
 #: how long a fork server may take to end that has nothing more to do
 _END_S = 5.0
 
@@ -37,6 +40,8 @@ class ForkServer:
         self._start = start
         self._lock = threading.Lock()
         self._users = 0
+        self._lingering: threading.Timer | None = None
+        self._is_over = False
         self._keeper: _Keeper | None = None
 
     def acquire(self) -> None:
@@ -47,12 +52,31 @@ class ForkServer:
                 self._kept()
 
     def release(self) -> None:
-        """End the process if nobody else uses it; its workers must have ended."""
+        """Let the process end in a while if nobody else uses it; its workers must have ended."""
         with self._lock:
             self._users -= 1
-            if self._users == 0 and self._keeper is not None:
-                self._keeper.end()
-                self._keeper = None
+            if self._users or (self._lingering is not None and self._lingering.is_alive()):
+                return
+            self._lingering = threading.Timer(_LINGER_S, self._end_unused)
+            self._lingering.daemon = True
+            with suppress(RuntimeError):  # no thread can be had: it is kept, and ends with this process at the latest
+                self._lingering.start()
+
+    def end(self) -> None:
+        """End the process, with all of its workers, for good."""
+        with self._lock:
+            self._is_over = True
+            keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.end()
+
+    def _end_unused(self) -> None:
+        with self._lock:
+            if self._users:
+                return
+            keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.end()
 
     def fork(self, name: str, limit_s: float) -> tuple[ForkedProcess, Channel]:
         """A new worker and the channel to it. Raises ModelError where there is none within ``limit_s`` seconds."""
@@ -69,6 +93,8 @@ class ForkServer:
             return self._kept()
 
     def _kept(self) -> _Keeper:
+        if self._is_over:
+            raise OSError("the server is about to end")
         if self._keeper is None or self._keeper.is_lost or not self._keeper.is_alive():
             self._keeper = _Keeper(self._start)
         return self._keeper

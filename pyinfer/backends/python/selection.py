@@ -67,6 +67,12 @@ class PythonBackend(Backend):
         if supervising is not None:
             supervising.tell_log_level(level)
 
+    @classmethod
+    def end(cls) -> None:
+        launching = sys.modules.get("pyinfer.backends.python.launch")
+        if launching is not None:
+            launching.fork_server.end()
+
     def device_inputs(self) -> bool:
         return self._chosen.device_inputs()
 
