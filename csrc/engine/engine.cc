@@ -44,8 +44,10 @@ void Engine::Withdraw(const std::string& name) {
 }
 
 void Engine::NoteLeavingLocked(const Entry& replaced, const Entry& by) {
-  const auto gone = [](const std::weak_ptr<Model>& model) { return model.expired(); };
-  leaving_.erase(std::remove_if(leaving_.begin(), leaving_.end(), gone), leaving_.end());
+  if (leaving_.size() == leaving_.capacity()) {  // not each time: thousands of models may leave together
+    const auto gone = [](const std::weak_ptr<Model>& model) { return model.expired(); };
+    leaving_.erase(std::remove_if(leaving_.begin(), leaving_.end(), gone), leaving_.end());
+  }
   for (const auto& [version, model] : replaced.versions) {
     const auto served = by.versions.find(version);
     if (served == by.versions.end() || served->second != model) leaving_.push_back(model);
@@ -193,10 +195,13 @@ void Engine::Touch(const std::shared_ptr<Model>& model) {
 }
 
 std::vector<std::shared_ptr<Model>> Engine::AllModels() const {
+  // Of those that are served, the ones that have requests: of thousands, they are few.
   std::vector<std::shared_ptr<Model>> all;
   std::shared_lock<std::shared_mutex> lock(names_mutex_);
   for (const auto& [name, entry] : names_) {
-    for (const auto& [version, model] : entry.versions) all.push_back(model);
+    for (const auto& [version, model] : entry.versions) {
+      if (model->in_flight() != 0) all.push_back(model);
+    }
   }
   for (const auto& weak : leaving_) {
     if (auto model = weak.lock()) all.push_back(std::move(model));

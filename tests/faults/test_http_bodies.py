@@ -150,8 +150,16 @@ def long_string(place: str, text: bytes) -> bytes:
     }[place]
 
 
-@pytest.mark.parametrize("text", [b"x", b"\\n", "é".encode(), b"\\u00e9"], ids=["plain", "escaped", "UTF-8", "code"])
-@pytest.mark.parametrize("place", ["id", "parameter", "member", "element"])
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        ("id", b"x"),
+        ("parameter", b"\\u00e9"),
+        ("member", b"\\n"),
+        ("element", "é".encode()),
+        ("element", b"\\u00e9"),
+    ],
+)
 def test_row_02_a_string_costs_as_much_as_it_is_long(server: RunningServer, place: str, text: bytes) -> None:
     """CPU of the server for a byte: of one string of nearly 64 MiB, no more than that of strings of 4 MiB."""
 
