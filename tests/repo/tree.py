@@ -118,7 +118,7 @@ _SCOPE = re.compile(
 )
 # Foo(int a) : a_(a), b_{   -- the brace belongs to a member of the initializer list, not to the body
 _MEMBER_INITIALIZER = re.compile(r"\)\s*(?:noexcept\s*)?:(?!:)(?:.*,)?\s*[\w:<>]+\s*$", re.DOTALL)
-_LABEL = {"public:", "private:", "protected:"}
+_LABELS = re.compile(r"^(?:\s*(?:public|private|protected):)+")
 
 
 def cpp_functions(source: str) -> Iterator[Function]:
@@ -126,22 +126,22 @@ def cpp_functions(source: str) -> Iterator[Function]:
     text = strip_cpp(source)
     stack: list[tuple[str, str, int]] = []  # kind, name, line
     head, line = "", 1
-    for char in text:
-        line += char == "\n"
+    for piece in re.split("([{};])", text):
+        line += piece.count("\n")
         inside = any(kind == "function" for kind, _, _ in stack)
-        if char == "{":
+        if piece == "{":
             kind, name = ("block", "") if inside else _classify(head)
             stack.append((kind, name, line - head.lstrip().count("\n")))
-            head = head + char if kind == "value" else ""
-        elif char == "}" and stack:
+            head = head + piece if kind == "value" else ""
+        elif piece == "}" and stack:
             kind, name, start = stack.pop()
             if kind == "function":
                 yield Function(name, start, line - start + 1)
-            head = head + char if kind == "value" else ""
-        elif char == ";":
+            head = head + piece if kind == "value" else ""
+        elif piece == ";":
             head = ""
         elif not inside:
-            head = "" if (head + char).strip() in _LABEL else head + char
+            head = _LABELS.sub("", head + piece)
 
 
 def _classify(head: str) -> tuple[str, str]:
