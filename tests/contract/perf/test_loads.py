@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,16 +12,25 @@ import pytest
 from contract.conftest import add_model, identity
 from contract.perf.test_command import PROTOCOLS, counts, perf
 from contract.perf.test_streaming import REPEAT, REPEAT_CONFIG, asked
-from pyinfer.testing import run_server
+from pyinfer.testing import RunningServer, run_server
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """``fixed`` (FP32 [1]), ``repeat``, which is decoupled, and ``steps``, which takes sequences."""
+    repository = tmp_path_factory.mktemp("loads")
+    add_model(repository, "fixed", identity("TYPE_FP32", "1"))
+    add_model(repository, "repeat", REPEAT_CONFIG, {"model.py": REPEAT})
+    add_model(repository, "steps", identity("TYPE_FP32", "1").replace("dynamic_batching", "sequence_batching"))
+    with run_server(repository) as server:
+        yield server
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_bursts(tmp_path: Path, protocol: str) -> None:
-    add_model(tmp_path, "fixed", identity("TYPE_FP32", "1"))
+def test_bursts(served: RunningServer, tmp_path: Path, protocol: str) -> None:
     export = tmp_path / "export.json"
     flags = ["--request-rate-range=100", "--burst=5", "--request-count=20", "--profile-export-file", str(export)]
-    with run_server(tmp_path) as server:
-        perf(server, protocol, "fixed", *flags)
+    perf(served, protocol, "fixed", *flags)
     (experiment,) = json.loads(export.read_text())["experiments"]
     intended = [one["intended_timestamp"] for one in experiment["requests"]]
     times = sorted(round((each - min(intended)) / 1e6) for each in intended)
@@ -28,49 +38,43 @@ def test_bursts(tmp_path: Path, protocol: str) -> None:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_fixed_schedule_is_followed(tmp_path: Path, protocol: str) -> None:
-    add_model(tmp_path, "fixed", identity("TYPE_FP32", "1"))
+def test_fixed_schedule_is_followed(served: RunningServer, tmp_path: Path, protocol: str) -> None:
     schedule, export = tmp_path / "schedule.json", tmp_path / "export.json"
     times = [0, 3, 3, 50, 120, 121, 300]
     schedule.write_text(json.dumps({"data": [{"timestamp": time, "INPUT0": [time]} for time in times]}))
     flags = ["--fixed-schedule", f"--input-data={schedule}", "--profile-export-file", str(export)]
-    with run_server(tmp_path) as server:
-        perf(server, protocol, "fixed", *flags)
+    perf(served, protocol, "fixed", *flags)
     (experiment,) = json.loads(export.read_text())["experiments"]
     intended = [one["intended_timestamp"] for one in experiment["requests"]]
     assert sorted(round((each - min(intended)) / 1e6) for each in intended) == times
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_concurrency_grows(tmp_path: Path, protocol: str) -> None:
-    add_model(tmp_path, "repeat", REPEAT_CONFIG, {"model.py": REPEAT})
-    add_model(tmp_path, "fixed", identity("TYPE_FP32", "1"))
+def test_concurrency_grows(served: RunningServer, tmp_path: Path, protocol: str) -> None:
     export, page = tmp_path / "export.json", tmp_path / "page.html"
     ramp = ["--periodic-concurrency-range=2:11:3", "--request-period=4"]
     files = ["--profile-export-file", str(export), "--report", str(page)]
-    with run_server(tmp_path) as server:
-        shown = perf(server, protocol, "repeat", "--streaming", asked(tmp_path, -5), *ramp, *files)
-        assert counts(server, "repeat")[0] == 11
-        (experiment,) = json.loads(export.read_text())["experiments"]
-        assert experiment["experiment"] == {"mode": "concurrency", "value": 11.0}
-        requests = sorted((one["timestamp"], one["response_timestamps"]) for one in experiment["requests"])
-        assert [len(came) for _, came in requests] == [5] * 11
-        for first, end in [(0, 2), (2, 5), (5, 8)]:
-            fourth = max(came[3] for _, came in requests[first:end])
-            assert all(sent >= fourth for sent, _ in requests[end:])
-        lines = shown.splitlines()
-        (head,) = (number for number, line in enumerate(lines) if line.split()[:3] == ["requests", "in", "flight"])
-        assert [line.split()[0] for line in lines[head + 1 : head + 5]] == ["2", "5", "8", "11"]
-        assert "--request-period" not in shown
-        assert "in flight" in page.read_text()
-        # answers that are no streams are one response each
-        shown = perf(server, protocol, "fixed", *ramp)
-        assert counts(server, "fixed")[0] == 11
-        assert "11 requests were over before they had --request-period 4 responses" in shown
+    repeated, fixed = (counts(served, model)[0] for model in ("repeat", "fixed"))
+    shown = perf(served, protocol, "repeat", "--streaming", asked(tmp_path, -5), *ramp, *files)
+    assert counts(served, "repeat")[0] - repeated == 11
+    (experiment,) = json.loads(export.read_text())["experiments"]
+    assert experiment["experiment"] == {"mode": "concurrency", "value": 11.0}
+    requests = sorted((one["timestamp"], one["response_timestamps"]) for one in experiment["requests"])
+    assert [len(came) for _, came in requests] == [5] * 11
+    for first, end in [(0, 2), (2, 5), (5, 8)]:
+        fourth = max(came[3] for _, came in requests[first:end])
+        assert all(sent >= fourth for sent, _ in requests[end:])
+    lines = shown.splitlines()
+    (head,) = (number for number, line in enumerate(lines) if line.split()[:3] == ["requests", "in", "flight"])
+    assert [line.split()[0] for line in lines[head + 1 : head + 5]] == ["2", "5", "8", "11"]
+    assert "--request-period" not in shown
+    assert "in flight" in page.read_text()
+    # answers that are no streams are one response each
+    shown = perf(served, protocol, "fixed", *ramp)
+    assert counts(served, "fixed")[0] - fixed == 11
+    assert "11 requests were over before they had --request-period 4 responses" in shown
 
 
-def test_what_a_growing_concurrency_does_not_allow(tmp_path: Path) -> None:
-    add_model(tmp_path, "steps", identity("TYPE_FP32", "1").replace("dynamic_batching", "sequence_batching"))
-    with run_server(tmp_path) as server:
-        shown = perf(server, "grpc", "steps", "--periodic-concurrency-range=1:3:1", status=1)
-        assert "is for requests on their own" in shown
+def test_what_a_growing_concurrency_does_not_allow(served: RunningServer) -> None:
+    shown = perf(served, "grpc", "steps", "--periodic-concurrency-range=1:3:1", status=1)
+    assert "is for requests on their own" in shown
