@@ -212,6 +212,8 @@ def make_models(repository: Path) -> None:
         + _tensor("output", "OUTPUT1", "TYPE_INT64", "1")
     )
     add_model(repository, "faulty", python + faulty, {"model.py": FAULTY})
+    threads = ' parameters { key: "ISOLATION" value { string_value: "thread" } }'
+    add_model(repository, "faulty_in_threads", python + faulty + threads, {"model.py": FAULTY})
     slow = _tensor("input", "INPUT0", "TYPE_FP32", "-1") + _tensor("output", "OUTPUT0", "TYPE_FP32", "-1")
     add_model(repository, "slow", python + "max_batch_size: 1 " + slow, {"model.py": SLOW})
     queue = "max_batch_size: 1 dynamic_batching { default_queue_policy { max_queue_size: 4 } } "

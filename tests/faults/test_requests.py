@@ -13,6 +13,7 @@ from tritonclient.grpc import service_pb2 as pb
 from faults.client import Grpc, bytes_tensor, document, http, message, refused, tensor
 from faults.guard import peak_growth
 from pyinfer.testing import RunningServer
+from waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("guarded")
 
@@ -239,6 +240,8 @@ def test_row_16_log_stays_one_line(server: RunningServer, rpc: Grpc, text: str) 
     with pytest.raises(grpc.RpcError) as caught:
         rpc.infer(request)
     assert caught.value.code() is grpc.StatusCode.INTERNAL
+    # the worker's lines take another way than its answers
+    eventually(lambda: server.log.removeprefix(before).count("\n") >= 2, "both are logged")
     added = server.log.removeprefix(before)
     lines = added.split("\n")[:-1]
     assert len(lines) == 2

@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import tritonclient.grpc as grpc_client
 from tritonclient.utils import InferenceServerException
 
 from contract.conftest import add_model, isolated
-from contract.processes.test_workers import alive, ask, descendants, python
+from contract.processes.test_workers import alive, ask, descendants, named_memory, python
 from pyinfer.testing import RunningServer, run_server
 from waiting import eventually
 
@@ -174,3 +176,47 @@ def test_threads_need_none(tmp_path: Path) -> None:
     with run_server(tmp_path, isolated("thread")) as server:
         assert told(server, "one")["pid"] == server.pid
         assert not descendants(server.pid)
+
+
+def test_row_56_a_server_that_is_killed_under_load(tmp_path: Path) -> None:
+    """Again and again: it leaves no process and no name, and clients that ask again lose nothing."""
+    add_model(tmp_path, "one", python(), FILES)
+    add_model(tmp_path, "two", python().replace("count: 1", "count: 2"), FILES)
+    current: list[RunningServer] = []
+    answered, wrong, stop = {"one": 0, "two": 0}, [], threading.Event()
+
+    def client(model: str) -> None:
+        value = np.zeros(1, np.float32)
+        while not stop.is_set():
+            try:
+                if ask(current[-1], model, value).as_numpy("OUTPUT0").tolist() != value.tolist():
+                    wrong.append(model)
+            except InferenceServerException:  # asked again
+                time.sleep(0.01)
+                continue
+            answered[model] += 1
+            value += 1
+
+    clients = [threading.Thread(target=client, args=(model,)) for model in answered]
+    try:
+        for life in range(int(os.environ.get("PYINFER_KILLS", "3"))):
+            with run_server(tmp_path) as running:
+                current.append(running)
+                for each in clients[: 0 if life else None]:
+                    each.start()
+                before = dict(answered)
+                eventually(lambda before=before: all(answered[m] > before[m] + 5 for m in before), "it is asked")
+                family = descendants(running.pid)
+                assert not named_memory(running.pid)  # hence nothing can be left there
+                running.process.kill()
+                eventually(lambda family=family: not any(map(alive, family)), "no orphans")
+        with run_server(tmp_path) as running:
+            current.append(running)
+            before = dict(answered)
+            eventually(lambda: all(answered[m] > before[m] + 5 for m in before), "what was asked is answered")
+            stop.set()
+            for each in clients:
+                each.join()
+    finally:
+        stop.set()
+    assert not wrong
