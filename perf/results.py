@@ -8,7 +8,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from perf.scenarios import SCENARIOS
+from pyinfer.perf.arguments import machine
 
 __all__ = ["RESULTS", "Result", "machine_facts", "read_results", "write_result"]
 
@@ -58,10 +58,8 @@ def read_results(directory: Path = RESULTS) -> dict[str, Result]:
 
 def machine_facts() -> dict[str, Any]:
     """Processor, cores, memory, kernel, versions and commit; nothing that names the machine."""
-    cpu = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
     return {
-        "cpu": cpu[1] if cpu else platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
+        **machine(),
         "memory_gib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30,
         "kernel": platform.release(),
         "python": platform.python_version(),

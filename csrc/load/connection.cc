@@ -14,6 +14,7 @@
 
 #include "load/address.h"
 #include "load/worker.h"
+#include "wire/grpc_prefix.h"
 
 namespace pyinfer {
 namespace {
@@ -200,8 +201,8 @@ std::string_view LoadConnection::ErrorOf(const Request& request, const Answer& a
   if (options_.protocol == LoadProtocol::kHttp) {
     difference_ = CompareHttp(expected, answer.body, answer.header_size);
   } else {
-    // A unary message has five bytes before it.
-    const size_t prefix = options_.protocol == LoadProtocol::kGrpc ? std::min<size_t>(5, answer.body.size()) : 0;
+    // A unary message has its prefix before it.
+    const size_t prefix = options_.protocol == LoadProtocol::kGrpc ? std::min(kGrpcPrefixSize, answer.body.size()) : 0;
     difference_ = CompareGrpc(expected, answer.body.substr(prefix));
   }
   return difference_;

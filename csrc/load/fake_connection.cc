@@ -10,14 +10,13 @@
 #include <protozero/pbf_writer.hpp>
 
 #include "load/fake_server.h"
+#include "wire/grpc_prefix.h"
 
 namespace pyinfer {
 namespace {
 
 constexpr size_t kLargestHead = 64u << 10;
 constexpr size_t kSendLimit = 256u << 10;
-
-constexpr size_t kPrefix = 5;
 
 // The id of a ModelInferRequest; the last of several, as protobuf has it.
 std::string IdOf(std::string_view message) {
@@ -102,12 +101,11 @@ size_t FakeConnection::OnData(int32_t stream, const uint8_t* data, size_t size) 
   std::string& in = found->second.in;
   in.append(reinterpret_cast<const char*>(data), size);
   for (;;) {
-    if (in.size() < kPrefix) return size;
-    size_t length = 0;
-    for (size_t i = 1; i < kPrefix; ++i) length = length << 8 | static_cast<unsigned char>(in[i]);
-    if (in.size() - kPrefix < length) return size;
-    server_.Arrived(*this, stream, paths_[stream], IdOf(std::string_view(in).substr(kPrefix, length)));
-    in.erase(0, kPrefix + length);
+    if (in.size() < kGrpcPrefixSize) return size;
+    const size_t length = ReadGrpcPrefix(in).size;
+    if (in.size() - kGrpcPrefixSize < length) return size;
+    server_.Arrived(*this, stream, paths_[stream], IdOf(std::string_view(in).substr(kGrpcPrefixSize, length)));
+    in.erase(0, kGrpcPrefixSize + length);
   }
 }
 
@@ -149,9 +147,7 @@ void FakeConnection::WriteMessage(int32_t stream, const std::string& message) {
   if (!std::exchange(found->second.is_started, true)) {
     http2_->Start(stream, {{":status", "200"}, {"content-type", "application/grpc"}});
   }
-  std::string framed(1, '\0');
-  for (int shift = 24; shift >= 0; shift -= 8) framed += static_cast<char>((message.size() >> shift) & 0xff);
-  http2_->Write(stream, Output(framed + message));
+  http2_->Write(stream, Output(WithGrpcPrefix(message)));
 }
 
 void FakeConnection::Stream(int32_t stream, std::string_view id, std::string_view event, bool is_first, bool is_last) {

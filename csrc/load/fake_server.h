@@ -19,6 +19,7 @@
 
 #include "base/clock.h"
 #include "load/latency_histogram.h"
+#include "wire/grpc_prefix.h"
 
 namespace pyinfer {
 
@@ -36,7 +37,7 @@ struct FakeServerOptions {
   uint64_t error_every = 0;
   // Path -> body of what is no inference; answered at once. gRPC messages have their five bytes before them.
   std::map<std::string, std::string, std::less<>> answers;
-  std::string grpc_answer = std::string(5, '\0');
+  std::string grpc_answer = WithGrpcPrefix({});
   std::string http_answer = "{}";
   std::string event = "{}";  // of each response of generate_stream
 };

@@ -11,11 +11,11 @@
 
 #include "base/clock.h"
 #include "load/address.h"
+#include "wire/grpc_prefix.h"
 
 namespace pyinfer {
 namespace {
 
-constexpr size_t kPrefix = 5;
 constexpr size_t kSendLimit = 256u << 10;
 
 class Waiter final : public SessionHandler {
@@ -25,10 +25,10 @@ class Waiter final : public SessionHandler {
   void OnAnswer(uint32_t, const Answer& answer) override {
     if (!answer.error.empty()) {
       result = Status::Unavailable(std::string(answer.error));
-    } else if (answer.body.size() < kPrefix || answer.body[0] != 0) {
+    } else if (answer.body.size() < kGrpcPrefixSize || answer.body[0] != 0) {
       result = Status::Internal("the server has answered without a message");
     } else {
-      result = std::string(answer.body.substr(kPrefix));
+      result = std::string(answer.body.substr(kGrpcPrefixSize));
     }
   }
   std::optional<StatusOr<std::string>> result;
@@ -40,12 +40,6 @@ struct Socket {
     if (fd >= 0) close(fd);
   }
 };
-
-std::string Framed(const std::string& message) {
-  std::string framed(1, '\0');
-  for (int shift = 24; shift >= 0; shift -= 8) framed += static_cast<char>((message.size() >> shift) & 0xff);
-  return framed + message;
-}
 
 Status CanNotConnect(int error) { return Status::Unavailable("can not connect to the server: " + TextOfError(error)); }
 
@@ -73,7 +67,7 @@ StatusOr<std::string> CallGrpc(const std::string& address, uint16_t port, const 
     return CanNotConnect(errno);
   }
   Waiter waiter;
-  const std::string body = Framed(message);
+  const std::string body = WithGrpcPrefix(message);
   const auto session = MakeGrpcSession(waiter, headers, 1, true);
   session->Submit(0, body);
   std::string out;

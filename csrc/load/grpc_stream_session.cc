@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "load/grpc_transport.h"
+#include "wire/grpc_prefix.h"
 
 namespace pyinfer {
 namespace {
@@ -11,7 +12,6 @@ namespace {
 using protozero::pbf_wire_type;
 using protozero::tag_and_type;
 
-constexpr size_t kPrefix = 5;
 constexpr size_t kLargestMessage = size_t{1} << 30;
 // Bytes that have left and are not forgotten yet.
 constexpr size_t kMostSent = size_t{1} << 20;
@@ -19,16 +19,6 @@ constexpr size_t kMostSent = size_t{1} << 20;
 constexpr std::string_view kIdField = "\x1a\x10";
 constexpr size_t kIdDigits = 16;
 constexpr std::string_view kFinalResponse = "triton_final_response";
-
-void WriteBigEndian(char* to, size_t value) {
-  for (int i = 0; i < 4; ++i) to[i] = static_cast<char>((value >> (24 - 8 * i)) & 0xff);
-}
-
-size_t ReadBigEndian(std::string_view text) {
-  size_t value = 0;
-  for (int i = 0; i < 4; ++i) value = value << 8 | static_cast<unsigned char>(text[static_cast<size_t>(i)]);
-  return value;
-}
 
 std::string_view View(const protozero::data_view& data) { return {data.data(), data.size()}; }
 
@@ -146,7 +136,7 @@ class GrpcStreamSession final : public GrpcTransport {
     char digits[kIdDigits];
     for (size_t i = 0; i < kIdDigits; ++i) digits[i] = "0123456789abcdef"[(id >> (60 - 4 * i)) & 15];
     queue_.append(digits, kIdDigits);
-    WriteBigEndian(&queue_[begin + 1], queue_.size() - begin - kPrefix);
+    WriteGrpcPrefix(&queue_[begin], queue_.size() - begin - kGrpcPrefixSize);
     call_.body = queue_;
   }
 
@@ -154,28 +144,30 @@ class GrpcStreamSession final : public GrpcTransport {
 
   void OnCallData(Call&, std::string_view data) override {
     while (!data.empty() && !failed_) {
-      if (in_.empty() && data.size() >= kPrefix && data.size() - kPrefix >= ReadBigEndian(data.substr(1))) {
-        const size_t size = ReadBigEndian(data.substr(1));
-        OnMessage(data[0], data.substr(kPrefix, size));
-        data.remove_prefix(kPrefix + size);
-        continue;
+      if (in_.empty() && data.size() >= kGrpcPrefixSize) {
+        const GrpcPrefix prefix = ReadGrpcPrefix(data);
+        if (data.size() - kGrpcPrefixSize >= prefix.size) {
+          OnMessage(prefix.flag, data.substr(kGrpcPrefixSize, prefix.size));
+          data.remove_prefix(kGrpcPrefixSize + prefix.size);
+          continue;
+        }
       }
-      const size_t whole = in_.size() < kPrefix ? kPrefix : kPrefix + ReadBigEndian(std::string_view(in_).substr(1));
-      const std::string_view piece = data.substr(0, whole - in_.size());
+      const size_t known = in_.size() < kGrpcPrefixSize ? 0 : ReadGrpcPrefix(in_).size;
+      const std::string_view piece = data.substr(0, kGrpcPrefixSize + known - in_.size());
       in_ += piece;
       data.remove_prefix(piece.size());
-      if (in_.size() < kPrefix) return;
-      const size_t size = ReadBigEndian(std::string_view(in_).substr(1));
-      failed_ = failed_ || size > kLargestMessage;
-      if (failed_ || in_.size() < kPrefix + size) continue;
+      if (in_.size() < kGrpcPrefixSize) return;
+      const GrpcPrefix prefix = ReadGrpcPrefix(in_);
+      failed_ = failed_ || prefix.size > kLargestMessage;
+      if (failed_ || in_.size() < kGrpcPrefixSize + prefix.size) continue;
       const std::string message = std::exchange(in_, {});
-      OnMessage(message[0], std::string_view(message).substr(kPrefix));
+      OnMessage(prefix.flag, std::string_view(message).substr(kGrpcPrefixSize));
     }
   }
 
-  void OnMessage(char compressed, std::string_view message) {
+  void OnMessage(uint8_t flag, std::string_view message) {
     StreamResponse response;
-    if (compressed != 0 || !ReadResponse(message, response)) {
+    if (flag != 0 || !ReadResponse(message, response)) {
       failed_ = true;
       return;
     }
@@ -186,7 +178,7 @@ class GrpcStreamSession final : public GrpcTransport {
       return;
     }
     Request& request = requests_[slot];
-    request.received += message.size() + kPrefix;
+    request.received += message.size() + kGrpcPrefixSize;
     if (!std::exchange(request.begun, true)) handler_.OnAnswerBegins(static_cast<uint32_t>(slot));
     if (!response.error.empty()) return End(slot, response.error);
     if (response.has_outputs || !response.is_final) handler_.OnResponse(static_cast<uint32_t>(slot));

@@ -6,11 +6,10 @@
 #include <cstring>
 
 #include "load/random.h"
+#include "wire/grpc_prefix.h"
 
 namespace pyinfer {
 namespace {
-
-constexpr size_t kPrefix = 5;
 
 // An entry of ModelInferRequest.parameters.
 void AppendParameter(std::string& out, std::string_view name, char field, uint64_t value) {
@@ -42,10 +41,12 @@ std::string_view ToText(bool value) { return value ? "true" : "false"; }
 }  // namespace
 
 SequenceSet::SequenceSet(const SequencePlan& plan, uint32_t first, uint32_t count) : plan_(plan), states_(count) {
-  for (uint32_t i = 0; i < count; ++i) states_[i].number = first + i;
+  for (uint32_t i = 0; i < count; ++i) states_[i].next_number = first + i;
 }
 
 void SequenceSet::Begin(State& state) {
+  state.number = state.next_number;
+  state.next_number += plan_.live;
   // Those that follow each other here are `live` apart, so that another set can not come by the same id meanwhile.
   const uint64_t place = state.number % plan_.live;
   const uint64_t round = state.number / plan_.live;
@@ -66,11 +67,8 @@ void SequenceSet::Begin(State& state) {
 
 SequenceStep SequenceSet::Next(uint32_t sequence) {
   State& state = states_[sequence];
-  if (state.left == 0) {
-    Begin(state);
-    state.number += plan_.live;
-  }
-  const auto& [first, count] = plan_.data[(state.number - plan_.live) % plan_.data.size()];
+  if (state.left == 0) Begin(state);
+  const auto& [first, count] = plan_.data[state.number % plan_.data.size()];
   SequenceStep step{first + state.done % count, state.id, state.done == 0, state.left == 1};
   ++state.done;
   --state.left;
@@ -91,8 +89,7 @@ void WriteGrpcStep(std::string& out, std::string_view body, const SequenceStep& 
   AppendParameter(out, "sequence_id", kInt64Field, step.id);
   AppendParameter(out, "sequence_start", kBoolField, step.start ? 1 : 0);
   AppendParameter(out, "sequence_end", kBoolField, step.end ? 1 : 0);
-  const size_t size = out.size() - kPrefix;
-  for (size_t i = 0; i < 4; ++i) out[1 + i] = static_cast<char>((size >> (24 - 8 * i)) & 0xff);
+  WriteGrpcPrefix(out.data(), out.size() - kGrpcPrefixSize);
 }
 
 void WriteHttpStep(std::string& out, std::string_view body, const SequenceStep& step) {

@@ -57,7 +57,9 @@ class SequenceSet {
 
  private:
   struct State {
-    uint64_t number = 0;  // of all sequences of the load
+    // Among all sequences of the load: of the one that began last, and of the one after it.
+    uint64_t number = 0;
+    uint64_t next_number = 0;
     uint64_t id = 0;
     size_t done = 0;
     size_t left = 0;

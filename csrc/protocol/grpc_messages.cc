@@ -61,8 +61,7 @@ StatusOr<size_t> MessageReader::Feed(const uint8_t* data, size_t size, uint64_t 
     std::copy_n(data, taken, prefix_.begin() + static_cast<std::ptrdiff_t>(prefix_size_));
     prefix_size_ += taken;
     if (prefix_size_ < kGrpcPrefixSize) return taken;
-    size_ = 0;
-    for (size_t i = 1; i < kGrpcPrefixSize; ++i) size_ = size_ << 8 | prefix_[i];
+    size_ = ReadGrpcPrefix({prefix_.data(), prefix_.size()}).size;
     if (size_ > limit) return TooLarge(size_, limit);
     bytes_.Expect(static_cast<size_t>(size_));
   }
@@ -72,7 +71,7 @@ StatusOr<size_t> MessageReader::Feed(const uint8_t* data, size_t size, uint64_t 
 }
 
 StatusOr<Slice> MessageReader::Take(Compression encoding, uint64_t limit) {
-  const uint8_t flag = prefix_[0];
+  const uint8_t flag = ReadGrpcPrefix({prefix_.data(), prefix_.size()}).flag;
   prefix_size_ = 0;
   Slice message = bytes_.Take();
   if (flag == 0) return message;
@@ -82,17 +81,7 @@ StatusOr<Slice> MessageReader::Take(Compression encoding, uint64_t limit) {
   return Decompress(encoding, message, static_cast<size_t>(limit));
 }
 
-void WriteGrpcPrefix(std::string& head, uint64_t size) {
-  head[0] = 0;
-  for (size_t i = 0; i < 4; ++i) head[1 + i] = static_cast<char>(size >> (24 - 8 * i));
-}
-
-Output FrameMessage(std::string_view message) {
-  std::string framed(kGrpcPrefixSize, '\0');
-  WriteGrpcPrefix(framed, message.size());
-  framed += message;
-  return Output(std::move(framed));
-}
+Output FrameMessage(std::string_view message) { return Output(WithGrpcPrefix(message)); }
 
 Output CompressMessage(Output framed, Compression compression, CompressionLevel level) {
   std::vector<std::string_view> pieces;
@@ -102,7 +91,7 @@ Output CompressMessage(Output framed, Compression compression, CompressionLevel 
   StatusOr<Slice> packed = Compress(compression, pieces, EffortOf(level));
   if (!packed.ok() || packed->size() + kGrpcPrefixSize >= framed.size()) return framed;
   std::string prefix(kGrpcPrefixSize, '\0');
-  WriteGrpcPrefix(prefix, packed->size());
+  WriteGrpcPrefix(prefix.data(), packed->size());
   prefix[0] = 1;
   Output compressed(std::move(prefix));
   compressed.Append(packed.value());

@@ -12,11 +12,11 @@
 #include "base/status.h"
 #include "memory/buffer.h"
 #include "memory/output.h"
+#include "wire/grpc_prefix.h"
 #include "wire/gzip.h"
 
 namespace pyinfer {
 
-inline constexpr size_t kGrpcPrefixSize = 5;
 inline constexpr std::string_view kGrpcEncodings = "identity,deflate,gzip";
 
 // What a grpc-encoding header says; kUnknown for what is not in kGrpcEncodings.
@@ -42,14 +42,12 @@ class MessageReader {
   StatusOr<Slice> Take(Compression encoding, uint64_t limit);
 
  private:
-  std::array<uint8_t, kGrpcPrefixSize> prefix_{};
+  std::array<char, kGrpcPrefixSize> prefix_{};
   size_t prefix_size_ = 0;
   uint64_t size_ = 0;  // as announced by the prefix
   GrowingBuffer bytes_;
 };
 
-// Writes the prefix of a message of `size` bytes to the first kGrpcPrefixSize bytes of `head`.
-void WriteGrpcPrefix(std::string& head, uint64_t size);
 // One message behind its prefix.
 Output FrameMessage(std::string_view message);
 // The same message compressed, or as it is where that fails or would not make it smaller.

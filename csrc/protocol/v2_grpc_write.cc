@@ -61,7 +61,7 @@ Output WriteStreamMessage(const std::string& error, const std::string& inner) {
   protozero::pbf_writer writer(message);
   if (!error.empty()) writer.add_string(f::kErrorMessage, error);
   writer.add_message(f::kInferResponse, inner);
-  WriteGrpcPrefix(message, message.size() - kGrpcPrefixSize);
+  WriteGrpcPrefix(message.data(), message.size() - kGrpcPrefixSize);
   return Output(std::move(message));
 }
 
@@ -118,7 +118,7 @@ StatusOr<Output> WriteAlone(const Request& request, const Parameters& parameters
   std::string head = WriteHead(request, parameters, outputs, kGrpcPrefixSize);
   StatusOr<uint64_t> size = CheckedSize(head.size() - kGrpcPrefixSize, outputs);
   if (!size.ok()) return size.status();
-  WriteGrpcPrefix(head, size.value());
+  WriteGrpcPrefix(head.data(), size.value());
   return WriteRaw(std::move(head), outputs);
 }
 
@@ -135,7 +135,7 @@ StatusOr<Output> WriteInStream(const Request& request, const Parameters& paramet
   const uint64_t inner = whole.value() - 1 - kLongestLength;
   const auto length = static_cast<size_t>(protozero::length_of_varint(inner));
   head.erase(0, kLongestLength - length);
-  WriteGrpcPrefix(head, 1 + length + inner);
+  WriteGrpcPrefix(head.data(), 1 + length + inner);
   head[kGrpcPrefixSize] = static_cast<char>(model_stream_infer_response::kInferResponse << 3 |
                                             static_cast<uint32_t>(pbf_wire_type::length_delimited));
   protozero::add_varint_to_buffer(head.data() + kGrpcPrefixSize + 1, inner);

@@ -8,6 +8,7 @@ by the core, not with these classes.
 
 from __future__ import annotations
 
+import struct
 import sys
 from functools import cache
 from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor_pool import DescriptorPool
     from google.protobuf.message import Message
 
-__all__ = ["message", "pool"]
+__all__ = ["framed", "message", "pool"]
 
 _FILE = "protos.binpb"
 
@@ -56,3 +57,8 @@ def message(name: str) -> type[Message]:
 
     full_name = name if "." in name else f"inference.{name}"
     return GetMessageClass(pool().FindMessageTypeByName(full_name))
+
+
+def framed(content: bytes, *, compressed: bool = False) -> bytes:
+    """A serialized message behind what gRPC puts before it: whether it is compressed, and its size in bytes."""
+    return struct.pack(">?I", compressed, len(content)) + content

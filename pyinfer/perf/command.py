@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from pyinfer import __version__
 from pyinfer.errors import PyinferError
 from pyinfer.perf.arguments import attempt, understood
 from pyinfer.perf.measure import Level, Session, levels
@@ -43,6 +44,9 @@ def _run(argv: Sequence[str]) -> int:
         from pyinfer.perf.limit_command import run_limit
 
         return run_limit(argv[1:])
+    if "--version" in argv:
+        sys.stdout.write(f"pyinfer perf {__version__}\n")
+        return 0
     options = understood(parse, argv, help_text())
     if isinstance(options, int):
         return options

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import json
-import struct
 import zlib
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from pyinfer._core import load_sequence_fields
-from pyinfer.config.messages import message
+from pyinfer.config.messages import framed, message
 from pyinfer.errors import InvalidArgument
 from pyinfer.perf.options import PerfOptions
 from pyinfer.perf.target import GrpcTarget, HttpTarget, ModelInfo
@@ -58,7 +57,7 @@ def grpc_request(
     if compressed:
         coder = zlib.compressobj(wbits=_WBITS[options.grpc_compression])
         body = coder.compress(body) + coder.flush()
-    return bytes([compressed]) + struct.pack(">I", len(body)) + body
+    return framed(body, compressed=compressed)
 
 
 def _memory(place: Place) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-__all__ = ["IGNORED", "IGNORED_WITH_VALUE", "REFUSED", "SWITCHES"]
+__all__ = ["IGNORED", "IGNORED_WITH_VALUE", "NO_TLS", "REFUSED", "SWITCHES"]
+
+NO_TLS = "TLS is not supported: measure the server without it, or through a proxy that adds it"
 
 #: perf_analyzer's flag -> why it has no effect
 IGNORED = {
@@ -17,7 +19,6 @@ IGNORED = {
 #: those of them that take a value
 IGNORED_WITH_VALUE = {"--max-threads", "--model-signature-name"}
 _LATER = "not there yet; use perf_analyzer for it"
-_TLS = "the load engine has no TLS; measure the server without it, or through a proxy that adds it"
 #: perf_analyzer's flag -> the values that mean what is done anyway, and why others are refused
 REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "--session-concurrency": ((), f"sessions of several turns are {_LATER}"),
@@ -32,17 +33,17 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "--log-frequency": ((), "set tracing on the server: see its trace extension"),
     "--triton-server-directory": ((), "there is no server in this process"),
     "--model-repository": ((), "there is no server in this process"),
-    "--ssl-grpc-use-ssl": (("false", "0"), _TLS),
-    "--ssl-grpc-root-certifications-file": ((), _TLS),
-    "--ssl-grpc-private-key-file": ((), _TLS),
-    "--ssl-grpc-certificate-chain-file": ((), _TLS),
-    "--ssl-https-verify-peer": ((), _TLS),
-    "--ssl-https-verify-host": ((), _TLS),
-    "--ssl-https-ca-certificates-file": ((), _TLS),
-    "--ssl-https-client-certificate-file": ((), _TLS),
-    "--ssl-https-client-certificate-type": ((), _TLS),
-    "--ssl-https-private-key-file": ((), _TLS),
-    "--ssl-https-private-key-type": ((), _TLS),
+    "--ssl-grpc-use-ssl": (("false", "False", "0"), NO_TLS),
+    "--ssl-grpc-root-certifications-file": ((), NO_TLS),
+    "--ssl-grpc-private-key-file": ((), NO_TLS),
+    "--ssl-grpc-certificate-chain-file": ((), NO_TLS),
+    "--ssl-https-verify-peer": ((), NO_TLS),
+    "--ssl-https-verify-host": ((), NO_TLS),
+    "--ssl-https-ca-certificates-file": ((), NO_TLS),
+    "--ssl-https-client-certificate-file": ((), NO_TLS),
+    "--ssl-https-client-certificate-type": ((), NO_TLS),
+    "--ssl-https-private-key-file": ((), NO_TLS),
+    "--ssl-https-private-key-type": ((), NO_TLS),
     "--data-directory": ((), "it is deprecated: use --input-data"),
     "-t": ((), "it is deprecated: use --concurrency-range"),
     "-c": ((), "it is deprecated: use --concurrency-range"),

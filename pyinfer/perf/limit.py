@@ -20,7 +20,7 @@ from pyinfer._core import deserialize_bytes
 from pyinfer.errors import InvalidArgument, ModelError
 from pyinfer.perf.options import PerfOptions
 from pyinfer.perf.target import ModelInfo, TensorInfo
-from pyinfer.perf.tensors import Tensor, make_requests
+from pyinfer.perf.tensors import Tensor, dtype_of, make_requests
 from pyinfer.perf.turns import take_turns
 
 __all__ = ["Cell", "Limit", "OnnxModel", "default_ways", "measure_limit"]
@@ -33,7 +33,6 @@ _DATATYPES = {
     "double": "FP64",
     **{f"{sign}int{bits}": f"{sign.upper()}INT{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
 }
-_FLOATS = {"FP16": "float16", "FP32": "float32", "FP64": "float64"}
 
 
 @dataclass(frozen=True)
@@ -133,8 +132,7 @@ def _array(tensor: Tensor) -> Any:
     if tensor.datatype == "BYTES":
         texts = [text.decode("utf-8", "replace") for text in deserialize_bytes(tensor.raw, -1)]
         return np.array(texts, dtype=object).reshape(tensor.shape)
-    name = _FLOATS.get(tensor.datatype, tensor.datatype.lower())  # the others are called as numpy has them
-    return np.frombuffer(tensor.raw, dtype=name).reshape(tensor.shape)
+    return np.frombuffer(tensor.raw, dtype=dtype_of(tensor.datatype)).reshape(tensor.shape)
 
 
 def measure_limit(

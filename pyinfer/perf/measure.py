@@ -137,7 +137,7 @@ class Session:
             if last:
                 stable = bool(requests) or is_stable(level.windows, options.stability_percent, options.percentile)
                 bounds = [level.windows[0].load.started_ns, *(each.load.ended_ns for each in level.windows)]
-                level.measured = Measured(level.kind, level.value, merged(last), stable, bounds)
+                level.measured = Measured(level.kind, level.value, merged(last), stable, bounds, last)
                 level.warnings = warnings_of(level.measured, last[-1].load)
 
     def _warm_up(self, level: Level) -> None:

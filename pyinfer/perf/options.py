@@ -169,15 +169,22 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
     return name, shape
 
 
+def _unsigned(text: str) -> int:
+    if not text.isdigit():
+        raise ValueError
+    return int(text)
+
+
 def _parameter(text: str) -> tuple[str, Any]:
     parts = text.split(":")
     kinds: dict[str, Callable[[str], Any]] = {
         "int": int,
+        "uint": _unsigned,
         "string": str,
         "bool": lambda v: {"true": True, "false": False}[v],
     }
     if len(parts) < 3 or not parts[0] or parts[-1] not in kinds:
-        raise argparse.ArgumentTypeError(f"'{text}' is not NAME:VALUE:TYPE with a type of int, bool or string")
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAME:VALUE:TYPE with a type of int, uint, bool or string")
     value = ":".join(parts[1:-1])
     try:
         return parts[0], kinds[parts[-1]](value)
@@ -491,7 +498,7 @@ def _add_request(parser: _Parser) -> None:
         default=[],
         metavar="NAME:VALUE:TYPE",
         dest="parameters",
-        help="TYPE is int, bool or string",
+        help="TYPE is int, uint, bool or string",
     )
     request.add_argument(
         "-H",
@@ -506,7 +513,8 @@ def _add_request(parser: _Parser) -> None:
 
 def _parser() -> _Parser:
     parser = _Parser(prog="pyinfer perf", add_help=False, description="Measure a server of the KServe v2 protocol.")
-    parser.add_argument("-h", "--help", action="store_true", help="show this text and exit")
+    parser.add_argument("-h", "-?", "--help", action="store_true", help="show this text and exit")
+    parser.add_argument("--version", action="store_true", dest="shows_version", help="show the version and exit")
     _add_request(parser)
     _add_service(parser)
     _add_load(parser)
@@ -555,7 +563,7 @@ def help_text() -> str:
 def parse(argv: Sequence[str]) -> PerfOptions | None:
     """The options that ``argv`` asks for; None where it asks for help. Raises UsageError."""
     given = vars(_parser().parse_args(list(argv)))
-    if given.pop("help"):
+    if any([given.pop("help"), given.pop("shows_version")]):
         return None
     notes = []
     for key in [key for key in given if " " in key]:

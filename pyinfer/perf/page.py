@@ -35,7 +35,7 @@ def page_text(levels: Sequence[Level], options: PerfOptions) -> str:
         charts += _streamed(results)
     if options.periodic:
         charts += [part for level in levels for part in _growing(level, options)]
-    charts.append(_split(results))
+    charts += [_split(results), *_batches(results)]
     return (
         f"<!DOCTYPE html>\n<html lang=en><meta charset=utf-8><title>{title}</title><style>{_STYLE}{STYLE}</style>\n"
         f"<h1>{title}</h1>\n" + "\n".join(charts) + f"\n<pre>{escape(table_text(levels, options))}</pre>\n</html>\n"
@@ -134,3 +134,14 @@ def _split(results: Sequence[Measured]) -> str:
         server = [window.server_us(part) for part in ("queue", "compute_input", "compute_infer", "compute_output")]
         rows.append((f"{one.value:g}", [window.client_us, window.network_us, *server]))
     return bars("Where the average request spent its time", names, rows)
+
+
+def _batches(results: Sequence[Measured]) -> list[str]:
+    """How large the batches were that the server made of the requests, where it tells."""
+    lines: list[Line] = []
+    for one in results:
+        batches = one.window.server.batches if one.window.server else {}
+        total = sum(batches.values())
+        points = [(float(size), count / total) for size, count in batches.items()]
+        lines += [(f"{one.kind.lower()} {one.value:g}", points)] if points else []
+    return [chart("Batch sizes", "batch size", "share of the executions", lines)] if lines else []

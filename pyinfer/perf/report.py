@@ -16,7 +16,7 @@ from pyinfer.perf.metrics import GPU_COLUMNS, gpu_cells, metrics_lines
 from pyinfer.perf.options import PerfOptions
 from pyinfer.perf.ramp import ramp_note, ramp_table
 from pyinfer.perf.records import records_of
-from pyinfer.perf.results import Measured
+from pyinfer.perf.results import CONFIDENCE, Measured, Window
 from pyinfer.perf.streamed import streamed_table
 from pyinfer.perf.table import Table
 
@@ -157,7 +157,22 @@ def level_table(levels: Sequence[Level], options: PerfOptions) -> Table | None:
         head.insert(2, "of limit")
         for row, one in zip(rows, results, strict=True):
             row.insert(2, f"{100 * one.window.throughput / options.limit_rows_per_s:.1f} %")
+    if any(len(one.windows) > 1 for one in results):
+        spreads = (("infer/s", _throughput), ("avg us", Window.latency_us))
+        for name, value in spreads:
+            place = head.index(name) + 1
+            head.insert(place, "+-%")
+            for row, one in zip(rows, results, strict=True):
+                row.insert(place, _percent(one.spread(value)))
     return Table(head, rows)
+
+
+def _throughput(window: Window) -> float:
+    return window.throughput
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"
 
 
 def notes_text(levels: Sequence[Level], options: PerfOptions) -> str:
@@ -167,6 +182,10 @@ def notes_text(levels: Sequence[Level], options: PerfOptions) -> str:
         "Times in us. queue, compute: the server's own average for each request; network+: the rest of the latency. "
         "client us" + (", server us" if with_process else "") + ": CPU time for each request."
     ]
+    if any(len(one.windows) > 1 for one in _measured(levels)):
+        lines.append(
+            f"+-%: the {100 * CONFIDENCE:.0f} % confidence interval of infer/s and of the average, over the windows."
+        )
     if options.limit_rows_per_s:
         lines.append(
             f"of limit: infer/s as a share of the {options.limit_rows_per_s:.1f} rows/s that {options.limit_file} has."

@@ -3,17 +3,31 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean, stdev
 
 from pyinfer._core import LatencyHistogram, LoadWindow
 from pyinfer.perf.metrics import Samples
 from pyinfer.perf.process import ProcessUse
+from pyinfer.perf.ratios import student_t
 from pyinfer.perf.target import ServerTimes
 
-__all__ = ["STABLE_WINDOWS", "Measured", "Window", "client_warnings", "is_stable", "merged", "warnings_of"]
+__all__ = [
+    "CONFIDENCE",
+    "STABLE_WINDOWS",
+    "Measured",
+    "Window",
+    "client_warnings",
+    "is_stable",
+    "merged",
+    "warnings_of",
+]
 
+#: of the intervals that are shown
+CONFIDENCE = 0.95
 #: windows in a row that have to agree
 STABLE_WINDOWS = 3
 
@@ -110,6 +124,18 @@ class Measured:
     window: Window
     is_stable: bool
     boundaries_ns: Sequence[int] = field(default_factory=tuple)
+    #: those that ``window`` is made of
+    windows: Sequence[Window] = field(default_factory=tuple)
+
+    def spread(self, value: Callable[[Window], float]) -> float | None:
+        """Half the length of the 95 % confidence interval of a mean over the windows, as a share of the mean.
+
+        None where there are not two windows to tell from.
+        """
+        values = [value(window) for window in self.windows]
+        if len(values) < 2 or fmean(values) <= 0:
+            return None
+        return float(student_t(len(values) - 1, CONFIDENCE) * stdev(values) / math.sqrt(len(values)) / fmean(values))
 
 
 def is_stable(windows: Sequence[Window], percent: float, percentile: int) -> bool:

@@ -22,7 +22,7 @@ from pathlib import Path
 from pyinfer.errors import InvalidArgument, PyinferError, Unavailable
 from pyinfer.perf.options import PerfOptions
 from pyinfer.perf.target import GrpcTarget, HttpTarget, ModelInfo
-from pyinfer.perf.tensors import Tensor, size_of
+from pyinfer.perf.tensors import Tensor, dtype_of
 
 __all__ = ["Place", "SharedRegions", "check"]
 
@@ -81,9 +81,11 @@ def _output_sizes(info: ModelInfo, options: PerfOptions) -> list[int]:
     batch = options.batch_size if info.max_batch_size else 1
     sizes = []
     for one in info.output_tensors:
-        shape = one.shape[1:] if info.max_batch_size else one.shape
+        shape = info.row_shape(one)
         known = one.datatype != "BYTES" and min(shape, default=0) >= 0
-        sizes.append(batch * (prod(shape) * size_of(one.datatype) if known else options.output_shared_memory_size))
+        sizes.append(
+            batch * (prod(shape) * dtype_of(one.datatype).itemsize if known else options.output_shared_memory_size)
+        )
     return sizes
 
 

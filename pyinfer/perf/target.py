@@ -10,14 +10,16 @@ import http.client
 import json
 import socket
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
 from pyinfer._core import grpc_call
 from pyinfer.config.messages import message
 from pyinfer.errors import ModelError, PyinferError, Unavailable
+from pyinfer.perf.foreign import NO_TLS
 
 __all__ = ["GrpcTarget", "HttpTarget", "ModelInfo", "ServerTimes", "Target", "TensorInfo", "open_target"]
 
@@ -47,14 +49,22 @@ class ModelInfo:
     optional: frozenset[str] = frozenset()
     output_tensors: tuple[TensorInfo, ...] = ()
 
+    def row_shape(self, tensor: TensorInfo) -> tuple[int, ...]:
+        """The shape of one entry of a batch; of a model that does not batch, that of the tensor."""
+        return tensor.shape[1:] if self.max_batch_size else tensor.shape
+
 
 @dataclass(frozen=True)
 class ServerTimes:
-    """Cumulative statistics of one model: (count, nanoseconds) by part, and counts of inferences and executions."""
+    """Cumulative statistics of one model: (count, nanoseconds) by part, and counts of inferences and executions.
+
+    ``batches``: how many executions there were of each batch size; empty where the server does not tell.
+    """
 
     parts: Mapping[str, tuple[int, int]]
     inferences: int
     executions: int
+    batches: Mapping[int, int] = field(default_factory=dict)
 
     def minus(self, before: ServerTimes) -> ServerTimes:
         """What has come since ``before``."""
@@ -62,7 +72,9 @@ class ServerTimes:
             name: (count - before.parts[name][0], ns - before.parts[name][1])
             for name, (count, ns) in self.parts.items()
         }
-        return ServerTimes(parts, self.inferences - before.inferences, self.executions - before.executions)
+        since = {size: count - before.batches.get(size, 0) for size, count in self.batches.items()}
+        batches = {size: count for size, count in sorted(since.items()) if count > 0}
+        return ServerTimes(parts, self.inferences - before.inferences, self.executions - before.executions, batches)
 
 
 class Target(ABC):
@@ -150,15 +162,19 @@ class Target(ABC):
         if not versions:
             return None
         sums = {part: [0, 0] for part in _PARTS}
+        batches: Counter[int] = Counter()
         for one in versions:
             for part in _PARTS:
                 entry = one.get("inference_stats", {}).get(part, {})
                 sums[part][0] += int(entry.get("count", 0))
                 sums[part][1] += int(entry.get("ns", 0))
+            for entry in one.get("batch_stats", ()):
+                batches[int(entry.get("batch_size", 0))] += int(entry.get("compute_infer", {}).get("count", 0))
         return ServerTimes(
             {part: (count, ns) for part, (count, ns) in sums.items()},
             sum(int(one.get("inference_count", 0)) for one in versions),
             sum(int(one.get("execution_count", 0)) for one in versions),
+            batches,
         )
 
 
@@ -310,6 +326,9 @@ def open_target(protocol: str, url: str, model: str, version: str) -> HttpTarget
 
     Raises PyinferError.
     """
+    scheme, separator, _ = url.partition("://")
+    if separator and scheme.lower() in ("https", "grpcs"):
+        raise Unavailable(f"'{url}': {NO_TLS}")
     if protocol == "grpc":
         return GrpcTarget(url or "localhost:8001", model, version)
     return HttpTarget((url or "localhost:8000").removeprefix("http://").rstrip("/"), model, version)

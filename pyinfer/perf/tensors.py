@@ -21,7 +21,7 @@ from pyinfer.errors import InvalidArgument
 from pyinfer.perf.options import PerfOptions
 from pyinfer.perf.target import ModelInfo, TensorInfo
 
-__all__ = ["RequestData", "Tensor", "make_requests", "read_data", "read_document", "size_of", "timestamp"]
+__all__ = ["RequestData", "Tensor", "dtype_of", "make_requests", "read_data", "read_document", "timestamp"]
 
 _DTYPES = {
     "BOOL": "?",
@@ -59,13 +59,13 @@ class Tensor:
             bits = np.frombuffer(self.raw, dtype="<u2").astype("<u4") << 16
             floats: list[Any] = bits.view("<f4").tolist()
             return floats
-        plain: list[Any] = np.frombuffer(self.raw, dtype=_DTYPES[self.datatype]).tolist()
+        plain: list[Any] = np.frombuffer(self.raw, dtype=dtype_of(self.datatype)).tolist()
         return plain
 
 
-def size_of(datatype: str) -> int:
-    """Bytes of an element. Not for BYTES."""
-    return np.dtype(_DTYPES[datatype]).itemsize
+def dtype_of(datatype: str) -> np.dtype[Any]:
+    """What numpy has for it; for BF16 its bits. Not for BYTES."""
+    return np.dtype(_DTYPES[datatype])
 
 
 @dataclass(frozen=True)
@@ -155,8 +155,8 @@ def _streams(info: ModelInfo, options: PerfOptions) -> Iterator[list[_Row]]:
 
 
 def _without_batch(one: TensorInfo, info: ModelInfo, options: PerfOptions) -> TensorInfo:
-    shape = options.shapes.get(one.name, one.shape[1:] if info.max_batch_size else one.shape)
-    known = one.shape[1:] if info.max_batch_size else one.shape
+    known = info.row_shape(one)
+    shape = options.shapes.get(one.name, known)
     fits = len(shape) == len(known) and all(want in (-1, have) for want, have in zip(known, shape, strict=True))
     if one.name in options.shapes and not fits:
         raise InvalidArgument(f"--shape={one.name}:{_text(shape)} does not fit the model's {_text(known)}")
@@ -182,7 +182,7 @@ def _generated(one: TensorInfo, random: np.random.Generator | None, options: Per
     count = prod(shape)
     if one.datatype == "BYTES":
         return Tensor(one.name, one.datatype, shape, _strings(count, random, options))
-    dtype = np.dtype(_DTYPES[one.datatype])
+    dtype = dtype_of(one.datatype)
     if random is None:
         return Tensor(one.name, one.datatype, shape, bytes(count * dtype.itemsize))
     if one.datatype == "BOOL":
@@ -221,7 +221,7 @@ def _from_file(one: TensorInfo, path: Path) -> Tensor:
 
 
 def _raw(one: TensorInfo, shape: tuple[int, ...], content: bytes, where: str) -> Tensor:
-    size = prod(shape) * np.dtype(_DTYPES[one.datatype]).itemsize
+    size = prod(shape) * dtype_of(one.datatype).itemsize
     if len(content) != size:
         raise InvalidArgument(f"{where} has {len(content)} bytes; input '{one.name}' [{_text(shape)}] takes {size}")
     return Tensor(one.name, one.datatype, shape, content)
@@ -302,7 +302,7 @@ def timestamp(value: Any, where: str) -> int:
 
 def _output(one: TensorInfo, value: Any, info: ModelInfo, where: str) -> bytes:
     """The bytes that an output is to have; its shape need not be known."""
-    shape = one.shape[1:] if info.max_batch_size else one.shape
+    shape = info.row_shape(one)
     if isinstance(value, dict) and "b64" in value:
         return _decoded(one, value["b64"], where)
     if min(shape, default=0) < 0:
@@ -318,11 +318,18 @@ def _decoded(one: TensorInfo, text: Any, where: str) -> bytes:
         raise InvalidArgument(f"{where}: 'b64' of '{one.name}' is not base64") from None
 
 
+def _shape(one: TensorInfo, value: Any, where: str) -> tuple[int, ...]:
+    is_shape = isinstance(value, list) and all(type(dim) is int and dim >= 0 for dim in value)
+    if not is_shape:
+        raise InvalidArgument(f"{where}: 'shape' of '{one.name}' is not a list of sizes")
+    return tuple(value)
+
+
 def _entry(one: TensorInfo, value: Any, where: str) -> Tensor:
     shape: tuple[int, ...] | None = None
     if isinstance(value, dict):
         if "shape" in value:
-            shape = tuple(int(dim) for dim in value["shape"])
+            shape = _shape(one, value["shape"], where)
         if "b64" in value:
             content = _decoded(one, value["b64"], where)
             shape = shape or _fixed(one)
@@ -355,6 +362,6 @@ def _encoded(one: TensorInfo, flat: list[Any], where: str) -> bytes:
             return serialize_bytes(texts)
         if one.datatype == "BF16":
             return (np.array(flat, dtype="<f4").view("<u4") >> 16).astype("<u2").tobytes()
-        return np.array(flat, dtype=_DTYPES[one.datatype]).tobytes()
+        return np.array(flat, dtype=dtype_of(one.datatype)).tobytes()
     except (ValueError, TypeError, OverflowError) as error:
         raise InvalidArgument(f"{where}: input '{one.name}' of {one.datatype}: {error}") from None

@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Sequence
 from typing import Any
 
 from pyinfer._core import FakeServerCore, FakeServerReport
-from pyinfer.config.messages import message
+from pyinfer.config.messages import framed, message
 
 __all__ = ["FakeServer"]
 
@@ -52,7 +51,7 @@ class FakeServer:
             event=json.dumps({"model_name": model, "model_version": "1"}),
             answers={**_http_answers(model, shape), **_grpc_answers(model, shape)},
             http_answer=json.dumps({"model_name": model, "model_version": "1", "outputs": []}),
-            grpc_answer=_framed(message("ModelInferResponse")(model_name=model, model_version="1")),
+            grpc_answer=framed(message("ModelInferResponse")(model_name=model, model_version="1").SerializeToString()),
         )
         self.port: int = self._core.port
         #: ``host:port``, for either protocol
@@ -95,9 +94,7 @@ def _grpc_answers(model: str, shape: Sequence[int]) -> dict[str, bytes]:
     metadata.outputs.add(name="OUTPUT0", datatype="FP32", shape=shape)
     config: Any = message("ModelConfigResponse")()
     config.config.name = model
-    return {f"{_SERVICE}/ModelMetadata": _framed(metadata), f"{_SERVICE}/ModelConfig": _framed(config)}
-
-
-def _framed(content: Any) -> bytes:
-    body: bytes = content.SerializeToString()
-    return b"\0" + struct.pack(">I", len(body)) + body
+    return {
+        f"{_SERVICE}/ModelMetadata": framed(metadata.SerializeToString()),
+        f"{_SERVICE}/ModelConfig": framed(config.SerializeToString()),
+    }

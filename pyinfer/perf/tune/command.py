@@ -117,7 +117,9 @@ def parse_tune(argv: Sequence[str]) -> TuneCommand | None:
         raise UsageError("-m has no meaning here: the model is named before all flags")
     if options.csv_file or options.export_file or options.report_file or options.request_count:
         raise UsageError("-f, --profile-export-file, --report and --request-count are for a single measurement")
-    has_load = any(argument.split("=")[0] in LOADS for argument in others)
+    names = [argument.split("=")[0] for argument in others]
+    # flags may be abbreviated
+    has_load = any(flag.startswith(name) for flag in LOADS for name in names if name.startswith("--"))
     levels = _levels(options) if has_load else tuple(("Concurrency", level) for level in _LEVELS)
     goal = Goal(given.objective, given.max_p99_ms, given.max_memory, given.min_throughput)
     _check(given, options, levels, goal)

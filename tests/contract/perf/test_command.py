@@ -17,6 +17,7 @@ import pytest
 import tritonclient.grpc as triton
 
 from contract.conftest import add_model, identity
+from pyinfer import __version__
 from pyinfer.testing import FakeServer, RunningServer, run_server
 
 PROTOCOLS = ["http", "grpc"]
@@ -68,8 +69,9 @@ def test_exactly_what_was_asked_for_is_sent(served: RunningServer, protocol: str
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_range_with_csv_and_export(served: RunningServer, tmp_path: Path, protocol: str, threads: int) -> None:
-    report, export = tmp_path / "a.csv", tmp_path / "a.json"
+    report, export, page = tmp_path / "a.csv", tmp_path / "a.json", tmp_path / "a.html"
     flags = ["--concurrency-range=2:6:4", "-f", str(report), "--verbose-csv", "--profile-export-file", str(export)]
+    flags += ["--report", str(page)]
     flags += ["--request-count=300", f"--threads={threads}", f"--server-pid={served.pid}"]
     shown = perf(served, protocol, "fixed", *flags)
     with report.open() as lines:
@@ -86,6 +88,7 @@ def test_range_with_csv_and_export(served: RunningServer, tmp_path: Path, protoc
         assert one["requests"]
         assert all(each["timestamp"] < each["response_timestamps"][0] for each in one["requests"])
     assert "server us" in shown
+    assert "<h2>Batch sizes</h2>" in page.read_text()
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -141,6 +144,8 @@ def test_wrong_server(served: RunningServer, protocol: str) -> None:
         ("127.0.0.1:1", "refused"),
         ("nowhere.invalid:1", "is unknown"),
         ("127.0.0.1", "is not HOST:PORT"),
+        ("https://127.0.0.1:1", "TLS is not supported"),
+        ("grpcs://127.0.0.1:1", "TLS is not supported"),
         (served.http if protocol == "grpc" else served.grpc, "the server at 127.0.0.1"),
     ]:
         done = subprocess.run(
@@ -149,6 +154,11 @@ def test_wrong_server(served: RunningServer, protocol: str) -> None:
         assert done.returncode == 1
         assert text in done.stderr
         assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_version() -> None:
+    done = subprocess.run(command("--version"), capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, f"pyinfer perf {__version__}\n")
 
 
 def test_wrong_command_line() -> None:
@@ -192,5 +202,5 @@ def test_partial_results_are_kept(served: RunningServer, tmp_path: Path, protoco
     assert process.returncode == 1, seen + out + err
     assert ("no request succeeded" if end == "the server dies" else "interrupted") in err
     assert "Traceback" not in err
-    assert "infer/s" in out
+    assert out.split()[:3] == ["concurrency", "infer/s", "+-%"]
     assert report.read_text().count("\n") == 2

@@ -6,6 +6,8 @@ from __future__ import annotations
 import csv
 import io
 
+import pytest
+
 from pyinfer._core import LatencyHistogram, LoadWindow
 from pyinfer.perf.measure import Level, levels
 from pyinfer.perf.options import PerfOptions, Range
@@ -49,6 +51,24 @@ def test_three_windows_have_to_agree_in_rate_and_latency() -> None:
 
 def times(count: int, ns: int) -> ServerTimes:
     return ServerTimes(dict.fromkeys(PARTS, (count, ns)), count, count)
+
+
+def test_the_mean_of_the_windows_has_an_interval() -> None:
+    windows = [window({MS: count}) for count in (90, 100, 110)]
+    measured = Measured("Concurrency", 4, windows[0], is_stable=True, windows=windows)
+    # Student's t of two degrees of freedom, by the table: 4.303
+    assert measured.spread(lambda one: one.throughput) == pytest.approx(4.303 * 10 / 3**0.5 / 100, rel=1e-3)
+    assert measured.spread(lambda one: one.latency_us()) == 0
+    assert Measured("Concurrency", 4, windows[0], is_stable=True).spread(lambda one: one.throughput) is None
+    told = table_text([Level("Concurrency", 4, measured)], PerfOptions(limit_rows_per_s=1000, limit_file="f"))
+    assert told.split()[:6] == ["concurrency", "infer/s", "+-%", "of", "limit", "avg"]
+    assert "95 % confidence" in told
+
+
+def test_batches_are_those_since_the_first_reading() -> None:
+    before = ServerTimes({}, 0, 0, {1: 5, 4: 1})
+    after = ServerTimes({}, 0, 0, {1: 5, 4: 3, 8: 2})
+    assert after.minus(before).batches == {4: 2, 8: 2}
 
 
 def test_the_servers_share_is_the_difference_of_its_counters() -> None:

@@ -113,6 +113,9 @@ def test_json_data_in_all_its_forms(tmp_path: Path) -> None:
         ({"data": [{"IN": [1, 2]}]}, "has 2 values"),
         ({"data": [{"IN": ["a", 2, 3]}]}, "input 'IN' of FP32"),
         ({"data": [{"IN": {"b64": "!"}}]}, "not base64"),
+        ({"data": [{"IN": {"content": [1, 2, 3], "shape": ["x"]}}]}, "'shape' of 'IN' is not a list of sizes"),
+        ({"data": [{"IN": {"content": [1, 2, 3], "shape": [-3]}}]}, "'shape' of 'IN' is not a list of sizes"),
+        ({"data": [{"IN": {"content": [1, 2, 3], "shape": 3}}]}, "'shape' of 'IN' is not a list of sizes"),
         ({"data": [{"IN": {"b64": "AAAA"}}]}, "has 3 bytes; input 'IN' [3] takes 12"),
     ],
 )

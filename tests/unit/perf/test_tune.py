@@ -247,6 +247,7 @@ def test_command_line() -> None:
         ("m --concurrency-range 1:0 -l 5", "with an end"),
         ("m --periodic-concurrency-range 1:3", "with an end"),
         ("m --fixed-schedule --input-data a.json", "with an end"),
+        ("m --conc 1:0 -l 5", "with an end"),
         ("m -m n", "-m has no meaning"),
         ("m -f a.csv", "single measurement"),
         ("m --max-memory -1", "must be a number from 0 on"),
