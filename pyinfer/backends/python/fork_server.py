@@ -21,6 +21,7 @@ import signal
 import socket
 import struct
 import sys
+import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,6 +146,8 @@ class _Server:
         for worker in self._workers.values():
             worker.report.close()
         close_all((self._woken, self._wake))
+        # of the interpreter's own thread, which keeps that of the fork server before Python 3.13
+        getattr(threading.current_thread(), "_set_native_id", lambda: None)()
         generator = sys.modules.get("numpy.random")
         if generator is not None:  # as that of the module random, which sees to it by itself
             generator.seed()
