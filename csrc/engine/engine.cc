@@ -13,14 +13,15 @@ namespace pyinfer {
 
 std::shared_ptr<Model> Engine::CreateModel(ModelSpec spec, const std::vector<std::shared_ptr<Model>>& steps,
                                            std::string cache_origin) {
-  if (!spec.ensemble) {
-    std::shared_ptr<Model> model = Model::Create(std::move(spec), clock_, cache_, std::move(cache_origin));
-    model->SetRateLimiter(limiter_);
-    return model;
-  }
-  return Model::Create(std::move(spec), clock_, cache_, "", [&](const std::shared_ptr<Model>& model) {
+  const auto compose = [&](const std::shared_ptr<Model>& model) {
     return std::make_shared<Ensemble>(model->spec(), steps, weak_from_this(), clock_, model);
-  });
+  };
+  const bool is_ensemble = spec.ensemble.has_value();
+  std::shared_ptr<Model> model = is_ensemble ? Model::Create(std::move(spec), clock_, cache_, "", compose)
+                                             : Model::Create(std::move(spec), clock_, cache_, std::move(cache_origin));
+  if (!is_ensemble) model->SetRateLimiter(limiter_);
+  model->SetOccupied(occupied_);
+  return model;
 }
 
 void Engine::Publish(const std::string& name, const std::vector<std::shared_ptr<Model>>& models,
@@ -32,26 +33,13 @@ void Engine::Publish(const std::string& name, const std::vector<std::shared_ptr<
   std::unique_lock<std::shared_mutex> lock(names_mutex_);
   // The replaced entry is destroyed after the lock: a model's last owner joins its threads.
   std::swap(names_[name], entry);
-  NoteLeavingLocked(entry, names_[name]);
   lock.unlock();
 }
 
 void Engine::Withdraw(const std::string& name) {
   std::unique_lock<std::shared_mutex> lock(names_mutex_);
   const auto node = names_.extract(name);
-  if (!node.empty()) NoteLeavingLocked(node.mapped(), Entry());
   lock.unlock();
-}
-
-void Engine::NoteLeavingLocked(const Entry& replaced, const Entry& by) {
-  if (leaving_.size() == leaving_.capacity()) {  // not each time: thousands of models may leave together
-    const auto gone = [](const std::weak_ptr<Model>& model) { return model.expired(); };
-    leaving_.erase(std::remove_if(leaving_.begin(), leaving_.end(), gone), leaving_.end());
-  }
-  for (const auto& [version, model] : replaced.versions) {
-    const auto served = by.versions.find(version);
-    if (served == by.versions.end() || served->second != model) leaving_.push_back(model);
-  }
 }
 
 size_t Engine::in_flight() const {
@@ -194,21 +182,6 @@ void Engine::Touch(const std::shared_ptr<Model>& model) {
   if (std::find(touched_.begin(), touched_.end(), model) == touched_.end()) touched_.push_back(model);
 }
 
-std::vector<std::shared_ptr<Model>> Engine::AllModels() const {
-  // Of those that are served, the ones that have requests: of thousands, they are few.
-  std::vector<std::shared_ptr<Model>> all;
-  std::shared_lock<std::shared_mutex> lock(names_mutex_);
-  for (const auto& [name, entry] : names_) {
-    for (const auto& [version, model] : entry.versions) {
-      if (model->in_flight() != 0) all.push_back(model);
-    }
-  }
-  for (const auto& weak : leaving_) {
-    if (auto model = weak.lock()) all.push_back(std::move(model));
-  }
-  return all;
-}
-
 bool Engine::ExpectExpiry(TimeNs deadline) {
   if (deadline == 0) return false;
   TimeNs known = next_expiry_.load(std::memory_order_relaxed);
@@ -239,13 +212,13 @@ void Engine::TellListeners() {
 void Engine::Expire(TimeNs now) {
   // Requests that are pushed while the models are looked at lower it again.
   next_expiry_.store(0, std::memory_order_release);
-  for (const auto& model : AllModels()) ExpectExpiry(model->Expire(now));
+  for (const auto& model : occupied_->Find()) ExpectExpiry(model->Expire(now));
 }
 
 void Engine::Dispatch() {
   const Burst burst;
   if (cancellations_.exchange(false, std::memory_order_acq_rel)) {
-    for (const auto& model : AllModels()) model->Reap();
+    for (const auto& model : occupied_->Find()) model->Reap();
   }
   if (const TimeNs expiry = NextExpiry(); expiry != 0) {
     if (const TimeNs now = clock_->Now(); now >= expiry) Expire(now);

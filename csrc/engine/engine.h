@@ -94,10 +94,6 @@ class Engine final : public RequestAcceptor, public Deferred, public std::enable
   // Validates and queues. `step` is nullptr for a request that is no step of an ensemble. Where it is `internal`,
   // nobody looks after its time in the queue unless told.
   void Accept(RequestPtr request, const EnsemblePlan::Step* step, const Trace* parent, bool internal);
-  // Requires: names_mutex_ is held alone.
-  void NoteLeavingLocked(const Entry& replaced, const Entry& by);
-  // Also those that leave.
-  std::vector<std::shared_ptr<Model>> AllModels() const;
   void Touch(const std::shared_ptr<Model>& model);
   void Expire(TimeNs now);
   // True where it is earlier than all that were expected.
@@ -120,8 +116,8 @@ class Engine final : public RequestAcceptor, public Deferred, public std::enable
 
   mutable std::shared_mutex names_mutex_;
   std::unordered_map<std::string, Entry> names_;
-  // Those that are not served any more: what still waits there is cancelled and expires as anywhere.
-  std::vector<std::weak_ptr<Model>> leaving_;
+  // Also those that are not served any more: what still waits there is cancelled and expires as anywhere.
+  const std::shared_ptr<OccupiedModels> occupied_ = std::make_shared<OccupiedModels>();
 
   // Models that have been pushed to, and runs of ensembles that can go on, since the last Dispatch.
   std::mutex touched_mutex_;

@@ -51,7 +51,8 @@ Model::~Model() { Stop(); }
 
 TimeNs Model::Push(RequestPtr request) {
   // Counted before it is queued: it may be answered before Push returns.
-  in_flight_.fetch_add(1, std::memory_order_acq_rel);
+  in_flight_.fetch_add(1);
+  if (!is_listed_.load() && JoinOccupied() && occupied_) occupied_->Add(weak_from_this());
   request->observer = shared_from_this();
   request->timeline.queued = clock_->Now();
   if (cache_) source_->TakeTurn(*request);
@@ -61,6 +62,12 @@ TimeNs Model::Push(RequestPtr request) {
   if (cache_ && cache_->remote() && AskCache(request)) return deadline;
   source_->Push(std::move(request));
   return deadline;
+}
+
+bool Model::LeaveOccupied() {
+  // In this order: a push counts its request first, so that it is seen here, or sees that it has to join.
+  is_listed_.store(false);
+  return in_flight_.load() == 0;
 }
 
 bool Model::AnswerFromCache(RequestPtr& request) {

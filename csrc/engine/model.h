@@ -18,6 +18,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "engine/occupied.h"
 #include "engine/response_cache.h"
 #include "engine/response_statistics.h"
 #include "engine/statistics.h"
@@ -43,6 +44,8 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
                                        const SourceMaker& make);
   // Has instances hold what they need while they execute. Requires: there is no instance yet.
   void SetRateLimiter(std::shared_ptr<RateLimiter> limiter) { limiter_ = std::move(limiter); }
+  // Has the model be among `occupied` as long as it has requests. Requires: there is no request yet.
+  void SetOccupied(std::shared_ptr<OccupiedModels> occupied) { occupied_ = std::move(occupied); }
   // Null where nothing is limited.
   const std::shared_ptr<RateLimiter>& rate_limiter() const { return limiter_; }
   ~Model() override;
@@ -89,6 +92,11 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   bool Drain(std::chrono::nanoseconds timeout);
   // Answers what is queued with UNAVAILABLE, ends NextBatch() for all, joins the core's threads. Idempotent.
   void Stop();
+
+  // For OccupiedModels, which is who calls them: true where it has no request and is out; true where it was out, and is
+  // to be added.
+  bool LeaveOccupied();
+  bool JoinOccupied() { return !is_listed_.exchange(true); }
 
   bool cached() const { return cache_ != nullptr; }
   size_t pending() const { return source_->size(); }
@@ -149,11 +157,13 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   // The first of them where the thread that received requests may run it.
   std::atomic<NativeInstance*> quick_{nullptr};
 
-  std::shared_ptr<RateLimiter> limiter_;  // null where executions are not limited
+  std::shared_ptr<OccupiedModels> occupied_;  // null where nobody looks after its requests
+  std::shared_ptr<RateLimiter> limiter_;      // null where executions are not limited
   mutable std::mutex limits_mutex_;
   std::vector<std::shared_ptr<LimitedInstance>> limits_;  // by instance, null where it needs nothing
 
   std::atomic<size_t> in_flight_{0};
+  std::atomic<bool> is_listed_{false};  // among those of occupied_, or about to be
   std::atomic<size_t> instances_{0};
   std::atomic<bool> draining_{false};
   std::mutex drained_mutex_;

@@ -7,7 +7,7 @@ import contextlib
 import os
 import re
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,8 +15,10 @@ from tritonclient.grpc import service_pb2 as pb
 
 from contract.conftest import add_model, identity
 from contract.http.raw import HOST, Raw, Response, post
-from faults.client import Grpc, document, http, tensor
+from faults import h2raw as h2
+from faults.client import Grpc, document, http, message, tensor
 from faults.guard import Control
+from faults.h2raw import END_STREAM, H2, frame, grpc_headers
 from perf.procs import cpu_seconds
 from pyinfer.testing import RunningServer, run_server
 
@@ -26,6 +28,7 @@ pytestmark = pytest.mark.timeout(600)  # of which the start of ten thousand mode
 MANY, FEW = (1_000 if "PYINFER_SANITIZER" in os.environ else 10_000), 100
 #: of each hundred models
 BROKEN, ENSEMBLE = 0, 1
+CANCEL = (8).to_bytes(4, "big")
 PYTHON = identity("TYPE_FP32", "4").replace("identity", "python")
 
 
@@ -52,6 +55,8 @@ def make_repository(repository: Path, count: int) -> Path:
             config = ensemble(f"m{number + 1}", f"m{number + 2}")
         add_model(repository, f"m{number}", PYTHON if kind == BROKEN else config)
     add_model(repository, "control", identity("TYPE_FP32", "4"))
+    patient = "dynamic_batching { max_queue_delay_microseconds: 60000000 }"
+    add_model(repository, "waits", identity("TYPE_FP32", "4").replace("dynamic_batching { }", patient))
     return repository
 
 
@@ -96,7 +101,7 @@ def rpc(many: RunningServer) -> Iterator[Grpc]:
 
 def test_row_50_all_but_the_broken_serve(many: RunningServer, rpc: Grpc) -> None:
     entries = {entry["name"]: entry for entry in http(many, "/v2/repository/index", b"").document}
-    assert len(entries) == MANY + 1
+    assert len(entries) == MANY + 2
     for number in range(MANY):
         assert entries[f"m{number}"]["state"] == ("UNAVAILABLE" if number % 100 == BROKEN else "READY")
     assert "model.py" in entries["m0"]["reason"]
@@ -134,8 +139,8 @@ def test_row_50_others_load_meanwhile(many: RunningServer, few: RunningServer) -
         assert http(many, f"/v2/models/{name}/infer", body).status == 200
 
 
-def test_row_50_readiness_costs_the_same(many: RunningServer, few: RunningServer) -> None:
-    """Who asks whether it is ready takes no more CPU than beside a few models."""
+def test_row_50_questions_about_the_server_cost_the_same(many: RunningServer, few: RunningServer) -> None:
+    """Who asks whether it is ready, or cancels a request, takes no more CPU than beside a few models."""
 
     def ready(server: RunningServer) -> None:
         with Raw(server.http_port, timeout_s=60) as raw:
@@ -144,20 +149,33 @@ def test_row_50_readiness_costs_the_same(many: RunningServer, few: RunningServer
                 for _ in range(10):
                     assert raw.receive().status == 400
 
-    def cost(server: RunningServer) -> float:
+    def cancelled(server: RunningServer) -> None:
+        request = message("waits", ("INPUT0", "FP32", (1, 4)), raw=[bytes(16)]).SerializeToString()
+        body = b"\0" + len(request).to_bytes(4, "big") + request
+        with H2(server.grpc_port) as connection:
+            for stream in range(1, 800, 4):
+                connection.headers(stream, grpc_headers("ModelInfer"), end=False)
+                connection.send(frame(h2.DATA, END_STREAM, stream, body))
+                connection.send(frame(h2.RST_STREAM, 0, stream, CANCEL))
+                connection.headers(stream + 2, grpc_headers(), end=False)
+                connection.send(frame(h2.DATA, END_STREAM, stream + 2, bytes(5)))
+                assert connection.reply(stream + 2).status == 0
+
+    def cost(server: RunningServer, ask: Callable[[RunningServer], None]) -> float:
         before = cpu_seconds(server.pid)
-        ready(server)
+        ask(server)
         return cpu_seconds(server.pid) - before
 
-    pairs = [(cost(many), cost(few)) for _ in range(3)]
-    assert min(one / other for one, other in pairs) < 5, pairs
+    for ask in (ready, cancelled):
+        pairs = [(cost(many, ask), cost(few, ask)) for _ in range(3)]
+        assert min(one / other for one, other in pairs) < 5, (ask.__name__, pairs)
 
 
 def test_row_70_pages_of_all_models(many: RunningServer, rpc: Grpc) -> None:
     """Metrics and statistics of all models, over both protocols."""
     with urllib.request.urlopen(f"http://{many.metrics}/metrics", timeout=60) as answer:
         page = answer.read().decode()
-    serving = {f"m{number}" for number in range(MANY) if number % 100 != BROKEN} | {"control"}
+    serving = {f"m{number}" for number in range(MANY) if number % 100 != BROKEN} | {"control", "waits"}
     assert set(re.findall(r'^nv_inference_count\{model="(\w+)",version="1"\} \d+$', page, re.MULTILINE)) == serving
     told = {entry["name"] for entry in get(many, "/v2/models/stats").document["model_stats"]}
     assert told == serving
