@@ -5,6 +5,7 @@
 #include <chrono>
 #include <future>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <utility>
@@ -30,6 +31,7 @@ struct Bridge {
     server =
         std::make_shared<CallServer>(std::move(engine), lanes,
                                      CallServer::Hooks{[this](const CallTerms& terms, TimeNs) {
+                                                         const std::lock_guard<std::mutex> lock(mutex);
                                                          asked = terms;
                                                          return origin;
                                                        },
@@ -47,7 +49,15 @@ struct Bridge {
     return client->Start(request, std::move(terms));
   }
 
+  // Of the calls that begin from now on.
+  void ComeFrom(std::shared_ptr<Model> model) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    origin.instance = model->AddInstance();
+    origin.model = std::move(model);
+  }
+
   const WorkerLanes lanes = WorkerLanes::Create().value();
+  std::mutex mutex;
   CallOrigin origin;
   CallTerms asked;
   std::promise<Status> broken;
@@ -94,8 +104,7 @@ TEST(WorkerCalls, WhatIsWrongIsAnErrorOfTheAnswer) {
   many.decoupled = true;
   works.Publish(std::move(many));
   CheckRefused(bridge.Begin("many"), Code::kInternal, "Please use 'decoupled=True'");
-  bridge.origin.model = model;
-  bridge.origin.instance = model->AddInstance();
+  bridge.ComeFrom(model);
   CheckRefused(bridge.Begin("m", {0, false, true, {}, 0}), Code::kInternal, "would wait for ever for model 'm'");
   Bridge alone(nullptr);
   CheckRefused(alone.Begin("m"), Code::kInternal, "there is no server to call models of");
@@ -168,8 +177,7 @@ TEST(WorkerCalls, AWorkerThatIsGoneLeavesNoneBehind) {
   const auto caller = works.Part("caller");
   const auto callee = works.Part("m");
   Bridge bridge(works.engine);
-  bridge.origin.model = caller;
-  bridge.origin.instance = caller->AddInstance();
+  bridge.ComeFrom(caller);
   const auto call = bridge.Begin("m", {0, false, true, {}, 0});
   Until([&] { return works.pending("m") == 1; });
   Batch batch = works.Take("m");  // one is executed, one waits

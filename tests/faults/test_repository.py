@@ -229,7 +229,7 @@ def test_row_49_a_failing_reload_is_not_noticed_by_requests(server: RunningServe
 
 @pytest.mark.timeout(600)
 def test_row_49_storm(server: RunningServer) -> None:
-    """32 x 400 loads, unloads, questions and requests at random: each gets one of its answers, nothing is left."""
+    """32 x 1024 loads, unloads, questions and requests at random: each gets one of its answers, nothing is left."""
     strange: list[object] = []
     shares = {"native": 8, "other": 8, "in_threads": 8, "scripted": 1}  # of which the last one starts a process
     answers = {"infer": {200, 404, 503}, "index": {200}, "load": {200}, "unload": {200}, "ready": {200, 400}}
@@ -245,7 +245,7 @@ def test_row_49_storm(server: RunningServer) -> None:
     def act(seed: int) -> None:
         choose = random.Random(seed)
         with Raw(server.http_port, timeout_s=60) as raw:
-            for _ in range(times(400)):
+            for _ in range(times(1024)):
                 [model], kind = choose.choices(list(shares), shares.values()), choose.choice(list(requests))
                 status = raw.send(requests[kind](model)).receive().status
                 if status not in answers[kind]:
