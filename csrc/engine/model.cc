@@ -102,32 +102,49 @@ void Model::NoteMiss(Request& request, std::string key) {
 bool Model::AskCache(RequestPtr& request) {
   std::optional<std::string> key = CacheKey(*request, origin_);
   if (!key) return false;
-  const TimeNs deadline = request->queue_deadline;
+  uint64_t number;
   {
     std::lock_guard<std::mutex> lock(awaited_mutex_);
-    asked_.insert(deadline);
+    number = ++last_asked_;
+    const TimeNs deadline = request->queue_deadline;
+    asked_.emplace(number, Asked{deadline, std::move(request)});
   }
-  const auto waiting = std::make_shared<RequestPtr>(std::move(request));
-  const auto found = [self = shared_from_this(), waiting, key = *key](std::optional<Response> kept) {
-    self->OnFound(std::move(*waiting), key, std::move(kept));
+  const auto found = [self = shared_from_this(), number, key = *key](std::optional<Response> kept) {
+    self->OnFound(number, key, std::move(kept));
   };
   if (cache_->Ask(*key, found)) return true;
-  request = std::move(*waiting);
-  {
-    std::lock_guard<std::mutex> lock(awaited_mutex_);
-    asked_.erase(asked_.find(deadline));
-  }
+  request = TakeAsked(number);
+  LeaveAsked(number);
+  if (!request) return true;
   NoteMiss(*request, std::move(*key));
   return false;
 }
 
-void Model::OnFound(RequestPtr request, std::string key, std::optional<Response> kept) {
+RequestPtr Model::TakeAsked(uint64_t asked) {
+  std::lock_guard<std::mutex> lock(awaited_mutex_);
+  const auto found = asked_.find(asked);
+  return found == asked_.end() ? nullptr : std::move(found->second.request);
+}
+
+void Model::LeaveAsked(uint64_t asked) {
+  {
+    std::lock_guard<std::mutex> lock(awaited_mutex_);
+    asked_.erase(asked);
+  }
+  if (!draining_.load()) return;
+  std::lock_guard<std::mutex> lock(drained_mutex_);
+  drained_.notify_all();
+}
+
+void Model::OnFound(uint64_t asked, std::string key, std::optional<Response> kept) {
+  RequestPtr request = TakeAsked(asked);
+  if (!request) return;
   const TimeNs deadline = request->queue_deadline;
   if (kept && AnswersRequest(*request, *kept)) {
     AnswerHit(std::move(request), std::move(*kept));
   } else {
     NoteMiss(*request, std::move(key));
-    // Nobody looked whether it was cancelled, or at its deadline, while it was on the way.
+    // Whoever looks for those that are cancelled, or at their deadlines, may have looked just now.
     if (request->cancelled()) {
       request->Fail(FailureReason::kCancelled, Status::Cancelled());
     } else {
@@ -136,23 +153,47 @@ void Model::OnFound(RequestPtr request, std::string key, std::optional<Response>
     if (const TimeNs now = clock_->Now(); deadline != 0 && now >= deadline) source_->Expire(now);
     Dispatch();
   }
+  LeaveAsked(asked);
+}
+
+void Model::ReapAsked() {
+  std::vector<std::pair<uint64_t, RequestPtr>> cancelled;
   {
     std::lock_guard<std::mutex> lock(awaited_mutex_);
-    asked_.erase(asked_.find(deadline));
+    for (auto& [number, asked] : asked_) {
+      if (asked.request && asked.request->cancelled()) cancelled.emplace_back(number, std::move(asked.request));
+    }
   }
-  if (!draining_.load()) return;
-  std::lock_guard<std::mutex> lock(drained_mutex_);
-  drained_.notify_all();
+  for (auto& [number, request] : cancelled) {
+    request->Fail(FailureReason::kCancelled, Status::Cancelled());
+    LeaveAsked(number);
+  }
+}
+
+TimeNs Model::ExpireAsked(TimeNs now) {
+  TimeNs next = 0;
+  std::vector<std::pair<uint64_t, RequestPtr>> late;
+  {
+    std::lock_guard<std::mutex> lock(awaited_mutex_);
+    for (auto& [number, asked] : asked_) {
+      if (asked.deadline == 0) continue;
+      if (asked.deadline > now) {
+        next = next == 0 ? asked.deadline : std::min(next, asked.deadline);
+      } else if (asked.request) {
+        late.emplace_back(number, std::move(asked.request));
+      }
+    }
+  }
+  for (auto& [number, request] : late) {
+    source_->Push(std::move(request));
+    LeaveAsked(number);
+  }
+  return next;
 }
 
 TimeNs Model::Expire(TimeNs now) {
-  TimeNs asked = 0;
-  if (cache_ && cache_->remote()) {
-    // Looked at first: what is not here any more is in the queue.
-    std::lock_guard<std::mutex> lock(awaited_mutex_);
-    const auto later = asked_.upper_bound(now);
-    if (later != asked_.end()) asked = *later;
-  }
+  // First: what is not there any more is in the queue.
+  const TimeNs asked = cache_ && cache_->remote() ? ExpireAsked(now) : 0;
   const TimeNs next = source_->Expire(now);
   if (limiter_) limiter_->Reconsider();
   return asked != 0 && (next == 0 || asked < next) ? asked : next;
@@ -216,6 +257,7 @@ void Model::RemoveInstance(size_t instance) {
 }
 
 void Model::Reap() {
+  if (cache_ && cache_->remote()) ReapAsked();
   source_->Reap();
   if (limiter_) limiter_->Reconsider();
 }

@@ -9,10 +9,10 @@
 #include <chrono>
 #include <condition_variable>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <string>
 #include <thread>
 #include <unordered_map>
@@ -122,13 +122,25 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
     std::thread thread;
   };
 
+  // A request for which a remote cache is being asked.
+  struct Asked {
+    TimeNs deadline = 0;  // 0: none
+    RequestPtr request;   // null while it is on its way to somewhere else
+  };
+
   Model(ModelSpec spec, std::shared_ptr<const Clock> clock, std::shared_ptr<ResponseCache> cache, std::string origin);
   // False where the cache has no answer; then `request` is still there.
   bool AnswerFromCache(RequestPtr& request);
   // Takes `request` until a remote cache has been asked, no longer than its patience. False, and the request is still
   // there, where nobody is asked.
   bool AskCache(RequestPtr& request);
-  void OnFound(RequestPtr request, std::string key, std::optional<Response> kept);
+  void OnFound(uint64_t asked, std::string key, std::optional<Response> kept);
+  // Null where it was answered meanwhile. Requires that LeaveAsked follows once the request is somewhere else.
+  RequestPtr TakeAsked(uint64_t asked);
+  void LeaveAsked(uint64_t asked);
+  void ReapAsked();
+  // When the next of them has waited for too long; 0 for never. Those that have are in the queue afterwards.
+  TimeNs ExpireAsked(TimeNs now);
   void AnswerHit(RequestPtr request, Response response);
   void NoteMiss(Request& request, std::string key);
   // Keeps the answer of a request that was not in the cache; how long that took.
@@ -147,7 +159,8 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   const std::shared_ptr<ResponseCache> cache_;  // null where answers are not kept
   const std::string origin_;                    // what keys tell this model from others by
   std::mutex awaited_mutex_;
-  std::multiset<TimeNs> asked_;  // deadlines (0: none) of requests for which a remote cache is being asked
+  std::map<uint64_t, Asked> asked_;
+  uint64_t last_asked_ = 0;
   std::unordered_map<const Request*, std::string> awaited_;  // keys of requests that were not in the cache
   ResponseStatisticsCollector responses_;
 

@@ -233,16 +233,18 @@ TEST(RemoteCache, WhoWaitsForItIsCancelledAndExpires) {
   Fixture f(Patient(), queue);
   const SinkPtr cancelled = f.Ask(1);
   cancelled->cancel = true;
+  f.model->Reap();
+  CHECK(cancelled->code() == Code::kCancelled && cancelled->answers == 1);
   f.cache->Answer(f.Jobs().at(0).id, std::nullopt);
-  CHECK(cancelled->code() == Code::kCancelled);
+  CHECK_EQ(cancelled->answers.load(), 1);
   const SinkPtr expired = f.Ask(2);
   // The engine is to look again at the deadline of what is on its way.
   CHECK_EQ(f.model->Expire(f.clock->Now()), f.clock->Now() + 1000);
   f.clock->Advance(1000);
   CHECK_EQ(f.model->Expire(f.clock->Now()), TimeNs{0});
-  CHECK_EQ(expired->answers.load(), 0);
-  f.cache->Answer(f.Jobs().at(0).id, std::nullopt);
   CHECK_EQ(expired->message(), "Request timeout expired");
+  f.cache->Answer(f.Jobs().at(0).id, std::nullopt);
+  CHECK_EQ(expired->answers.load(), 1);
   CHECK(!f.Execute());
 }
 

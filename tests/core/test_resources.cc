@@ -179,6 +179,13 @@ TEST(Resources, WhoHasNothingToExecuteHoldsNobodyUp) {
   CHECK(!ledger.waits(large) && !ledger.holds(large));
 }
 
+TEST(Resources, ANeedOfNothingIsAlwaysMet) {
+  ResourceLedger ledger({{"Q", 1, ResourceTotal::kEveryDevice}});  // of R there is nothing
+  const size_t first = Enter(ledger, Needs({{"R", false, 0}}));
+  const size_t second = Enter(ledger, Needs({{"R", false, 0}}));
+  CHECK(AskAll(ledger, {first, second}) == Numbers({first, second}));
+}
+
 TEST(Resources, WhoLeavesGivesBack) {
   ResourceLedger ledger;
   const size_t gone = Enter(ledger, Needs({{"R", false, 1}}));
