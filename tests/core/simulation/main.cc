@@ -15,6 +15,7 @@
 
 #include "graph_schedule.h"
 #include "limit_schedule.h"
+#include "producer_schedule.h"
 #include "schedule.h"
 #include "slo_schedule.h"
 #include "split_schedule.h"
@@ -23,6 +24,7 @@ namespace {
 
 using pyinfer::simulation::GraphSchedule;
 using pyinfer::simulation::LimitSchedule;
+using pyinfer::simulation::ProducerSchedule;
 using pyinfer::simulation::Schedule;
 using pyinfer::simulation::SloSchedule;
 using pyinfer::simulation::SplitSchedule;
@@ -41,9 +43,11 @@ void Hung(int) {
 bool Passes(uint64_t seed, std::ostream* log) {
   hung_seed = static_cast<sig_atomic_t>(seed);
   try {
-    // One in five is that of an ensemble; one in ten that of models that share resources, of a model with a latency
-    // SLO, of large requests.
-    if (seed % 5 == 4) {
+    // One in ten is that of an ensemble, of one that is held up, of models that share resources, of a model with a
+    // latency SLO, of large requests.
+    if (seed % 10 == 9) {
+      ProducerSchedule(seed, log).Run();
+    } else if (seed % 10 == 4) {
       GraphSchedule(seed, log).Run();
     } else if (seed % 10 == 3) {
       LimitSchedule(seed, log).Run();
