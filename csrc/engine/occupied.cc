@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/occupied.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "engine/model.h"
@@ -9,6 +10,10 @@ namespace pyinfer {
 
 void OccupiedModels::Add(std::weak_ptr<Model> model) {
   std::lock_guard<std::mutex> lock(mutex_);
+  if (joined_.size() == joined_.capacity()) {  // not each time: thousands of models may come and go
+    const auto gone = [](const std::weak_ptr<Model>& joined) { return joined.expired(); };
+    joined_.erase(std::remove_if(joined_.begin(), joined_.end(), gone), joined_.end());
+  }
   joined_.push_back(std::move(model));
 }
 

@@ -50,6 +50,7 @@ TEST(OccupiedModels, HasAModelAsLongAsThatHasRequests) {
 TEST(OccupiedModels, ForgetsAModelThatIsGone) {
   Watched watched;
   const SinkPtr sink = watched.Push();
+  watched.model->Stop();  // its requests keep it
   watched.model.reset();
   CHECK_EQ(sink->answers.load(), 1);
   CHECK(watched.list->Find().empty());
