@@ -16,6 +16,7 @@ from perf.render import pages, verdicts
 from perf.request_path import write_request_path
 from perf.results import Result, machine_facts, read_results, write_result
 from perf.scenarios import SCENARIOS, scenario_named
+from pyinfer.perf.signals import raise_if_interrupted
 
 __all__ = ["main"]
 
@@ -92,6 +93,7 @@ def _run(only: str, peer: str, quick: bool) -> int:
             print(f"  failed: {error}", flush=True)
             failed += 1
             continue
+        raise_if_interrupted()
         write_result(Result(scenario.name, quick, figures, machine, "pyinfer perf"))
         for server, numbers in figures.items():
             print(f"  {server}: " + ", ".join(f"{k} {v:.5g}" for k, v in numbers.items() if not isinstance(v, list)))

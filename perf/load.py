@@ -17,6 +17,7 @@ from perf.procs import cpu_seconds, stolen_share, stolen_ticks
 from perf.servers import Counts, Server
 from perf.tools import LoadError
 from pyinfer._core import LoadRun, LoadWindow
+from pyinfer.perf.signals import raise_if_interrupted
 from pyinfer.perf.target import GrpcTarget
 
 __all__ = ["LoadError", "Reading", "Window", "begin_load", "error_of", "measure_window", "read_counters", "send_all"]
@@ -100,6 +101,7 @@ def measure_window(
     """One window of load on ``server``; raises LoadError where nothing was answered."""
     bodies = [bodies] if isinstance(bodies, Body) else bodies
     model = bodies[0].model
+    raise_if_interrupted()
     run = begin_load(server, bodies, connections, streams)
     try:
         run.wait(_CONNECT_S, connections * streams)

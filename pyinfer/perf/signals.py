@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-__all__ = ["ended_as_by_ctrl_c", "held_back"]
+__all__ = ["ended_as_by_ctrl_c", "held_back", "raise_if_interrupted"]
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: signals that have raised KeyboardInterrupt in :func:`ended_as_by_ctrl_c`
+_raised: list[int] = []
 
 
 @contextmanager
@@ -21,8 +23,19 @@ def ended_as_by_ctrl_c() -> Iterator[None]:
 
     Signals that are ignored (``nohup``) stay so. Other threads than the main one can not say it: nothing happens there.
     """
+    _raised.clear()
     with _handled(_interrupt):
         yield
+
+
+def raise_if_interrupted() -> None:
+    """Raise KeyboardInterrupt where a signal has done so and work goes on all the same.
+
+    It is raised wherever the interpreter happens to be, also where it is lost: in what is called by a destructor, or by
+    code of a library that drops whatever is raised there.
+    """
+    if _raised:
+        raise KeyboardInterrupt
 
 
 @contextmanager
@@ -39,7 +52,8 @@ def held_back() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    _raised.append(number)
     raise KeyboardInterrupt
 
 

@@ -128,8 +128,9 @@ def test_the_echo_answers_with_what_it_was_sent() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 @pytest.mark.parametrize("moment", ["starting", "serving"])
 def test_a_bench_that_is_ended_leaves_no_server(number: signal.Signals, moment: str) -> None:
+    # Not a quick one, which may be over, with results in the tree, before a busy machine has seen that it serves.
     with subprocess.Popen(
-        [sys.executable, "-m", "perf", "run", "--only", "grpc_1x1", "--peer", "none", "--quick"],
+        [sys.executable, "-m", "perf", "run", "--only", "grpc_1x1", "--peer", "none"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, start_new_session=True,
     ) as bench:  # fmt: skip
         servers: list[int] = []
@@ -141,14 +142,17 @@ def test_a_bench_that_is_ended_leaves_no_server(number: signal.Signals, moment: 
         bench.send_signal(number)
         shown, _ = bench.communicate(timeout=100)
         assert servers, shown
-        assert bench.returncode == 130, shown
+        # The interpreter ends itself by SIGINT where a KeyboardInterrupt was lost in code that a library has it run.
+        assert bench.returncode in (130, -signal.SIGINT), shown
         assert "perf: interrupted" in shown
         assert not [pid for pid in servers if " serve" in words_of(pid)]
 
 
 def is_ready(command_line: str) -> bool:
-    port = int(command_line.partition("--http-port=")[2].split()[0])
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+    port = command_line.partition("--http-port=")[2].partition(" ")[0]
+    if not port:
+        return False  # it is gone
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", int(port), timeout=5)) as connection:
         try:
             connection.request("GET", "/v2/health/ready")
             return connection.getresponse().status == 200
