@@ -8,6 +8,7 @@ import http.client
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from http import HTTPStatus
 from typing import Any
@@ -47,7 +48,6 @@ def _polled(server: Server, model: str) -> Iterator[list[float]]:
     host, port = server.http.split(":")
     done = threading.Event()
     asked: list[float] = []
-    refused: list[str] = []
 
     def poll() -> None:
         places = [
@@ -55,25 +55,32 @@ def _polled(server: Server, model: str) -> Iterator[list[float]]:
             for offset, path in ((2, "/metrics"), (0, f"/v2/models/{model}/stats"), (0, "/v2/trace/setting"))
         ]
         due = time.monotonic()
-        while not done.is_set() and not refused:
-            for connection, path in places:
-                connection.request("GET", path)
-                answer = connection.getresponse()
-                answer.read()
-                if answer.status != HTTPStatus.OK:
-                    refused.append(f"{path}: {answer.status}")
-            asked.append(due)
-            due = max(due + 1 / _HZ, time.monotonic())  # what is late is not made up for
-            time.sleep(max(0.0, due - time.monotonic()))
-        for connection, _ in places:
-            connection.close()
+        with contextlib.ExitStack() as stack:
+            for connection, _ in places:
+                stack.enter_context(contextlib.closing(connection))
+            while not done.is_set():
+                for connection, path in places:
+                    _ask(connection, path)
+                asked.append(due)
+                due = max(due + 1 / _HZ, time.monotonic())  # what is late is not made up for
+                time.sleep(max(0.0, due - time.monotonic()))
 
-    poller = threading.Thread(target=poll, name="poller")
-    poller.start()
+    with ThreadPoolExecutor(1) as threads:
+        polling = threads.submit(poll)
+        try:
+            yield asked
+        finally:
+            done.set()
+        polling.result()
+
+
+def _ask(connection: http.client.HTTPConnection, path: str) -> None:
+    """Raises LoadError where there is no answer, or one that is no 200."""
     try:
-        yield asked
-    finally:
-        done.set()
-        poller.join()
-    if refused:
-        raise LoadError(refused[0])
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise LoadError(f"{path}: {error}") from error
+    if answer.status != HTTPStatus.OK:
+        raise LoadError(f"{path}: {answer.status}")
