@@ -85,18 +85,24 @@ class Sender {
   std::thread thread_;
 };
 
+// One more response holds its sender up, until `happens` is called.
+template <typename Happens>
+void CheckHeldUpUntil(Engine& engine, const std::shared_ptr<Responder>& responder, const Happens& happens) {
+  std::atomic<bool> begun{false};
+  Sender sender(responder, 2, begun);
+  sender.AwaitHeldUp(engine);
+  begun.store(true);
+  happens();
+  CHECK(sender.WentOnInTime());
+}
+
 TEST(EnsembleLimits, AProducerIsHeldUpUntilWhatItMadeIsLetIn) {
   Line line;
   const SinkPtr sink = line.Ask(1);
   const auto responder = line.Begin();
   CHECK(responder->Send(Out(1), {}, false));
   responder->WaitForRoom();  // there is room for one
-  std::atomic<bool> executed{false};
-  Sender second(responder, 2, executed);
-  second.AwaitHeldUp(*line.engine);
-  executed.store(true);
-  line.Execute("s", 0);
-  CHECK(second.WentOnInTime());
+  CheckHeldUpUntil(*line.engine, responder, [&] { line.Execute("s", 0); });
   line.Execute("s", 0);
   responder->WaitForRoom();
   CHECK(responder->End());
@@ -116,13 +122,10 @@ TEST(EnsembleLimits, WhatWaitsFurtherOnHoldsItUpAsWell) {
     line.Execute("s", 0);  // the second one waits for u, in the place that it has at s
   }
   CHECK_EQ(line.pending("u"), size_t{1});
-  std::atomic<bool> executed{false};
-  Sender third(responder, 2, executed);
-  third.AwaitHeldUp(*line.engine);
-  CHECK_EQ(line.pending("s"), size_t{0});
-  executed.store(true);
-  line.Execute("u", 0);
-  CHECK(third.WentOnInTime());
+  CheckHeldUpUntil(*line.engine, responder, [&] {
+    CHECK_EQ(line.pending("s"), size_t{0});
+    line.Execute("u", 0);
+  });
   CHECK(responder->End());
   line.Execute("s", 0);
   line.Execute("u", 0);
@@ -137,14 +140,11 @@ TEST(EnsembleLimits, ACancelledRequestHoldsNobodyUp) {
   const SinkPtr other = line.Ask(2);
   const auto responder = line.Begin();
   CHECK(responder->Send(Out(1), {}, false));
-  std::atomic<bool> cancelled{false};
-  Sender second(responder, 2, cancelled);
-  second.AwaitHeldUp(*line.engine);
-  cancelled.store(true);
-  sink->cancel = true;
-  line.engine->NoteCancellation();
-  line.engine->Dispatch();
-  CHECK(second.WentOnInTime());
+  CheckHeldUpUntil(*line.engine, responder, [&] {
+    sink->cancel = true;
+    line.engine->NoteCancellation();
+    line.engine->Dispatch();
+  });
   CHECK(responder->cancelled());
   CHECK(responder->End());
   // Its places are others' now.
@@ -163,12 +163,7 @@ TEST(EnsembleLimits, AProducerThatHoldsResourcesIsHeldUp) {
   const auto responder = executing.Detach(0);
   CHECK(responder->Send(Out(1), {}, false));
   responder->WaitForRoom();
-  std::atomic<bool> executed{false};
-  Sender second(responder, 2, executed);
-  second.AwaitHeldUp(*line.engine);
-  executed.store(true);
-  line.Execute("s", 0);
-  CHECK(second.WentOnInTime());
+  CheckHeldUpUntil(*line.engine, responder, [&] { line.Execute("s", 0); });
   line.Execute("s", 0);
   CHECK(responder->End());
   CHECK_EQ(sink->partial.size(), size_t{2});
@@ -187,12 +182,9 @@ TEST(EnsembleLimits, WhoHoldsWhatTheStepBehindNeedsGoesOn) {
   }
   CHECK(line.Take("s").empty());
   executing.Finish();
-  std::atomic<bool> executed{false};
-  Sender fourth(responder, 3, executed);
-  fourth.AwaitHeldUp(*line.engine);
-  executed.store(true);
-  for (int i = 0; i < 3; ++i) line.Execute("s", 0);
-  CHECK(fourth.WentOnInTime());
+  CheckHeldUpUntil(*line.engine, responder, [&] {
+    for (int i = 0; i < 3; ++i) line.Execute("s", 0);
+  });
   line.Execute("s", 0);
   CHECK(responder->End());
   CHECK_EQ(sink->partial.size(), size_t{4});
@@ -230,12 +222,7 @@ TEST(EnsembleLimits, AProducerInsideAnEnsembleThatIsAStep) {
   const auto responder = producing->TakeNow(0).Detach(0);
   CHECK(responder->Send(Out(1), {}, false));
   responder->WaitForRoom();
-  std::atomic<bool> executed{false};
-  Sender second(responder, 2, executed);
-  second.AwaitHeldUp(*works.engine);
-  executed.store(true);
-  works.Execute("s", 0);
-  CHECK(second.WentOnInTime());
+  CheckHeldUpUntil(*works.engine, responder, [&] { works.Execute("s", 0); });
   works.Execute("s", 0);
   CHECK(responder->End());
   CHECK_EQ(sink->partial.size(), size_t{2});
