@@ -11,9 +11,13 @@ import pytest
 
 from differential.outcome import Outcome, run_section
 from differential.sections import SECTIONS
-from differential.servers import PAIRS, Pair, run_pair
+from differential.servers import PAIRS, Pair, PeerLost, run_pair
 from perf.peers import PeerError, find_triton
 
+#: how often a section is sent at most, where the peer is lost
+_ATTEMPTS = 3
+
+_REPEATED = pytest.StashKey[list[str]]()
 _SKIPPED = pytest.StashKey[str]()
 
 
@@ -26,22 +30,25 @@ class Session:
         self._folders = folders
         self._pairs = {name: self._start(name) for name in self._stacks}
         self._outcomes: dict[str, Outcome] = {}
+        #: why sections were sent more than once
+        self.repeated: list[str] = []
 
     def outcome(self, name: str) -> Outcome:
         """Raises RuntimeError or StartError where a server does not start, or ends.
 
-        tritonserver dies at times of faults of its own: then the section is sent once more, to a new pair.
+        Where the peer is lost, the section is sent again, to a new pair.
         """
-        if name not in self._outcomes:
-            section = SECTIONS[name]
+        left = _ATTEMPTS
+        while name not in self._outcomes:
+            section, left = SECTIONS[name], left - 1
             try:
                 self._outcomes[name] = run_section(section, self._pairs[section.pair].result())
-            except RuntimeError as error:
-                if "tritonserver has ended" not in str(error):
+            except PeerLost as error:
+                if not left:
                     raise
+                self.repeated.append(f"section {name!r} was sent again: {str(error).partition(chr(10))[0]}")
                 self._stacks[section.pair].close()
                 self._pairs[section.pair] = self._start(section.pair)
-                self._outcomes[name] = run_section(section, self._pairs[section.pair].result())
         return self._outcomes[name]
 
     def _start(self, pair: str) -> Future[Pair]:
@@ -62,6 +69,7 @@ def differential(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixtu
         request.config.stash[_SKIPPED] = str(error)
         pytest.skip(f"NOT COMPARED WITH TRITON: {error}")
     session = Session(tmp_path_factory, _pairs_of(request.session.items))
+    request.config.stash[_REPEATED] = session.repeated
     yield session
     session.close()
 
@@ -77,7 +85,11 @@ def _pairs_of(items: Iterable[pytest.Item]) -> list[str]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """A suite that could not run says so where nobody overlooks it."""
+    """A suite that could not run, or whose peer was lost, says so where nobody overlooks it."""
     if reason := config.stash.get(_SKIPPED, ""):
         terminalreporter.section("NOT COMPARED WITH TRITON", red=True, bold=True)
         terminalreporter.write_line(f"The differential suite was skipped: {reason}")
+    if repeated := config.stash.get(_REPEATED, []):
+        terminalreporter.section("tritonserver was lost and started again", yellow=True)
+        for line in repeated:
+            terminalreporter.write_line(line)

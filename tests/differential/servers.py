@@ -23,7 +23,11 @@ from perf.peers import Triton, start_triton
 from perf.procs import StartError
 from pyinfer.testing import RunningServer, run_server
 
-__all__ = ["PAIRS", "Pair", "PairSpec", "free_ports", "run_pair"]
+__all__ = ["PAIRS", "Pair", "PairSpec", "PeerLost", "free_ports", "run_pair"]
+
+
+class PeerLost(RuntimeError):
+    """tritonserver has ended, or does not answer any more: of a fault of its own, at times."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,9 @@ _START_S = 300.0
 
 #: all requests of a section; where a server stops to answer, each request takes as long as its client waits
 _SECTION_S = 120.0
+
+#: from a server's last answer to the end of its process
+_END_S = 20.0
 
 #: how often a request with a condition is sent at most; what comes last is compared
 _ATTEMPTS = 1000
@@ -121,13 +128,13 @@ class Pair:
 
     triton: Addresses
     pyinfer: Addresses
-    #: why one of them has ended, empty as long as both run
-    fault: Callable[[], str]
+    #: why one of them has ended, None as long as both run
+    fault: Callable[[], RuntimeError | None]
 
     def ask(self, cases: Sequence[Case]) -> list[tuple[Case, Answer, Answer]]:
         """Send all cases to both at the same time, those of one lane in order.
 
-        Raises RuntimeError where a server has ended, or where it takes longer than a section may.
+        Raises PeerLost or RuntimeError where a server has ended, RuntimeError where it takes longer than a section may.
         """
         lanes: dict[str, list[Case]] = {}
         for case in cases:
@@ -150,13 +157,32 @@ class Pair:
 
     def _ask(self, server: Addresses, cases: Sequence[Case], until: float) -> list[Answer]:
         with Client(server) as client:
-            return [self._answer(client, case, until) for case in cases]
+            answers = []
+            for case in cases:
+                answers.append(self._answer(client, case, until))
+                if answers[-1]["status"] in NO_ANSWER:
+                    self._raise_if_lost(server)
+            return answers
+
+    def _raise_if_lost(self, server: Addresses) -> None:
+        """Called where ``server`` has said nothing. That its process runs proves nothing: the sockets of a process are
+        closed before it can be waited for.
+        """
+        with HttpClient(server.http) as client:
+            if client.send(Http("GET", "/v2/health/live"))["status"] not in NO_ANSWER:
+                return
+        until = time.monotonic() + _END_S
+        while time.monotonic() < until:
+            if fault := self.fault():
+                raise fault
+            time.sleep(_PAUSE_S)
+        if server is self.triton:
+            raise PeerLost("tritonserver does not answer any more")
+        raise RuntimeError("pyinfer does not answer any more")
 
     def _answer(self, client: Client, case: Case, until: float) -> Answer:
         for _ in range(_ATTEMPTS):
             answer = client.send(case)
-            if answer["status"] in NO_ANSWER and (fault := self.fault()):
-                raise RuntimeError(f"case {case.name!r}: {fault}")
             if time.monotonic() > until:
                 raise RuntimeError(f"case {case.name!r}: the section takes longer than {_SECTION_S:.0f} s")
             if case.until is None or case.until(answer):
@@ -199,10 +225,10 @@ def _start_triton(models: Path, flags: tuple[str, ...]) -> Triton:
     raise AssertionError("the last attempt returns or raises")
 
 
-def _fault(triton: Triton, pyinfer: RunningServer) -> str:
+def _fault(triton: Triton, pyinfer: RunningServer) -> RuntimeError | None:
     if pyinfer.process.poll() is not None:
-        return f"pyinfer has ended:\n{pyinfer.log[-16000:]}"
-    return "" if triton.child.running() else f"tritonserver has ended:\n{triton.child.log_tail()}"
+        return RuntimeError(f"pyinfer has ended:\n{pyinfer.log[-16000:]}")
+    return None if triton.child.running() else PeerLost(f"tritonserver has ended:\n{triton.child.log_tail()}")
 
 
 def free_ports(count: int) -> list[int]:
