@@ -4,9 +4,9 @@
 A server that waits between requests finds its code in no cache. What a request then costs depends on how many pages and
 cache lines of code it runs through, so csrc/request_path.ld lays the functions that every request needs side by side.
 This writes that file: it serves identity models under callgrind (valgrind), sends unary requests of each kind, and
-keeps the functions that ran for them. The module must have its symbols: build it with ``-Ccmake.define.CMAKE_STRIP=true
--Cinstall.strip=false``. A name that the next compiler spells otherwise is passed over by the linker: nothing breaks, it
-only lies elsewhere.
+keeps the functions that ran for them. The module must have its symbols: build it with ``-Cinstall.strip=false
+-Ccmake.define.CMAKE_STRIP=/bin/true``. A name that the next compiler spells otherwise is passed over by the linker:
+nothing breaks, it only lies elsewhere.
 """
 
 from __future__ import annotations
