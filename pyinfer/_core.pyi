@@ -51,6 +51,7 @@ __all__ = [
     "SharedValues",
     "StatisticsOptions",
     "TensorSpec",
+    "TlsClient",
     "Trace",
     "TraceLog",
     "TraceRecord",
@@ -1219,6 +1220,27 @@ class LoadWindow:
     def sequence_records(self) -> bytes: ...
 
 @final
+class TlsClient:
+    """TLS with a server, for any number of connections. GIL: held.
+
+    ``host`` is what its certificate is to be of, a name or an IP address; ``alpn`` is ``h2``, which the server has to
+    agree to, or ``http/1.1``. Files are in PEM, "" for none: the roots are those of the system then, and the client has
+    no certificate. Raises ValueError for files that are not what they should be, RuntimeError without OpenSSL 3.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        alpn: str,
+        root_certificates: str = "",
+        certificate: str = "",
+        private_key: str = "",
+        verifies_peer: bool = True,
+        verifies_host: bool = True,
+    ) -> None: ...
+
+@final
 class LoadRun:
     """A load on a server: requests that are sent over and over from threads of its own. One thread calls it.
 
@@ -1240,7 +1262,8 @@ class LoadRun:
     ``first_id`` on to below ``end_id`` (0: without end), ``serial`` or not, whose bodies are those of ``data``, pairs
     of the first one and their number. Bodies over HTTP have load_sequence_fields() among their parameters, for the load
     to fill in. Sequences that are open when the load stops are ended by a request more. ``expected`` has for each body
-    (name, bytes) of the outputs that it is to be answered with; another answer counts as an error.
+    (name, bytes) of the outputs that it is to be answered with; another answer counts as an error. Connections are
+    inside ``tls`` where there is one; a connection that does not come about counts as an error.
     """
 
     def __init__(
@@ -1268,6 +1291,7 @@ class LoadRun:
         expected: Sequence[Sequence[tuple[str, bytes]]] = (),
         burst: int = 1,
         ramp: Mapping[str, int] = ...,
+        tls: TlsClient | None = None,
     ) -> None: ...
     def start(self) -> None:
         """Begin. GIL: released. Raises RuntimeError where the system gives no sockets."""
@@ -1344,7 +1368,12 @@ def load_sequence_fields() -> str:
     """The members of a JSON object that a load fills in where requests are steps of sequences. GIL: held."""
 
 def grpc_call(
-    address: str, port: int, headers: Sequence[tuple[str, str]], message: bytes, timeout_s: float
+    address: str,
+    port: int,
+    headers: Sequence[tuple[str, str]],
+    message: bytes,
+    timeout_s: float,
+    tls: TlsClient | None = None,
 ) -> tuple[str, bytes]:
     """One unary call on a connection of its own: (what went wrong, "" where nothing did; message of the answer).
 

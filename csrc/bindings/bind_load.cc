@@ -14,6 +14,7 @@
 #include "load/fake_server.h"
 #include "load/grpc_call.h"
 #include "load/load_run.h"
+#include "load/tls_client.h"
 
 namespace py = pybind11;
 
@@ -84,12 +85,14 @@ std::unique_ptr<LoadRun> MakeRun(const std::string& protocol, std::string addres
                                  bool poisson, uint64_t seed, std::vector<TimeNs> intervals_ns,
                                  std::vector<TimeNs> times_ns, uint64_t max_requests, bool record, bool streamed,
                                  const std::string& events, const py::dict& sequences,
-                                 std::vector<ExpectedOutputs> expected, uint32_t burst, const py::dict& ramp) {
+                                 std::vector<ExpectedOutputs> expected, uint32_t burst, const py::dict& ramp,
+                                 std::shared_ptr<TlsClient> tls) {
   LoadOptions options;
   options.protocol = ToProtocol(protocol);
   if (events != "generate" && events != "openai") throw py::value_error("events must be generate or openai");
   options.events = events == "openai" ? EventGrammar::kOpenAi : EventGrammar::kGenerate;
   options.streamed = streamed;
+  options.tls = std::move(tls);
   options.sequences = ToPlan(sequences, seed);
   options.ramp = ToRamp(ramp);
   options.expected = std::move(expected);
@@ -162,13 +165,30 @@ std::unique_ptr<FakeServerHandle> MakeServer(std::vector<TimeNs> delays_ns,
 }
 
 py::tuple Call(const std::string& address, uint16_t port, const ClientHeaders& headers, const std::string& message,
-               double timeout_s) {
+               double timeout_s, const TlsClient* tls) {
   const StatusOr<std::string> answer = [&] {
     ReleaseGil release;
-    return CallGrpc(address, port, headers, message, timeout_s);
+    return CallGrpc(address, port, headers, message, timeout_s, tls);
   }();
   if (!answer.ok()) return py::make_tuple(ToText(answer.status().message()), py::bytes());
   return py::make_tuple(py::str(), ToBytes(answer.value()));
+}
+
+std::shared_ptr<TlsClient> MakeTls(const std::string& host, const std::string& alpn,
+                                   const std::string& root_certificates, const std::string& certificate,
+                                   const std::string& private_key, bool verifies_peer, bool verifies_host) {
+  StatusOr<std::shared_ptr<TlsClient>> made =
+      TlsClient::Make({host, alpn, root_certificates, certificate, private_key, verifies_peer, verifies_host});
+  if (made.ok()) return std::move(made).value();
+  if (made.status().code() == Code::kInvalidArg) throw py::value_error(made.status().message());
+  throw std::runtime_error(made.status().message());
+}
+
+void BindTls(py::module_& module) {
+  py::class_<TlsClient, std::shared_ptr<TlsClient>>(module, "TlsClient", py::is_final())
+      .def(py::init(&MakeTls), py::kw_only(), py::arg("host"), py::arg("alpn"), py::arg("root_certificates") = "",
+           py::arg("certificate") = "", py::arg("private_key") = "", py::arg("verifies_peer") = true,
+           py::arg("verifies_host") = true);
 }
 
 void BindHistogram(py::module_& module) {
@@ -233,7 +253,8 @@ void BindRun(py::module_& module) {
            py::arg("seed") = 0, py::arg("intervals_ns") = std::vector<TimeNs>(),
            py::arg("times_ns") = std::vector<TimeNs>(), py::arg("max_requests") = 0, py::arg("record") = false,
            py::arg("streamed") = false, py::arg("events") = "generate", py::arg("sequences") = py::dict(),
-           py::arg("expected") = std::vector<ExpectedOutputs>(), py::arg("burst") = 1, py::arg("ramp") = py::dict())
+           py::arg("expected") = std::vector<ExpectedOutputs>(), py::arg("burst") = 1, py::arg("ramp") = py::dict(),
+           py::arg("tls") = py::none())
       .def("start", &LoadRun::Start, Release())
       .def("wait", &LoadRun::Wait, py::arg("seconds"), py::arg("requests") = 0, Release())
       .def("take", &LoadRun::Take, Release())
@@ -265,12 +286,13 @@ void BindServer(py::module_& module) {
 
 void BindLoad(py::module_& module) {
   BindHistogram(module);
+  BindTls(module);
   BindWindow(module);
   BindRun(module);
   BindServer(module);
   module.def("load_sequence_fields", [] { return kSequenceFields; });
   module.def("grpc_call", &Call, py::arg("address"), py::arg("port"), py::arg("headers"), py::arg("message"),
-             py::arg("timeout_s"));
+             py::arg("timeout_s"), py::arg("tls") = py::none());
 }
 
 }  // namespace pyinfer

@@ -62,6 +62,11 @@ TimeNs LoadConnection::Connect(TimeNs now) {
 }
 
 std::unique_ptr<ClientSession> LoadConnection::MakeSession() {
+  std::unique_ptr<ClientSession> session = MakePlainSession();
+  return options_.tls == nullptr ? std::move(session) : options_.tls->Wrap(std::move(session));
+}
+
+std::unique_ptr<ClientSession> LoadConnection::MakePlainSession() {
   const auto slots = static_cast<uint32_t>(requests_.size());
   const bool keeps = !options_.expected.empty();
   switch (options_.protocol) {
@@ -105,7 +110,7 @@ void LoadConnection::Read() {
     }
     worker_.window_.bytes_received += static_cast<uint64_t>(size);
     if (!session_->Receive(buffer.data(), static_cast<size_t>(size))) {
-      return Lose("the server has broken the protocol", false);
+      return LoseBroken();
     }
     if (session_->finished()) return Lose("the server has closed the connection", true);
     if (static_cast<size_t>(size) < buffer.size()) return;
@@ -147,7 +152,7 @@ void LoadConnection::Flush() {
     if (out_sent_ == out_.size()) {
       out_.clear();
       out_sent_ = 0;
-      if (!session_->Send(out_, kSendLimit)) return Lose("the server has broken the protocol", false);
+      if (!session_->Send(out_, kSendLimit)) return LoseBroken();
       if (out_.empty()) break;
     }
     const ssize_t size = send(socket_, out_.data() + out_sent_, out_.size() - out_sent_, MSG_NOSIGNAL);
@@ -250,6 +255,11 @@ void LoadConnection::Record(uint32_t slot, bool ok) {
   window.response_records.push_back(static_cast<int64_t>(times.size()));
   window.response_records.insert(window.response_records.end(), times.begin(), times.end());
   times.clear();
+}
+
+void LoadConnection::LoseBroken() {
+  const std::string why(session_->failure());
+  Lose(why.empty() ? "the server has broken the protocol" : why, false);
 }
 
 void LoadConnection::Lose(std::string_view reason, bool by_server) {

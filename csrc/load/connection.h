@@ -71,6 +71,7 @@ class LoadConnection final : private SessionHandler {
   void OnResponse(uint32_t slot) override;
   void OnAnswer(uint32_t slot, const Answer& answer) override;
   std::unique_ptr<ClientSession> MakeSession();
+  std::unique_ptr<ClientSession> MakePlainSession();
   // Takes a slot for a request of this body; the number of the slot.
   uint32_t Begin(size_t body, TimeNs intended);
   // What is wrong with an answer; empty where nothing is.
@@ -80,6 +81,8 @@ class LoadConnection final : private SessionHandler {
   void Record(uint32_t slot, bool ok);
   void Read();
   void Lose(std::string_view reason, bool by_server);
+  // The session can not go on.
+  void LoseBroken();
   void Watch(bool writable);
 
   LoadWorker& worker_;

@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <optional>
+#include <string_view>
+#include <utility>
 
 #include "base/clock.h"
 #include "load/address.h"
@@ -17,6 +19,9 @@ namespace pyinfer {
 namespace {
 
 constexpr size_t kSendLimit = 256u << 10;
+constexpr std::string_view kClosed = "the server has closed the connection; is this its gRPC port?";
+constexpr std::string_view kTlsClosed =
+    "the server has closed the connection; is this its gRPC port, and does it trust the client's certificate?";
 
 class Waiter final : public SessionHandler {
  public:
@@ -56,7 +61,7 @@ bool WriteSome(int socket, std::string& out) {
 }  // namespace
 
 StatusOr<std::string> CallGrpc(const std::string& address, uint16_t port, const ClientHeaders& headers,
-                               const std::string& message, double timeout_s) {
+                               const std::string& message, double timeout_s, const TlsClient* tls) {
   const SystemClock clock;
   const TimeNs until = clock.Now() + static_cast<TimeNs>(std::clamp(timeout_s, 0.0, 1e6) * 1e9);
   sockaddr_storage to{};
@@ -68,15 +73,18 @@ StatusOr<std::string> CallGrpc(const std::string& address, uint16_t port, const 
   }
   Waiter waiter;
   const std::string body = WithGrpcPrefix(message);
-  const auto session = MakeGrpcSession(waiter, headers, 1, true);
-  session->Submit(0, body);
+  auto session = MakeGrpcSession(waiter, headers, 1, true);
+  session->Submit(0, body);  // inside TLS it waits for the handshake
+  if (tls != nullptr) session = tls->Wrap(std::move(session));
   std::string out;
   std::string in(64u << 10, '\0');
   while (!waiter.result) {
     const TimeNs left = until - clock.Now();
     if (left <= 0) return Status(Code::kDeadlineExceeded, "the server has not answered in time");
-    if (out.empty() && !session->Send(out, kSendLimit))
-      return Status::Unavailable("the server has broken the protocol");
+    if (out.empty() && !session->Send(out, kSendLimit)) {
+      const std::string why(session->failure());
+      return Status::Unavailable(why.empty() ? "the server has broken the protocol" : why);
+    }
     pollfd watched{socket.fd, static_cast<short>(out.empty() ? POLLIN : POLLIN | POLLOUT), 0};
     poll(&watched, 1, static_cast<int>(std::min<TimeNs>(left / 1'000'000 + 1, 1000)));
     int error = 0;
@@ -88,9 +96,10 @@ StatusOr<std::string> CallGrpc(const std::string& address, uint16_t port, const 
     const ssize_t got = recv(socket.fd, in.data(), in.size(), 0);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) continue;
     if (got <= 0) {
-      session->Fail("the server has closed the connection; is this its gRPC port?", true);
+      session->Fail(tls == nullptr ? kClosed : kTlsClosed, true);
     } else if (!session->Receive(in.data(), static_cast<size_t>(got))) {
-      session->Fail("the server does not speak HTTP/2; is this its gRPC port?", false);
+      const std::string why(session->failure());
+      session->Fail(why.empty() ? "the server does not speak HTTP/2; is this its gRPC port?" : why, false);
     }
   }
   return *waiter.result;

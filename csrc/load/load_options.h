@@ -15,6 +15,7 @@
 #include "load/ramp.h"
 #include "load/sequence_set.h"
 #include "load/session.h"
+#include "load/tls_client.h"
 
 namespace pyinfer {
 
@@ -24,6 +25,8 @@ struct LoadOptions {
   LoadProtocol protocol = LoadProtocol::kGrpc;
   std::string address;  // of the server, in digits
   uint16_t port = 0;
+  // Where connections are inside TLS; otherwise nullptr.
+  std::shared_ptr<const TlsClient> tls;
   // Sent one after the other, over and over; complete, as ClientSession takes them. At least one.
   std::vector<std::string> bodies;
   // Of each gRPC call, pseudo-headers first.

@@ -50,16 +50,18 @@ class ClientSession {
   // The connection is lost: all that is in flight is answered with `reason`. An answer that ends with the connection
   // has come whole where the server closed it (`by_server`).
   virtual void Fail(std::string_view reason, bool by_server) = 0;
+  // Why the connection can not go on, where more is known than that the server has broken the protocol.
+  virtual std::string_view failure() const { return {}; }
 };
 
 using ClientHeaders = std::vector<std::pair<std::string, std::string>>;
 
-// Unary calls over HTTP/2 without TLS. A body is a message with the five bytes that go before it. `headers` are those
+// Unary calls over HTTP/2. A body is a message with the five bytes that go before it. `headers` are those
 // of each request, with the pseudo-headers first; they outlive the session. `keep_bodies`: for Answer::body.
 std::unique_ptr<ClientSession> MakeGrpcSession(SessionHandler& handler, const ClientHeaders& headers, uint32_t slots,
                                                bool keep_bodies);
 
-// ModelStreamInfer over HTTP/2 without TLS: one call for all requests, opened with the first and again where the server
+// ModelStreamInfer over HTTP/2: one call for all requests, opened with the first and again where the server
 // has ended it. A body is a ModelInferRequest with the five bytes before it and without an id: the session gives each
 // its own. A request is over with the response that says so (triton_final_response, or has no such parameter); one
 // without outputs that only says so is not counted as a response.

@@ -22,14 +22,15 @@ __all__ = ["CompareCommand", "parse_compare", "run_compare"]
 
 _COMMAND = "pyinfer perf compare"
 _SERVER = re.compile(
-    r"(?:(?P<name>[^=/]+)=)?(?:(?P<protocol>grpc|http)://)?(?P<url>[^/=]+)(?:/(?P<model>[^/]+)(?:/(?P<version>\d+))?)?/?"
+    r"(?:(?P<name>[^=/]+)=)?(?:(?P<scheme>grpcs?|https?)://)?(?P<url>[^/=]+)(?:/(?P<model>[^/]+)(?:/(?P<version>\d+))?)?/?"
 )
 _USAGE = f"""\
 usage: {_COMMAND} SERVER SERVER... -m MODEL [flags]
 
 The same work against several servers in alternation (A B B A ...), and ratios to the first of them.
 
-SERVER is [NAME=][grpc://|http://]HOST:PORT[/MODEL[/VERSION]]: what it does not say is said by -i, -m and -x.
+SERVER is [NAME=][grpc://|grpcs://|http://|https://]HOST:PORT[/MODEL[/VERSION]]: what it does not say is said by -i,
+-m and -x.
 
   --rounds N            windows of each server (default 10); an even number
   --confidence PERCENT  of the intervals (default 95)
@@ -73,7 +74,7 @@ def _servers(named: Sequence[str], others: Sequence[str], pids: dict[str, int]) 
     matches = [_SERVER.fullmatch(text) for text in named]
     for text, match in zip(named, matches, strict=True):
         if match is None:
-            raise UsageError(f"'{text}' is not [NAME=][grpc://|http://]HOST:PORT[/MODEL[/VERSION]]")
+            raise UsageError(f"'{text}' is not [NAME=][grpc://|grpcs://|http://|https://]HOST:PORT[/MODEL[/VERSION]]")
     if len(named) < 2:
         raise UsageError("name at least two servers, before all flags; see --help")
     servers: dict[str, PerfOptions] = {}
@@ -87,10 +88,11 @@ def _servers(named: Sequence[str], others: Sequence[str], pids: dict[str, int]) 
         name = match["name"] or text
         if name in servers:
             raise UsageError(f"two servers are called '{name}': give them names, NAME={text}")
+        scheme = match["scheme"] or ""
         servers[name] = replace(
             options,
-            url=match["url"],
-            protocol=match["protocol"] or options.protocol,
+            url=f"{scheme}://{match['url']}" if scheme.endswith("s") else match["url"],
+            protocol=scheme.removesuffix("s") or options.protocol,
             model=match["model"] or options.model,
             version=match["version"] or options.version,
             server_pid=pids.pop(name, 0),

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-__all__ = ["IGNORED", "IGNORED_WITH_VALUE", "NO_TLS", "REFUSED", "SWITCHES"]
-
-NO_TLS = "TLS is not supported: measure the server without it, or through a proxy that adds it"
+__all__ = ["IGNORED", "IGNORED_WITH_VALUE", "REFUSED", "SWITCHES"]
 
 #: perf_analyzer's flag -> why it has no effect
 IGNORED = {
@@ -33,17 +31,6 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "--log-frequency": ((), "set tracing on the server: see its trace extension"),
     "--triton-server-directory": ((), "there is no server in this process"),
     "--model-repository": ((), "there is no server in this process"),
-    "--ssl-grpc-use-ssl": (("false", "False", "0"), NO_TLS),
-    "--ssl-grpc-root-certifications-file": ((), NO_TLS),
-    "--ssl-grpc-private-key-file": ((), NO_TLS),
-    "--ssl-grpc-certificate-chain-file": ((), NO_TLS),
-    "--ssl-https-verify-peer": ((), NO_TLS),
-    "--ssl-https-verify-host": ((), NO_TLS),
-    "--ssl-https-ca-certificates-file": ((), NO_TLS),
-    "--ssl-https-client-certificate-file": ((), NO_TLS),
-    "--ssl-https-client-certificate-type": ((), NO_TLS),
-    "--ssl-https-private-key-file": ((), NO_TLS),
-    "--ssl-https-private-key-type": ((), NO_TLS),
     "--data-directory": ((), "it is deprecated: use --input-data"),
     "-t": ((), "it is deprecated: use --concurrency-range"),
     "-c": ((), "it is deprecated: use --concurrency-range"),

@@ -165,6 +165,7 @@ class Session:
             events="openai" if options.service_kind == "openai" else "generate",
             address=self.target.address,
             port=self.target.port,
+            tls=self.target.tls.client if self.target.tls else None,
             bodies=self.bodies,
             headers=self.headers,
             threads=threads,
@@ -262,10 +263,8 @@ def _used(pid: int, before: ProcessUse | None) -> ProcessUse | None:
 
 
 def _open_target(options: PerfOptions) -> HttpTarget | GrpcTarget:
-    target = open_target(options.protocol, options.url, options.model, options.version)
-    if options.service_kind == "openai":
-        return OpenAiTarget(target.url, options.model, options.version)
-    return target
+    kind = OpenAiTarget if options.service_kind == "openai" else HttpTarget
+    return open_target(options.protocol, options.url, options.model, options.version, options.tls, kind)
 
 
 def _refuse(info: ModelInfo, options: PerfOptions) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pyinfer.perf.encode import post
 from pyinfer.perf.options import PerfOptions
 from pyinfer.perf.target import HttpTarget, ModelInfo
 from pyinfer.perf.tensors import RequestData, read_document, timestamp
+from pyinfer.perf.tls import Tls
 
 __all__ = ["OpenAiTarget", "openai_data"]
 
@@ -26,9 +28,14 @@ class OpenAiTarget(HttpTarget):
     def metadata(self) -> Mapping[str, Any]:
         """Nothing. Raises Unavailable where nobody listens."""
         try:
-            socket.create_connection((self.address, self.port), _TIMEOUT_S).close()
+            if self.tls is None:
+                socket.create_connection((self.address, self.port), _TIMEOUT_S).close()
+            else:
+                connection = self.tls.connection(self.address, self.port, _TIMEOUT_S)
+                connection.connect()
+                connection.close()
         except OSError as error:
-            reason = error.strerror or str(error)
+            reason = Tls.reason(error) if isinstance(error, ssl.SSLError) else error.strerror or str(error)
             raise Unavailable(f"the server at {self.url} can not be reached: {reason}") from None
         return {}
 

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from pyinfer.config.flags import UsageError
 from pyinfer.perf.foreign import IGNORED, IGNORED_WITH_VALUE, REFUSED, SWITCHES
+from pyinfer.perf.tls import TlsFlags, TlsSettings
 
 __all__ = ["LOADS", "PerfOptions", "Range", "help_text", "parse"]
 
@@ -42,6 +43,7 @@ class PerfOptions:
     version: str = ""
     protocol: str = "http"
     url: str = ""
+    tls: TlsFlags = field(default_factory=TlsFlags)
     streaming: bool = False
     service_kind: str = "triton"
     endpoint: str = "v1/chat/completions"
@@ -511,12 +513,60 @@ def _add_request(parser: _Parser) -> None:
     )
 
 
+def _switch(text: str) -> bool:
+    try:
+        return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+    except KeyError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not true or false") from None
+
+
+def _add_tls(parser: _Parser) -> None:
+    group = parser.add_argument_group("TLS, over gRPC with --ssl-grpc-use-ssl, over HTTP with -u https://HOST:PORT")
+
+    def add(flag: str, metavar: str, meaning: str, **more: Any) -> None:
+        group.add_argument(flag, metavar=metavar, help=meaning, **{"default": "", **more})
+
+    add("--ssl-grpc-use-ssl", "true|false", "(default false)", type=_switch, nargs="?", const=True, default=False)
+    add("--ssl-grpc-root-certifications-file", "FILE", "PEM; by default those that the system trusts")
+    add("--ssl-grpc-private-key-file", "FILE", "PEM, the client's")
+    add("--ssl-grpc-certificate-chain-file", "FILE", "PEM, the client's")
+    add("--ssl-https-verify-peer", "0|1", "is the certificate to be trusted (default 1)", type=_number(0, 1), default=1)
+    add("--ssl-https-verify-host", "0|1|2", "is it to be the host's; 0: no (default 2)", type=_number(0, 2), default=2)
+    add("--ssl-https-ca-certificates-file", "FILE", "PEM; by default those that the system trusts")
+    types: dict[str, Any] = {"type": str.upper, "choices": ("PEM", "DER"), "default": "PEM"}
+    add("--ssl-https-client-certificate-file", "FILE", "the client's")
+    add("--ssl-https-client-certificate-type", "PEM|DER", "(default PEM)", **types)
+    add("--ssl-https-private-key-file", "FILE", "the client's")
+    add("--ssl-https-private-key-type", "PEM|DER", "(default PEM)", **types)
+
+
+def _take_tls(given: dict[str, Any]) -> TlsFlags:
+    return TlsFlags(
+        given.pop("ssl_grpc_use_ssl"),
+        TlsSettings(
+            given.pop("ssl_grpc_root_certifications_file"),
+            given.pop("ssl_grpc_certificate_chain_file"),
+            given.pop("ssl_grpc_private_key_file"),
+        ),
+        TlsSettings(
+            given.pop("ssl_https_ca_certificates_file"),
+            given.pop("ssl_https_client_certificate_file"),
+            given.pop("ssl_https_private_key_file"),
+            given.pop("ssl_https_client_certificate_type"),
+            given.pop("ssl_https_private_key_type"),
+            bool(given.pop("ssl_https_verify_peer")),
+            bool(given.pop("ssl_https_verify_host")),
+        ),
+    )
+
+
 def _parser() -> _Parser:
     parser = _Parser(prog="pyinfer perf", add_help=False, description="Measure a server of the KServe v2 protocol.")
     parser.add_argument("-h", "-?", "--help", action="store_true", help="show this text and exit")
     parser.add_argument("--version", action="store_true", dest="shows_version", help="show the version and exit")
     _add_request(parser)
     _add_service(parser)
+    _add_tls(parser)
     _add_load(parser)
     _add_sequences(parser)
     _add_measurement(parser)
@@ -575,6 +625,7 @@ def parse(argv: Sequence[str]) -> PerfOptions | None:
             notes.append(f"{name} has no effect: {IGNORED[name]}")
         elif value not in REFUSED[name][0]:
             raise UsageError(f"option '{name}' of perf_analyzer can not be used: {REFUSED[name][1]}")
+    given["tls"] = _take_tls(given)
     given["count_windows"] = given.pop("measurement_mode") == "count_windows"
     given["shapes"] = dict(given["shapes"])
     given["input_data"] = tuple(given["input_data"]) or ("random",)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import ssl
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,10 +20,11 @@ from urllib.parse import quote
 from pyinfer._core import grpc_call
 from pyinfer.config.messages import message
 from pyinfer.errors import ModelError, PyinferError, Unavailable
-from pyinfer.perf.foreign import NO_TLS
+from pyinfer.perf.tls import Tls, TlsFlags, TlsSettings
 
 __all__ = ["GrpcTarget", "HttpTarget", "ModelInfo", "ServerTimes", "Target", "TensorInfo", "open_target"]
 
+_NO_FLAGS = TlsFlags()
 _TIMEOUT_S = 10.0
 _LOAD_TIMEOUT_S = 600.0
 _PARTS = ("success", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss")
@@ -80,7 +82,7 @@ class ServerTimes:
 class Target(ABC):
     """A server and a model on it. Errors are PyinferError, with the server's own words where it has any."""
 
-    def __init__(self, url: str, model: str, version: str) -> None:
+    def __init__(self, url: str, model: str, version: str, tls: TlsSettings | None = None) -> None:
         self.url, self.model, self.version = url, model, version
         host, _, port = url.rpartition(":")
         self.host = host.strip("[]")
@@ -93,6 +95,7 @@ class Target(ABC):
             raise Unavailable(f"the host '{self.host}' is unknown: {error.strerror}") from None
         #: in digits; IPv4 where there is one, as tools for Triton do
         self.address = str(min(found, key=lambda entry: entry[0] != socket.AF_INET)[4][0])
+        self.tls = None if tls is None else Tls(tls, self.host, is_grpc=isinstance(self, GrpcTarget))
 
     @abstractmethod
     def metadata(self) -> Mapping[str, Any]:
@@ -237,12 +240,17 @@ class HttpTarget(Target):
         self, method: str, path: str, sent: Mapping[str, Any] | None = None, timeout_s: float = _TIMEOUT_S
     ) -> tuple[int, str, Any]:
         """(status, the server's words if it is an error, the body as JSON). Raises Unavailable without an answer."""
-        connection = http.client.HTTPConnection(self.address, self.port, timeout=timeout_s)
+        if self.tls is None:
+            connection = http.client.HTTPConnection(self.address, self.port, timeout=timeout_s)
+        else:
+            connection = self.tls.connection(self.address, self.port, timeout_s)
         try:
             content = None if sent is None else json.dumps(sent)
             connection.request(method, path, content, {"Host": self.url})
             answer = connection.getresponse()
             body = answer.read()
+        except ssl.SSLError as error:
+            raise Unavailable(f"the server at {self.url} can not be asked over HTTPS: {Tls.reason(error)}") from None
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "strerror", None) or str(error) or "it does not speak HTTP"
             raise Unavailable(f"the server at {self.url} can not be asked over HTTP: {reason}") from None
@@ -263,7 +271,7 @@ class GrpcTarget(Target):
         """Those of a call, pseudo-headers first."""
         return [
             (":method", "POST"),
-            (":scheme", "http"),
+            (":scheme", "http" if self.tls is None else "https"),
             (":path", f"/inference.GRPCInferenceService/{method}"),
             (":authority", self.url),
             ("te", "trailers"),
@@ -318,17 +326,30 @@ class GrpcTarget(Target):
     def _send(self, method: str, timeout_s: float, **fields: Any) -> tuple[str, bytes]:
         """(error, message of the answer)"""
         request = message(f"{method}Request")(**fields).SerializeToString()
-        return grpc_call(self.address, self.port, self.headers(method), request, timeout_s)
+        tls = self.tls.client if self.tls else None
+        return grpc_call(self.address, self.port, self.headers(method), request, timeout_s, tls)
 
 
-def open_target(protocol: str, url: str, model: str, version: str) -> HttpTarget | GrpcTarget:
-    """The target that ``url`` (HOST:PORT; "": perf_analyzer's default) names; connects to nothing.
+def open_target(
+    protocol: str,
+    url: str,
+    model: str,
+    version: str,
+    tls: TlsFlags = _NO_FLAGS,
+    http_target: type[HttpTarget] = HttpTarget,
+) -> HttpTarget | GrpcTarget:
+    """The target that ``url`` names: HOST:PORT, or "" for perf_analyzer's default. Connects to nothing.
 
-    Raises PyinferError.
+    A scheme may go before it: http, https (whose port may be missing), grpc or grpcs. Raises PyinferError.
     """
-    scheme, separator, _ = url.partition("://")
-    if separator and scheme.lower() in ("https", "grpcs"):
-        raise Unavailable(f"'{url}': {NO_TLS}")
+    scheme, separator, rest = url.partition("://")
+    scheme = scheme.lower() if separator else ""
+    place = (rest if separator else url).rstrip("/")
+    if scheme not in ("", protocol, f"{protocol}s"):
+        raise Unavailable(f"'{url}' is not what -i {protocol} asks for, {protocol}:// or {protocol}s://")
     if protocol == "grpc":
-        return GrpcTarget(url or "localhost:8001", model, version)
-    return HttpTarget((url or "localhost:8000").removeprefix("http://").rstrip("/"), model, version)
+        settings = tls.grpc if tls.uses_grpc or scheme == "grpcs" else None
+        return GrpcTarget(place or "localhost:8001", model, version, settings)
+    if scheme == "https" and ":" not in place.rpartition("]")[2]:
+        place += ":443"
+    return http_target(place or "localhost:8000", model, version, tls.https if scheme == "https" else None)

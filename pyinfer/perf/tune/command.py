@@ -210,8 +210,8 @@ def _check_output(command: TuneCommand) -> None:
 def _open(command: TuneCommand) -> tuple[Host, Place | None]:
     options = command.options
     if command.is_running:
-        target = open_target(options.protocol, options.url, command.model, options.version)
-        return RunningServer(target, options.server_pid), None
+        target = open_target(options.protocol, options.url, command.model, options.version, options.tls)
+        return RunningServer(target, options.url, options.server_pid), None
     place = locate(command.model, command.repository)
     try:
         return OwnServers(place, options.protocol, command.flags), place

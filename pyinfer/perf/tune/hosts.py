@@ -172,10 +172,10 @@ def _json(config: Any | None) -> str:
 class RunningServer(Host):
     """One that runs already, in mode explicit. At the end it has the model from its repository again."""
 
-    def __init__(self, target: GrpcTarget | HttpTarget, pid: int) -> None:
+    def __init__(self, target: GrpcTarget | HttpTarget, url: str, pid: int) -> None:
         from google.protobuf.json_format import ParseDict
 
-        self._target, self._pid = target, pid
+        self._target, self._url, self._pid = target, url, pid
         try:
             self.completed = target.config()
         except PyinferError:  # it is not loaded, which has to be so again
@@ -190,7 +190,7 @@ class RunningServer(Host):
     def serving(self, config: Any | None) -> Iterator[Served]:
         try:
             self._target.load_model(_json(config))
-            yield Served(self._target.url, self._pid)
+            yield Served(self._url, self._pid)
         except PyinferError as error:
             # Asked, not connected to: one that is dying may still accept connections.
             if not self._target.live():

@@ -12,6 +12,7 @@ import pytest
 from pyinfer.config.flags import UsageError
 from pyinfer.perf.foreign import IGNORED, REFUSED, SWITCHES
 from pyinfer.perf.options import PerfOptions, Range, help_text, parse
+from pyinfer.perf.tls import TlsFlags, TlsSettings
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -48,6 +49,21 @@ def test_defaults_are_those_of_perf_analyzer() -> None:
         ("--request-parameter p:7:int", {"parameters": (("p", 7),)}),
         ("--request-parameter p:7:uint", {"parameters": (("p", 7),)}),
         ("--ssl-grpc-use-ssl=false -v -v --max-threads 8", {}),
+        (
+            (
+                "--ssl-grpc-use-ssl=true --ssl-grpc-root-certifications-file=r --ssl-grpc-private-key-file=k"
+                " --ssl-grpc-certificate-chain-file=c"
+            ),
+            {"tls": TlsFlags(True, TlsSettings("r", "c", "k"))},
+        ),
+        (
+            (
+                "--ssl-https-verify-peer=0 --ssl-https-verify-host=1 --ssl-https-ca-certificates-file=r"
+                " --ssl-https-client-certificate-file=c --ssl-https-client-certificate-type=DER"
+                " --ssl-https-private-key-file=k --ssl-https-private-key-type=PEM"
+            ),
+            {"tls": TlsFlags(https=TlsSettings("r", "c", "k", "DER", "PEM", False, True))},
+        ),
         ("--request-parameter p:a:b:string", {"parameters": (("p", "a:b"),)}),
         ("--request-parameter p:true:bool", {"parameters": (("p", True),)}),
         ("-H X-A:b:c -H Y:z", {"headers": (("X-A", "b:c"), ("Y", "z"))}),
@@ -100,8 +116,9 @@ def test_what_is_understood(argv: str, expected: dict[str, object]) -> None:
         ("--shape a:-1", "not NAME:DIM"),
         ("--request-parameter p:x:int", "no int"),
         ("--request-parameter p:-1:uint", "no uint"),
-        ("-i grpc --ssl-grpc-use-ssl true", "TLS is not supported"),
-        ("--ssl-https-verify-peer 1", "TLS is not supported"),
+        ("-i grpc --ssl-grpc-use-ssl maybe", "'maybe' is not true or false"),
+        ("--ssl-https-verify-peer 2", "from 0 to 1"),
+        ("--ssl-https-private-key-type P12", "invalid choice"),
         ("--request-parameter p:1", "not NAME:VALUE:TYPE"),
         ("-H novalue", "not NAME:VALUE"),
         ("-i grpc --input-tensor-format json", "for -i http"),
