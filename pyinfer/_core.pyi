@@ -60,6 +60,7 @@ __all__ = [
     "WorkerGuest",
     "WorkerHost",
     "WorkerLanes",
+    "WorkerSession",
     "build_info",
     "deserialize_bytes",
     "dlpack_to_host",
@@ -536,6 +537,18 @@ class WorkerLanes:
         """For the worker: those of WorkerGuest, those of WorkerCalls. Valid as long as this object. GIL: held."""
 
 @final
+class WorkerSession:
+    """One worker of a ``WorkerHost``, from its announcement to its end. Any thread."""
+
+    def serve_calls(self) -> None:
+        """Listen to the calls of models that the worker makes, on a thread of the core. Idempotent. GIL: held."""
+    def stop_idle(self) -> bool:
+        """Let the worker end, if it executes nothing and has nothing to answer apart; False otherwise. GIL: released.
+
+        It is given no batch any more then.
+        """
+
+@final
 class WorkerHost:
     """The server's end of one instance whose batches are executed by a worker process. Any thread.
 
@@ -547,25 +560,26 @@ class WorkerHost:
 
         ``engine``: what workers may call models of; without one every call is answered with an error.
         """
-    def announce(self, lanes: WorkerLanes, process_group: int) -> None:
-        """A worker was started that is given ``lanes``; the one before, if any, was ended. GIL: held.
+    def announce(self, lanes: WorkerLanes, process_group: int) -> WorkerSession:
+        """A worker was started that is given ``lanes``. GIL: held.
 
         ``process_group`` is killed where the worker must be, until ``end`` has returned: its leader must not be reaped
         before.
         """
-    def serve_calls(self) -> None:
-        """Listen to the calls of models that the worker makes, on a thread of the core. Idempotent. GIL: held."""
-    def attach(self) -> None:
-        """The worker that was announced is ready to execute. GIL: held."""
-    def end(self, code: str, message: str) -> None:
-        """The worker is gone: answer what it was executing, and was to answer apart, with that. GIL: released.
+    def attach(self, session: WorkerSession) -> None:
+        """A worker that was announced is ready to execute: batches go to it from now on. GIL: held.
 
-        The calls of models that it had open are cancelled.
+        The one that they went to before keeps what it has begun; see ``WorkerSession.stop_idle``.
+        """
+    def end(self, session: WorkerSession, code: str, message: str) -> None:
+        """A worker is gone: answer what it was executing, and was to answer apart, with that. GIL: released.
+
+        The calls of models that it had open are cancelled. Idempotent.
         """
     def close(self, code: str, message: str) -> None:
         """There will be no more workers; a batch that none takes is answered with that. GIL: held."""
     def stop(self) -> None:
-        """Let the worker end once it has executed what it was sent. GIL: released."""
+        """Let the workers end once they have executed what they were sent. GIL: released."""
     def execute(self, batch: Batch) -> None:
         """Have the worker execute ``batch``, which is not finished by this. Blocks. GIL: released."""
     def run(self, instance: Instance) -> None:
@@ -592,7 +606,7 @@ class WorkerGuest:
 class WorkerCalls:
     """What the models of a worker process call others through: the ``engine`` of their ModelCall.
 
-    ``announce`` is called before the first one, and must have the server call ``WorkerHost.serve_calls``. Takes the
+    ``announce`` is called before the first one, and must have the server call ``WorkerSession.serve_calls``. Takes the
     descriptors over. Raises ValueError for what is no such memory. GIL: held.
     """
 

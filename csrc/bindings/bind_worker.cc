@@ -18,6 +18,7 @@
 #include "protocol/error_map.h"
 #include "worker/guest.h"
 #include "worker/host.h"
+#include "worker/session.h"
 #include "worker/shared_values.h"
 
 namespace py = pybind11;
@@ -35,9 +36,9 @@ std::vector<int> DescriptorsOf(const WorkerLanes& lanes) {
   return {lanes.requests->fd(), lanes.answers->fd(), lanes.calls->fd(), lanes.responses->fd()};
 }
 
-void Announce(WorkerHost& host, const WorkerLanes& lanes, int group) {
+std::shared_ptr<WorkerSession> Announce(WorkerHost& host, const WorkerLanes& lanes, int group) {
   if (group <= 1) throw py::value_error("no process group of a worker has that number");
-  host.Announce(lanes, [group] { kill(-group, SIGKILL); });
+  return host.Announce(lanes, [group] { kill(-group, SIGKILL); });
 }
 
 void Run(WorkerHost& host, const InstanceHandle& instance) {
@@ -55,6 +56,12 @@ void Run(WorkerHost& host, const InstanceHandle& instance) {
 
 void BindHost(py::module_& module) {
   py::class_<WorkerLanes>(module, "WorkerLanes", py::is_final()).def(py::init(&MakeLanes)).def("fds", &DescriptorsOf);
+  py::class_<WorkerSession, std::shared_ptr<WorkerSession>>(module, "WorkerSession", py::is_final())
+      .def("serve_calls", &WorkerSession::ServeCalls)
+      .def("stop_idle", [](WorkerSession& session) {
+        ReleaseGil release;
+        return session.StopIdle();
+      });
   py::class_<WorkerHost, std::shared_ptr<WorkerHost>>(module, "WorkerHost", py::is_final())
       .def(py::init([](double limit_s, std::shared_ptr<Engine> engine) {
              if (!(limit_s >= 0 && limit_s < 1e9)) throw py::value_error("the execution limit is out of range");
@@ -62,15 +69,15 @@ void BindHost(py::module_& module) {
            }),
            py::arg("execution_limit_s") = 0.0, py::arg("engine") = nullptr)
       .def("announce", &Announce, py::arg("lanes"), py::arg("process_group"))
-      .def("serve_calls", &WorkerHost::ServeCalls)
-      .def("attach", &WorkerHost::Attach)
+      .def("attach", &WorkerHost::Attach, py::arg("session").none(false))
       .def(
           "end",
-          [](WorkerHost& host, const std::string& code, std::string message) {
+          [](WorkerHost& host, const std::shared_ptr<WorkerSession>& session, const std::string& code,
+             std::string message) {
             ReleaseGil release;
-            host.End({CodeOfName(code), std::move(message)});
+            host.End(session, {CodeOfName(code), std::move(message)});
           },
-          py::arg("code"), py::arg("message"))
+          py::arg("session").none(false), py::arg("code"), py::arg("message"))
       .def(
           "close",
           [](WorkerHost& host, const std::string& code, std::string message) {

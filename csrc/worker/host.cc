@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/host.h"
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -10,32 +11,28 @@ namespace pyinfer {
 
 WorkerHost::~WorkerHost() = default;
 
-void WorkerHost::Announce(const WorkerLanes& lanes, std::function<void()> kill) {
+std::shared_ptr<WorkerSession> WorkerHost::Announce(const WorkerLanes& lanes, std::function<void()> kill) {
   auto session = std::make_shared<WorkerSession>(lanes, engine_, std::move(kill));
   std::lock_guard<std::mutex> lock(mutex_);
-  session_ = std::move(session);
+  sessions_.push_back(session);
+  return session;
 }
 
-void WorkerHost::ServeCalls() {
-  if (const std::shared_ptr<WorkerSession> session = Session()) session->ServeCalls();
-}
-
-void WorkerHost::Attach() {
+void WorkerHost::Attach(const std::shared_ptr<WorkerSession>& session) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    ready_ = session_ != nullptr;
+    attached_ = session;
   }
   changed_.notify_all();
 }
 
-void WorkerHost::End(const Status& reason) {
-  std::shared_ptr<WorkerSession> session;
+void WorkerHost::End(const std::shared_ptr<WorkerSession>& session, const Status& reason) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    session.swap(session_);
-    ready_ = false;
+    sessions_.erase(std::remove(sessions_.begin(), sessions_.end(), session), sessions_.end());
+    if (attached_ == session) attached_ = nullptr;
   }
-  if (session) session->End(reason);
+  session->End(reason);
 }
 
 void WorkerHost::Close(const Status& reason) {
@@ -47,16 +44,11 @@ void WorkerHost::Close(const Status& reason) {
   changed_.notify_all();
 }
 
-std::shared_ptr<WorkerSession> WorkerHost::Session() {
-  std::lock_guard<std::mutex> lock(mutex_);
-  return session_;
-}
-
 std::shared_ptr<WorkerSession> WorkerHost::WaitSession() {
   std::unique_lock<std::mutex> lock(mutex_);
-  const auto is_ready = [this] { return ready_ && !session_->ended(); };
+  const auto is_ready = [this] { return attached_ && attached_->accepts(); };
   changed_.wait(lock, [&] { return closed_ || is_ready(); });
-  return is_ready() ? session_ : nullptr;
+  return is_ready() ? attached_ : nullptr;
 }
 
 bool WorkerHost::WaitReady() { return WaitSession() != nullptr; }
@@ -74,12 +66,18 @@ void WorkerHost::Execute(Batch& batch, const std::shared_ptr<Model>& model, size
 
 void WorkerHost::WaitLate() {
   constexpr std::chrono::milliseconds kLook(20);
+  const auto is_late = [](const std::shared_ptr<WorkerSession>& session) { return session->has_late(); };
   std::unique_lock<std::mutex> lock(mutex_);
-  while (!closed_ && session_ && session_->has_late()) changed_.wait_for(lock, kLook);
+  while (!closed_ && std::any_of(sessions_.begin(), sessions_.end(), is_late)) changed_.wait_for(lock, kLook);
 }
 
 void WorkerHost::Stop() {
-  if (const std::shared_ptr<WorkerSession> session = Session()) session->Stop();
+  std::vector<std::shared_ptr<WorkerSession>> sessions;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    sessions = sessions_;
+  }
+  for (const std::shared_ptr<WorkerSession>& session : sessions) session->Stop();
 }
 
 }  // namespace pyinfer

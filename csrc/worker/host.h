@@ -6,6 +6,8 @@
 // A worker that is gone takes the batch with it that it was executing, and the requests that it was to answer apart:
 // they are answered with the reason. A batch that the worker had not begun waits for the next one.
 //
+// A worker may be attached while there still is another one: that one keeps what it has begun, and gets nothing more.
+//
 // What a worker says is checked before it is believed; one that says what can not be true is not listened to any more.
 #pragma once
 
@@ -14,7 +16,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <string>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/status.h"
@@ -35,15 +37,13 @@ class WorkerHost {
   WorkerHost(const WorkerHost&) = delete;
   WorkerHost& operator=(const WorkerHost&) = delete;
 
-  // The next worker, with the lanes that it has been given, which may call models from now on (ServeCalls). `kill` ends
-  // its process, at once; any thread may call it, until End has returned. Requires: there is none, or it was ended.
-  void Announce(const WorkerLanes& lanes, std::function<void()> kill);
-  // Listens to the calls of the worker that was announced. Idempotent.
-  void ServeCalls();
-  // That worker is ready to execute.
-  void Attach();
-  // The worker is gone; `reason` is what its requests are answered with.
-  void End(const Status& reason);
+  // A new worker, with the lanes that it has been given. `kill` ends its process, at once; any thread may call it,
+  // until End has returned.
+  std::shared_ptr<WorkerSession> Announce(const WorkerLanes& lanes, std::function<void()> kill);
+  // That worker is ready to execute: batches go to it from now on. Requires: it was announced, and not ended.
+  void Attach(const std::shared_ptr<WorkerSession>& session);
+  // The worker is gone; `reason` is what its requests are answered with. Idempotent.
+  void End(const std::shared_ptr<WorkerSession>& session, const Status& reason);
   // There will be no more workers, but the one that there is goes on: an instance that still has a batch executes it.
   // `reason` is what a batch is answered with that no worker takes.
   void Close(const Status& reason);
@@ -53,24 +53,23 @@ class WorkerHost {
   // Answers every request of the batch, or has it answered apart. Blocks meanwhile. One batch at a time. `model` and
   // `instance`: which one is busy with it; null where that is not known.
   void Execute(Batch& batch, const std::shared_ptr<Model>& model = nullptr, size_t instance = 0);
-  // Blocks until the worker has answered all that it was to answer apart, or is gone, or Close was called.
+  // Blocks until the workers have answered all that they were to answer apart, or are gone, or Close was called.
   void WaitLate();
-  // Lets the worker end once it is done with what was sent to it.
+  // Lets the workers end once they are done with what was sent to them.
   void Stop();
 
   // Batches that workers have executed to their end.
   uint64_t executed() const { return executed_.load(std::memory_order_relaxed); }
 
  private:
-  std::shared_ptr<WorkerSession> Session();
   std::shared_ptr<WorkerSession> WaitSession();
 
   const TimeNs execution_limit_;
   const std::shared_ptr<Engine> engine_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::shared_ptr<WorkerSession> session_;
-  bool ready_ = false;  // to execute
+  std::vector<std::shared_ptr<WorkerSession>> sessions_;  // that were announced, and not ended
+  std::shared_ptr<WorkerSession> attached_;
   bool closed_ = false;
   Status closed_reason_;
   std::atomic<uint64_t> executed_{0};

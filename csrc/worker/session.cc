@@ -106,7 +106,7 @@ WorkerSession::Outcome WorkerSession::Execute(Batch& batch, TimeNs limit, Execut
   const SystemClock clock;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    if (ended()) return Outcome::kNotBegun;
+    if (!accepts()) return Outcome::kNotBegun;
     if (Status status = SendBatchLocked(batch); !status.ok()) {
       batch.FailOpen(status);
       return Outcome::kFailed;
@@ -145,7 +145,19 @@ WorkerSession::Outcome WorkerSession::LeaveLocked(Batch& batch) {
 
 void WorkerSession::Stop() {
   std::lock_guard<std::mutex> lock(mutex_);
-  if (ended()) return;
+  StopLocked();
+}
+
+bool WorkerSession::StopIdle() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (batch_ != nullptr || !late_.empty()) return false;
+  StopLocked();
+  return true;
+}
+
+void WorkerSession::StopLocked() {
+  if (!accepts()) return;
+  stopped_.store(true, std::memory_order_release);
   if (!SendLocked(MessageWriter(MessageKind::kStop)).ok()) kill_();
 }
 

@@ -37,9 +37,12 @@ class WorkerSession {
   };
   enum class Outcome { kDone, kFailed, kNotBegun };
   // Has the worker execute `batch`. kFailed: all is answered, by why it could not; kNotBegun: nothing is.
-  // `limit`: 0 for none. One at a time.
+  // `limit`: 0 for none. One at a time. One that is to stop begins nothing.
   Outcome Execute(Batch& batch, TimeNs limit, Executor executor);
+  // Lets the worker end once it is done with what was sent to it. Any thread.
   void Stop();
+  // The same, if it executes nothing and has nothing to answer apart; false otherwise.
+  bool StopIdle();
   void ServeCalls() { calls_->Serve(); }
 
   // Fails what the worker was to answer. Any thread; the first one counts.
@@ -47,6 +50,8 @@ class WorkerSession {
   // Whether there are requests that it is to answer apart.
   bool has_late();
   bool ended() const { return ended_.load(std::memory_order_acquire); }
+  // Whether it may be handed a batch.
+  bool accepts() const { return !ended() && !stopped_.load(std::memory_order_acquire); }
 
  private:
   // A request that is answered apart.
@@ -65,6 +70,7 @@ class WorkerSession {
   Status SendLocked(const uint8_t* message, uint64_t size);
   Status SendBatchLocked(const Batch& batch);
   Outcome LeaveLocked(Batch& batch);
+  void StopLocked();
   // Takes what the worker says. Requires: mutex_ is held, a Burst is open.
   void ListenLocked();
   Status TakeLocked(WorkerAnswers answers);
@@ -102,6 +108,7 @@ class WorkerSession {
   bool done_ = false;
   Status reason_;
   std::atomic<bool> ended_{false};
+  std::atomic<bool> stopped_{false};
 
   std::unordered_map<uint64_t, Late> late_;
   std::unordered_map<const uint8_t*, size_t> late_of_;  // messages -> how many of its requests are late

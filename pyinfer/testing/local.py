@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pyinfer._core import BytesView, Engine, ModelCall
+from pyinfer.backends.python.settings import LIMITS
 from pyinfer.config.pbtxt import parse, to_json
 from pyinfer.errors import InvalidArgument
 from pyinfer.loader import Loader, LoaderOptions
@@ -35,7 +36,7 @@ __all__ = ["Answer", "AnswerStream", "InferError", "InferOptions", "LocalModel",
 #: seconds that requests in flight get when the models are closed
 _CLOSE_S = 10.0
 #: parameters of a model that ask for a process
-_OF_PROCESSES = ("ISOLATION", "EXECUTION_ENV_PATH")
+_OF_PROCESSES = ("ISOLATION", "EXECUTION_ENV_PATH", *LIMITS)
 _WIRE_NAMES = {np.dtype(kind): wire_type(name) for name, kind in NUMPY_TYPES.items() if name != "TYPE_BF16"}
 _START, _END = 1, 2
 

@@ -15,6 +15,7 @@
 #include "scheduling.h"
 #include "worker/guest.h"
 #include "worker/host.h"
+#include "worker/session.h"
 
 namespace pyinfer {
 namespace {
@@ -43,11 +44,12 @@ class FakeWorker {
   ~FakeWorker() { thread_.join(); }
 
   void AttachTo(WorkerHost& host) {
-    host.Announce(lanes_, [this] { killed = true; });
-    host.Attach();
+    session = host.Announce(lanes_, [this] { killed = true; });
+    host.Attach(session);
   }
 
   std::atomic<bool> killed{false};
+  std::shared_ptr<WorkerSession> session;
 
  private:
   const WorkerLanes lanes_ = WorkerLanes::Create().value();
@@ -247,7 +249,7 @@ TEST(Worker, ADeathFailsWhatWasBeingExecutedAndNothingElse) {
   Requests lost;
   std::thread reaper([&] {
     while (!begun) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    host.End(Status::Internal("it died"));
+    host.End(first.session, Status::Internal("it died"));
   });
   lost.ExecuteBy(host);
   reaper.join();
@@ -267,16 +269,64 @@ TEST(Worker, ADeathFailsWhatWasBeingExecutedAndNothingElse) {
 TEST(Worker, ABatchThatIsNotBegunWaitsForTheNextWorker) {
   WorkerHost host(0);
   // one that never looks at what it is sent
-  host.Announce(WorkerLanes::Create().value(), [] {});
-  host.Attach();
+  const auto session = host.Announce(WorkerLanes::Create().value(), [] {});
+  host.Attach(session);
   Requests requests;
   std::thread executor([&] { requests.ExecuteBy(host); });
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  host.End(Status::Internal("it died"));
+  host.End(session, Status::Internal("it died"));
   FakeWorker worker(EchoAll);
   worker.AttachTo(host);
   executor.join();
   CHECK(requests.sinks[0]->response.status.ok() && requests.sinks[1]->response.status.ok());
+  host.Stop();
+}
+
+TEST(Worker, OneIsReplacedWhileItIsBusy) {
+  WorkerHost host(0);
+  std::shared_ptr<Responder> late;
+  std::atomic<bool> begun{false};
+  std::atomic<bool> go_on{false};
+  FakeWorker first([&](Batch& batch) {
+    if (!late) {
+      late = batch.Detach(0);
+      return true;
+    }
+    begun = true;
+    while (!go_on) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    return EchoAll(batch);
+  });
+  first.AttachTo(host);
+  Requests apart(/*decoupled=*/true, 1);
+  apart.ExecuteBy(host);
+  Requests under_way;
+  std::thread executor([&] { under_way.ExecuteBy(host); });
+  while (!begun) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  CHECK(!first.session->StopIdle());
+  FakeWorker second(EchoAll);
+  second.AttachTo(host);
+  go_on = true;
+  executor.join();
+  CHECK(under_way.sinks[0]->response.status.ok() && under_way.sinks[1]->response.status.ok());
+  CHECK(!first.session->StopIdle());  // it has a request to answer apart
+  Requests next;
+  next.ExecuteBy(host);
+  CHECK(next.sinks[0]->response.status.ok());
+  CHECK_EQ(host.executed(), uint64_t{3});
+  late->Send({}, {}, /*final=*/true);
+  late.reset();
+  apart.WaitAnswered(0);
+  CHECK(apart.sinks[0]->response.status.ok());
+  while (!first.session->StopIdle()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  // what it is still handed, it does not begin
+  Requests too_late;
+  CHECK(first.session->Execute(too_late.batch, 0, {}) == WorkerSession::Outcome::kNotBegun);
+  too_late.ExecuteBy(host);
+  CHECK(too_late.sinks[0]->response.status.ok());
+  host.End(first.session, Status::Internal("it is not needed"));
+  Requests last;
+  last.ExecuteBy(host);
+  CHECK(last.sinks[0]->response.status.ok());
   host.Stop();
 }
 
@@ -289,7 +339,7 @@ TEST(Worker, ABatchThatTakesTooLongIsFailedAndItsWorkerKilled) {
   CHECK(worker.killed);
   CHECK(requests.sinks[0]->code() == Code::kDeadlineExceeded);
   CHECK_EQ(requests.sinks[0]->message(), "the model 'm' did not execute the request within 30 ms");
-  host.End(Status::Internal("killed"));
+  host.End(worker.session, Status::Internal("killed"));
 }
 
 TEST(Worker, NoMoreWorkersFailWhatWaits) {
@@ -307,8 +357,8 @@ TEST(Worker, NonsenseIsNotBelieved) {
   WorkerHost host(0);
   const WorkerLanes lanes = WorkerLanes::Create().value();
   std::atomic<bool> killed{false};
-  host.Announce(lanes, [&] { killed = true; });
-  host.Attach();
+  const auto session = host.Announce(lanes, [&] { killed = true; });
+  host.Attach(session);
   LaneReader reader(lanes.requests);
   LaneWriter writer(lanes.answers);
   std::thread liar([&] {
@@ -333,7 +383,7 @@ TEST(Worker, NonsenseIsNotBelieved) {
   CHECK(killed);
   CHECK(sent.sinks[0]->code() == Code::kInternal);
   CHECK(sent.sinks[0]->message().find("what can not be true: an answer to no request") != std::string::npos);
-  host.End(Status::Internal("killed"));
+  host.End(session, Status::Internal("killed"));
 }
 
 }  // namespace

@@ -31,6 +31,7 @@ from pyinfer.backends.python._objects import (
 from pyinfer.backends.python.autocomplete import COMPLETED_FIELDS, ModelConfig
 from pyinfer.backends.python.calls import CallScope, serve
 from pyinfer.backends.python.imports import ModelImports
+from pyinfer.backends.python.settings import Settings
 from pyinfer.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -41,8 +42,6 @@ __all__ = ["InProcessBackend"]
 
 _CLASS = "TritonPythonModel"
 _FILE = "model.py"
-#: ``--backend-config=python,initialize-in-parallel=true``
-_PARALLEL = "initialize-in-parallel"
 
 _log = logging.getLogger("pyinfer.backends.python")
 
@@ -57,8 +56,9 @@ class InProcessBackend(Backend):
         self._loop_lock = threading.Lock()
         #: of decoupled models with ``async def execute``: all their instances share one
         self._loop: LoopThread | None = None
+        self._settings = Settings.of(model.config, model.options)
         file = model_file(model.directory, model.version, model.config, _FILE)
-        self._imports = ModelImports(model.version_directory, alone=_wants_to_be_alone(model.options))
+        self._imports = ModelImports(model.version_directory, alone=not self._settings.initialize_in_parallel)
         try:
             self._class = _load_class(self._imports, file, model.name, model.directory)
         except BaseException:
@@ -75,7 +75,7 @@ class InProcessBackend(Backend):
         if not file.is_file() or b"auto_complete_config" not in file.read_bytes():
             return config
         name = str(config.get("name") or directory.name)
-        imports = ModelImports(file.parent, alone=_wants_to_be_alone(options))
+        imports = ModelImports(file.parent, alone=not Settings.of(config, options).initialize_in_parallel)
         try:
             hook = getattr(_load_class(imports, file, name, directory), "auto_complete_config", None)
             if hook is None:
@@ -86,7 +86,7 @@ class InProcessBackend(Backend):
             imports.close()
 
     def device_inputs(self) -> bool:
-        return self.model.parameter("FORCE_CPU_ONLY_INPUT_TENSORS", "yes").lower() == "no"
+        return self._settings.device_inputs
 
     def make_instance(self, instance: InstanceContext) -> Instance:
         model = self.model
@@ -237,14 +237,6 @@ def _finalize(made: Any, name: str) -> None:
             made.finalize()
         except BaseException as error:  # sys.exit() as well; and there is nobody left to tell
             _log.error("model instance '%s' failed to finalize", name, exc_info=error)
-
-
-def _wants_to_be_alone(options: Mapping[str, str]) -> bool:
-    """Whether models load one after the other. Raises ConfigError for a setting that is neither true nor false."""
-    setting = options.get(_PARALLEL, "false").lower()
-    if setting not in ("true", "false"):
-        raise ConfigError(f"backend option {_PARALLEL} of the python backend must be true or false, got '{setting}'")
-    return setting == "false"
 
 
 def _is_ready(made: Any) -> bool:

@@ -45,6 +45,7 @@ _MODULES = (
     "pyinfer.backends.python.metrics",
     "pyinfer.backends.python.selection",
     "pyinfer.backends.python.server_link",
+    "pyinfer.backends.python.settings",
     "pyinfer.backends.python.utils",
     "pyinfer.backends.python.worker",
     "triton_python_backend_utils",

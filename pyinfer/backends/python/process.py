@@ -2,13 +2,13 @@
 """Python models whose instances are processes: each instance has a worker, which is replaced when it dies.
 
 The server never imports the model. A worker that dies takes the batch with it that it was executing; the next one
-starts at once, then ever later while none of them executes anything, and at last the model is given up.
+starts at once, then ever later while none of them executes anything, and at last the model is given up. One that has
+grown too large is replaced while it goes on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,9 @@ from pyinfer.backends.paths import lowest_version, model_file, without_paths
 from pyinfer.backends.python.environment import find_environment
 from pyinfer.backends.python.launch import fork_server
 from pyinfer.backends.python.questions import ModelServices
-from pyinfer.backends.python.supervisor import Plan, Supervisor, ask_once
+from pyinfer.backends.python.running import Plan, ask_once
+from pyinfer.backends.python.settings import Settings
+from pyinfer.backends.python.supervisor import Supervisor
 from pyinfer.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -27,29 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ProcessBackend"]
 
-_ENVIRONMENT = "EXECUTION_ENV_PATH"
 _HOOK = b"auto_complete_config"
 _FILE = "model.py"
-
-
-@dataclass(frozen=True)
-class _Limits:
-    """How long things may take, in seconds."""
-
-    #: one batch; 0: any time
-    execution_s: float
-    #: the start of an interpreter, without what the model does
-    start_s: float
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any], options: Mapping[str, str]) -> _Limits:
-        """Raises ConfigError for what is no number of seconds."""
-        parameter = config.get("parameters", {}).get("EXECUTION_LIMIT_SECONDS", {}).get("string_value")
-        execution = parameter or options.get("execution-limit-seconds", "0")
-        return cls(
-            _seconds("execution limit", execution),
-            _seconds("stub-timeout-seconds", options.get("stub-timeout-seconds", "30")),
-        )
 
 
 class ProcessBackend(Backend):
@@ -57,12 +38,12 @@ class ProcessBackend(Backend):
 
     def __init__(self, model: ModelContext) -> None:
         super().__init__(model)
-        self._limits = _Limits.of(model.config, model.options)
+        self._settings = Settings.of(model.config, model.options)
         file = model_file(model.directory, model.version, model.config, _FILE)
         if not file.is_file():
             where = f"{model.directory.name}/{file.parent.name}/{file.name}"
             raise ModelError(f"model '{model.name}' has no file {where}")
-        self._environment = find_environment(model.parameter(_ENVIRONMENT), model.directory)
+        self._environment = find_environment(self._settings.environment, model.directory)
         self._services = ModelServices(model.control)
         if self._environment is None:
             fork_server.acquire()
@@ -76,12 +57,13 @@ class ProcessBackend(Backend):
         if not file.is_file() or _HOOK not in file.read_bytes():
             return config
         name = str(config.get("name") or directory.name)
-        setting = str(config.get("parameters", {}).get(_ENVIRONMENT, {}).get("string_value", ""))
+        settings = Settings.of(config, options)
         plan = Plan(
             name,
             {"do": "complete", "directory": str(directory.absolute()), "config": config},
-            find_environment(setting, directory),
-            _Limits.of(config, options).start_s,
+            find_environment(settings.environment, directory),
+            settings.start_limit_s,
+            settings.initialization_limit_s,
         )
         fork_server.acquire()
         try:
@@ -107,9 +89,18 @@ class ProcessBackend(Backend):
             "instance": {"name": instance.name, "kind": instance.kind, "device_id": instance.device_id},
             "nice": instance.nice,
         }
-        plan = Plan(instance.name, wanted, self._environment, self._limits.start_s)
+        settings = self._settings
+        plan = Plan(
+            instance.name,
+            wanted,
+            self._environment,
+            settings.start_limit_s,
+            settings.initialization_limit_s,
+            settings.finalization_limit_s,
+            settings.memory_limit_bytes,
+        )
         engine = model.engine if isinstance(model.engine, Engine) else None
-        host = WorkerHost(self._limits.execution_s, engine)
+        host = WorkerHost(settings.execution_limit_s, engine)
         made = _ProcessInstance(plan, host, self._services, model.directory, instance)
         made.start()
         return made
@@ -144,7 +135,7 @@ class _ProcessInstance:
 
     def interrupt(self) -> None:
         """No worker that dies from now on is replaced."""
-        self._supervisor.end()
+        self._supervisor.start_no_more()
 
     def is_ready(self) -> bool:
         """Whether there is a worker and, where the model has a say in that, what it says."""
@@ -154,13 +145,3 @@ class _ProcessInstance:
         self._supervisor.end()
         self._host.stop()
         self._supervisor.join()
-
-
-def _seconds(what: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1e9:
-        raise ConfigError(f"{what} of the python backend must be a number of seconds, got '{text}'")
-    return value

@@ -8,6 +8,7 @@ for models without it. A model with ``EXECUTION_ENV_PATH`` needs a process, one 
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,45 +16,28 @@ from typing import Any
 
 from pyinfer.backends.base import Backend, Instance, InstanceContext, MetricFamily, ModelContext
 from pyinfer.backends.paths import lowest_version
-from pyinfer.errors import ConfigError
+from pyinfer.backends.python.settings import LIMITS, Settings
 
-__all__ = ["PythonBackend", "isolation_of"]
+__all__ = ["PythonBackend"]
 
-_PARAMETER = "ISOLATION"
-_OPTION = "isolation"
-_ENVIRONMENT = "EXECUTION_ENV_PATH"
-_HOST_INPUTS = "FORCE_CPU_ONLY_INPUT_TENSORS"
-
-
-def isolation_of(config: Mapping[str, Any], options: Mapping[str, str]) -> str:
-    """``thread`` or ``process``. Raises ConfigError for anything else, and for a thread that needs an environment."""
-    parameters = config.get("parameters", {})
-    chosen = str(parameters.get(_PARAMETER, {}).get("string_value", ""))
-    has_environment = bool(parameters.get(_ENVIRONMENT, {}).get("string_value", ""))
-    where = f"model parameter {_PARAMETER}" if chosen else f"backend option {_OPTION} of the python backend"
-    host_inputs = str(parameters.get(_HOST_INPUTS, {}).get("string_value", "yes")).lower() != "no"
-    chosen = chosen or options.get(_OPTION, "process" if has_environment or host_inputs else "thread")
-    if chosen not in ("thread", "process"):
-        raise ConfigError(f"{where} must be thread or process, got '{chosen}'")
-    if has_environment and chosen == "thread":
-        raise ConfigError(
-            f"model parameter {_ENVIRONMENT} needs a process of its own, and {where} says 'thread'; remove one of them"
-        )
-    return chosen
+_log = logging.getLogger("pyinfer.backends.python")
 
 
 class PythonBackend(Backend):
-    """A Python model that runs as :func:`isolation_of` says."""
+    """A Python model that runs as its settings say."""
 
     def __init__(self, model: ModelContext) -> None:
         super().__init__(model)
-        self._chosen = _chosen(model.config, model.options)(model)
+        settings = Settings.of(model.config, model.options)
+        if settings.isolation == "thread" and (idle := [name for name in LIMITS if model.parameter(name)]):
+            _log.warning("model '%s': without effect, as its instances are threads: %s", model.name, ", ".join(idle))
+        self._chosen = _chosen(settings)(model)
 
     @classmethod
     def auto_complete(cls, directory: Path, config: dict[str, Any], options: Mapping[str, str]) -> dict[str, Any]:
         if lowest_version(directory) is None:
             return config
-        return _chosen(config, options).auto_complete(directory, config, options)
+        return _chosen(Settings.of(config, options)).auto_complete(directory, config, options)
 
     @classmethod
     def metric_families(cls) -> Sequence[MetricFamily]:
@@ -83,9 +67,9 @@ class PythonBackend(Backend):
         self._chosen.close()
 
 
-def _chosen(config: Mapping[str, Any], options: Mapping[str, str]) -> type[Backend]:
+def _chosen(settings: Settings) -> type[Backend]:
     # Imported where needed: a worker process imports this module's package, and must stay small.
-    if isolation_of(config, options) == "process":
+    if settings.isolation == "process":
         from pyinfer.backends.python.process import ProcessBackend
 
         return ProcessBackend

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pyinfer.backends.python.environment import find_environment
-from pyinfer.backends.python.selection import isolation_of
+from pyinfer.backends.python.settings import Settings
 from pyinfer.errors import ConfigError, ModelError
 
 
@@ -33,7 +33,7 @@ def parameters(**values: str) -> dict[str, Any]:
     ],
 )
 def test_who_gets_a_process(config: dict[str, Any], options: dict[str, str], expected: str) -> None:
-    assert isolation_of(config, options) == expected
+    assert Settings.of(config, options).isolation == expected
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_who_gets_a_process(config: dict[str, Any], options: dict[str, str], exp
 )
 def test_what_can_not_be_chosen(config: dict[str, Any], options: dict[str, str], text: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        isolation_of(config, options)
+        Settings.of(config, options)
     assert text in str(caught.value)
 
 
