@@ -18,6 +18,7 @@ __all__ = [
     "BytesView",
     "CallMailbox",
     "CallParent",
+    "CudaMemory",
     "DeviceArray",
     "Engine",
     "EnsembleOptions",
@@ -62,6 +63,7 @@ __all__ = [
     "WorkerLanes",
     "WorkerSession",
     "build_info",
+    "cuda_available",
     "deserialize_bytes",
     "dlpack_to_host",
     "end_with_parent",
@@ -1234,6 +1236,20 @@ class LoadWindow:
     def sequence_records(self) -> bytes: ...
 
 @final
+class CudaMemory:
+    """Memory of a CUDA device that other processes can open by its ``handle``, as long as this lives. Any thread.
+
+    Raises RuntimeError without a driver or such a device, or where it has not so much memory. GIL: released.
+    """
+
+    def __init__(self, device: int, byte_size: int) -> None: ...
+    def write(self, offset: int, data: bytes) -> None:
+        """Copy to the device. Raises RuntimeError where it does not fit, or the driver fails. GIL: released."""
+    @property
+    def handle(self) -> bytes:
+        """A cudaIpcMemHandle_t. GIL: held."""
+
+@final
 class TlsClient:
     """TLS with a server, for any number of connections. GIL: held.
 
@@ -1377,6 +1393,9 @@ class FakeServerCore:
     def report(self) -> FakeServerReport: ...
     def stop(self) -> None:
         """Idempotent. GIL: released."""
+
+def cuda_available() -> bool:
+    """Whether there is a CUDA driver and a device. Any thread. GIL: released."""
 
 def load_sequence_fields() -> str:
     """The members of a JSON object that a load fills in where requests are steps of sequences. GIL: held."""

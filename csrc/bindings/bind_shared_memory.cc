@@ -9,6 +9,7 @@
 #include "bindings/gil.h"
 #include "bindings/register.h"
 #include "memory/cuda_driver.h"
+#include "memory/cuda_memory.h"
 #include "memory/cuda_region.h"
 #include "protocol/error_map.h"
 
@@ -54,9 +55,46 @@ py::tuple List(const SharedMemoryRegistry& registry, const std::string& kind, co
   return py::make_tuple(std::move(regions), Fault(found.status()));
 }
 
+void Raise(const Status& status) {
+  if (!status.ok()) throw std::runtime_error(status.message());
+}
+
+void BindCudaMemory(py::module_& module) {
+  py::class_<CudaMemory>(module, "CudaMemory", py::is_final())
+      .def(py::init([](int device, uint64_t byte_size) {
+             StatusOr<std::unique_ptr<CudaMemory>> made = [&] {
+               ReleaseGil release;
+               return CudaMemory::Allocate(device, byte_size);
+             }();
+             Raise(made.status());
+             return std::move(made).value();
+           }),
+           py::arg("device"), py::arg("byte_size"))
+      .def(
+          "write",
+          [](CudaMemory& memory, uint64_t offset, const py::bytes& data) {
+            const std::string_view bytes = data;
+            Status status;
+            {
+              ReleaseGil release;
+              status = memory.Write(offset, bytes);
+            }
+            Raise(status);
+          },
+          py::arg("offset"), py::arg("data"))
+      .def_property_readonly("handle", [](const CudaMemory& memory) {
+        return py::bytes(memory.handle().bytes.data(), memory.handle().bytes.size());
+      });
+}
+
 }  // namespace
 
 void BindSharedMemory(py::module_& module) {
+  BindCudaMemory(module);
+  module.def("cuda_available", [] {
+    ReleaseGil release;
+    return CudaDriver::Get().ok();
+  });
   py::class_<SharedMemoryRegistry>(module, "SharedMemoryRegistry", py::is_final())
       .def("has_device",
            [](const SharedMemoryRegistry&) {

@@ -3,7 +3,10 @@
 
 #include <dlfcn.h>
 
+#include <map>
 #include <memory>
+#include <mutex>
+#include <type_traits>
 
 namespace pyinfer {
 namespace {
@@ -27,7 +30,6 @@ struct CudaDriver::Functions {
   Result (*device_get_count)(int*);
   Result (*device_get)(Device*, int);
   Result (*primary_context_retain)(Context*, Device);
-  Result (*primary_context_release)(Device);
   Result (*context_push)(Context);
   Result (*context_pop)(Context*);
   Result (*ipc_open)(CudaPointer*, CudaIpcHandle, unsigned);
@@ -35,20 +37,25 @@ struct CudaDriver::Functions {
   Result (*address_range)(CudaPointer*, size_t*, CudaPointer);
   Result (*copy_to_host)(void*, CudaPointer, size_t);
   Result (*copy_to_device)(CudaPointer, const void*, size_t);
+  Result (*allocate)(CudaPointer*, size_t);
+  Result (*free)(CudaPointer);
+  Result (*ipc_handle)(CudaIpcHandle*, CudaPointer);
+
+  // By device. What is retained here is never released: memory goes with the last that retains its context.
+  mutable std::mutex mutex;
+  mutable std::map<int, Context> contexts;
 };
 
 // The primary context of a device, current on this thread.
 class CudaDriver::Current {
  public:
   Current(const Functions& functions, int device) : functions_(functions) {
-    if (functions_.device_get(&device_, device) != kSuccess) return;
-    if (functions_.primary_context_retain(&context_, device_) != kSuccess) return;
-    retained_ = true;
-    pushed_ = functions_.context_push(context_) == kSuccess;
+    const Context context = Retained(device);
+    pushed_ = context != nullptr && functions_.context_push(context) == kSuccess;
   }
   ~Current() {
-    if (pushed_) functions_.context_pop(&context_);
-    if (retained_) functions_.primary_context_release(device_);
+    Context ignored = nullptr;
+    if (pushed_) functions_.context_pop(&ignored);
   }
   Current(const Current&) = delete;
   Current& operator=(const Current&) = delete;
@@ -56,10 +63,20 @@ class CudaDriver::Current {
   Status status() const { return pushed_ ? Status() : Status::InvalidArg("the CUDA device can not be used"); }
 
  private:
+  // nullptr where it can not be had.
+  Context Retained(int device) const {
+    const std::lock_guard<std::mutex> lock(functions_.mutex);
+    const auto known = functions_.contexts.find(device);
+    if (known != functions_.contexts.end()) return known->second;
+    Device found = 0;
+    Context context = nullptr;
+    if (functions_.device_get(&found, device) != kSuccess) return nullptr;
+    if (functions_.primary_context_retain(&context, found) != kSuccess) return nullptr;
+    functions_.contexts.emplace(device, context);
+    return context;
+  }
+
   const Functions& functions_;
-  Device device_ = 0;
-  Context context_ = nullptr;
-  bool retained_ = false;
   bool pushed_ = false;
 };
 
@@ -91,7 +108,6 @@ Status CudaDriver::Load() {
   find(functions->device_get_count, "cuDeviceGetCount");
   find(functions->device_get, "cuDeviceGet");
   find(functions->primary_context_retain, "cuDevicePrimaryCtxRetain");
-  find(functions->primary_context_release, "cuDevicePrimaryCtxRelease_v2");
   find(functions->context_push, "cuCtxPushCurrent_v2");
   find(functions->context_pop, "cuCtxPopCurrent_v2");
   find(functions->ipc_open, "cuIpcOpenMemHandle_v2");
@@ -99,6 +115,9 @@ Status CudaDriver::Load() {
   find(functions->address_range, "cuMemGetAddressRange_v2");
   find(functions->copy_to_host, "cuMemcpyDtoH_v2");
   find(functions->copy_to_device, "cuMemcpyHtoD_v2");
+  find(functions->allocate, "cuMemAlloc_v2");
+  find(functions->free, "cuMemFree_v2");
+  find(functions->ipc_handle, "cuIpcGetMemHandle");
   if (!complete) return Status::InvalidArg("the CUDA driver of this server is too old");
   if (functions->init(0) != kSuccess) return none;
   if (functions->device_get_count(&device_count_) != kSuccess || device_count_ < 1) return none;
@@ -118,6 +137,29 @@ StatusOr<CudaPointer> CudaDriver::OpenIpc(int device, const CudaIpcHandle& handl
 void CudaDriver::CloseIpc(int device, CudaPointer memory) const {
   const Current current(*functions_, device);
   if (current.status().ok()) functions_->ipc_close(memory);
+}
+
+StatusOr<CudaPointer> CudaDriver::Allocate(int device, size_t size) const {
+  const Current current(*functions_, device);
+  if (Status status = current.status(); !status.ok()) return status;
+  CudaPointer memory = 0;
+  const Result result = functions_->allocate(&memory, size);
+  if (result != kSuccess) return Failed("allocate " + std::to_string(size) + " bytes", result);
+  return memory;
+}
+
+void CudaDriver::Free(int device, CudaPointer memory) const {
+  const Current current(*functions_, device);
+  if (current.status().ok()) functions_->free(memory);
+}
+
+StatusOr<CudaIpcHandle> CudaDriver::HandleOf(int device, CudaPointer memory) const {
+  const Current current(*functions_, device);
+  if (Status status = current.status(); !status.ok()) return status;
+  CudaIpcHandle handle{};
+  const Result result = functions_->ipc_handle(&handle, memory);
+  if (result != kSuccess) return Failed("share device memory with other processes", result);
+  return handle;
 }
 
 StatusOr<uint64_t> CudaDriver::SizeOf(int device, CudaPointer memory) const {

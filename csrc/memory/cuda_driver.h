@@ -31,6 +31,10 @@ class CudaDriver {
   // Memory of another process on `device`, mapped here until CloseIpc.
   StatusOr<CudaPointer> OpenIpc(int device, const CudaIpcHandle& handle) const;
   void CloseIpc(int device, CudaPointer memory) const;
+  // Memory on `device`, until Free, which other processes can open by its handle.
+  StatusOr<CudaPointer> Allocate(int device, size_t size) const;
+  void Free(int device, CudaPointer memory) const;
+  StatusOr<CudaIpcHandle> HandleOf(int device, CudaPointer memory) const;
   // Bytes of the allocation from `memory` on.
   StatusOr<uint64_t> SizeOf(int device, CudaPointer memory) const;
   // Both block until the bytes have been copied.

@@ -97,7 +97,7 @@ class Session:
             return [generate_request(self.target, options, one) for one in requests]
         places: list[list[Place]] = [[] for _ in requests]
         outputs: dict[str, Place] = {}
-        if options.shared_memory == "system":
+        if options.shared_memory != "none":
             self._regions = SharedRegions(self.target, info, options, requests)
             places, outputs = self._regions.inputs, self._regions.outputs
         both = zip(requests, places, strict=True)

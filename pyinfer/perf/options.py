@@ -440,11 +440,8 @@ def _add_service(parser: _Parser) -> None:
     )
     request.add_argument(
         "--shared-memory",
-        type=_one_of(
-            ("none", "system"), "system shared memory is there; CUDA's needs a GPU and a client that is not there yet"
-        ),
+        choices=["none", "system", "cuda"],
         default="none",
-        metavar="none|system",
         help="where tensors are, on a server of this machine",
     )
     request.add_argument(

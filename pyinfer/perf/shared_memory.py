@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tensors in memory that the load shares with a server on this machine, so that no request carries them. Linux.
 
-There is one region with the inputs of all requests, and one that every answer writes its outputs to. Their names are
-gone as soon as the server has opened them: nothing is left behind, however the load or the server ends. The server
-forgets them when the load is done; where it can not be told, when it ends itself.
+There is one region with the inputs of all requests, and one that every answer writes its outputs to, both of the host
+or both of the first CUDA device. On the host their names are gone as soon as the server has opened them, and memory of
+a device has none: nothing is left behind, however the load or the server ends. The server forgets them when the load is
+done; where it can not be told, when it ends itself.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from itertools import accumulate
 from math import prod
 from pathlib import Path
 
+from pyinfer._core import CudaMemory, cuda_available
 from pyinfer.errors import InvalidArgument, PyinferError, Unavailable
 from pyinfer.perf.options import PerfOptions
 from pyinfer.perf.target import GrpcTarget, HttpTarget, ModelInfo
@@ -28,6 +30,8 @@ __all__ = ["Place", "SharedRegions", "check"]
 
 _FOLDER = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory is
 _ALIGNMENT = 64
+#: as perf_analyzer has it
+_DEVICE = 0
 
 
 @dataclass(frozen=True)
@@ -60,11 +64,20 @@ class SharedRegions:
         self.outputs = dict(
             zip(info.outputs, _places(f"{name}_out", _output_sizes(info, options)), strict=True),
         )
-        registered: list[str] = []
-        self.close = weakref.finalize(self, _unregister, target, registered)
+        kind = options.shared_memory
+        if kind == "cuda" and not cuda_available():
+            raise Unavailable("--shared-memory cuda needs an NVIDIA GPU and its driver (libcuda.so.1) on this machine")
+        share = _share_device if kind == "cuda" else _share_host
+        registered: dict[str, CudaMemory | None] = {}
+        self.close = weakref.finalize(self, _unregister, target, kind, registered)
         try:
-            _share(target, f"{name}_in", [place for one in self.inputs for place in one], raws, registered)
-            _share(target, f"{name}_out", list(self.outputs.values()), [], registered)
+            for region, places, data in (
+                (f"{name}_in", [place for one in self.inputs for place in one], raws),
+                (f"{name}_out", list(self.outputs.values()), []),
+            ):
+                if places:
+                    size = max(place.offset + max(1, place.size) for place in places)
+                    registered[region] = share(target, region, size, list(zip(places, data, strict=False)))
         except BaseException:
             self.close()
             raise
@@ -89,12 +102,21 @@ def _output_sizes(info: ModelInfo, options: PerfOptions) -> list[int]:
     return sizes
 
 
-def _share(
-    target: HttpTarget | GrpcTarget, name: str, places: Sequence[Place], raws: Sequence[bytes], registered: list[str]
-) -> None:
-    if not places:
-        return
-    size = max(place.offset + max(1, place.size) for place in places)
+def _share_device(
+    target: HttpTarget | GrpcTarget, name: str, size: int, content: Sequence[tuple[Place, bytes]]
+) -> CudaMemory:
+    """The memory, which the server has opened."""
+    try:
+        memory = CudaMemory(_DEVICE, size)
+        for place, raw in content:
+            memory.write(place.offset, raw)
+    except RuntimeError as error:
+        raise Unavailable(f"--shared-memory cuda: {size} bytes on device {_DEVICE}: {error}") from None
+    target.register_device_memory(name, memory.handle, _DEVICE, size)
+    return memory
+
+
+def _share_host(target: HttpTarget | GrpcTarget, name: str, size: int, content: Sequence[tuple[Place, bytes]]) -> None:
     path = _FOLDER / name
     try:
         handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -106,20 +128,20 @@ def _share(
         except OSError as error:
             raise Unavailable(f"--shared-memory: {size} bytes in {_FOLDER}: {error.strerror}") from None
         with mmap.mmap(handle, size) as memory:
-            for place, raw in zip(places, raws, strict=False):
+            for place, raw in content:
                 memory[place.offset : place.offset + len(raw)] = raw
         target.register_memory(name, f"/{name}", size)
-        registered.append(name)
     finally:
         os.close(handle)
         path.unlink(missing_ok=True)
 
 
-def _unregister(target: HttpTarget | GrpcTarget, names: Sequence[str]) -> None:
+def _unregister(target: HttpTarget | GrpcTarget, kind: str, regions: dict[str, CudaMemory | None]) -> None:
     # where the server is gone, what it had opened is, too
     with suppress(PyinferError):
-        for name in names:
-            target.unregister_memory(name)
+        for name in regions:
+            target.unregister_memory(kind, name)
+    regions.clear()
 
 
 def check(info: ModelInfo, options: PerfOptions, *, validates: bool) -> None:

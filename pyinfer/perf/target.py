@@ -6,6 +6,7 @@ It does NOT send inferences.
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import socket
@@ -129,8 +130,12 @@ class Target(ABC):
         """Have the server open system shared memory."""
 
     @abstractmethod
-    def unregister_memory(self, name: str) -> None:
-        """Have it forget that again."""
+    def register_device_memory(self, name: str, handle: bytes, device: int, size: int) -> None:
+        """Have the server open memory of a CUDA device."""
+
+    @abstractmethod
+    def unregister_memory(self, kind: str, name: str) -> None:
+        """Have it forget that again. ``kind`` is ``system`` or ``cuda``."""
 
     def info(self) -> ModelInfo:
         """Metadata and, where the server knows it, configuration of the model."""
@@ -220,8 +225,13 @@ class HttpTarget(Target):
     def register_memory(self, name: str, key: str, size: int) -> None:
         self._ask("POST", f"/v2/systemsharedmemory/region/{name}/register", {"key": key, "byte_size": size})
 
-    def unregister_memory(self, name: str) -> None:
-        self._ask("POST", f"/v2/systemsharedmemory/region/{name}/unregister", {})
+    def register_device_memory(self, name: str, handle: bytes, device: int, size: int) -> None:
+        raw = {"b64": base64.b64encode(handle).decode()}
+        sent = {"raw_handle": raw, "device_id": device, "byte_size": size}
+        self._ask("POST", f"/v2/cudasharedmemory/region/{name}/register", sent)
+
+    def unregister_memory(self, kind: str, name: str) -> None:
+        self._ask("POST", f"/v2/{kind}sharedmemory/region/{name}/unregister", {})
 
     def _get(self, path: str) -> dict[str, Any]:
         parsed = self._ask("GET", path)
@@ -309,8 +319,11 @@ class GrpcTarget(Target):
     def register_memory(self, name: str, key: str, size: int) -> None:
         self._call("SystemSharedMemoryRegister", name=name, key=key, byte_size=size)
 
-    def unregister_memory(self, name: str) -> None:
-        self._call("SystemSharedMemoryUnregister", name=name)
+    def register_device_memory(self, name: str, handle: bytes, device: int, size: int) -> None:
+        self._call("CudaSharedMemoryRegister", name=name, raw_handle=handle, device_id=device, byte_size=size)
+
+    def unregister_memory(self, kind: str, name: str) -> None:
+        self._call(f"{kind.capitalize()}SharedMemoryUnregister", name=name)
 
     def _ask(self, method: str) -> Mapping[str, Any]:
         return self._call(method, name=self.model, version=self.version)

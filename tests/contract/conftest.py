@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,3 +92,15 @@ def server(models: Path) -> Iterator[RunningServer]:
         yield running
         assert running.process.poll() is None, running.log
         assert running.stop() == 0, running.log
+
+
+def fake_driver(folder: Path) -> Path:
+    """The log of a CUDA driver that is made in ``folder``.
+
+    LD_LIBRARY_PATH has to name the folder, and FAKE_CUDA_LOG the log.
+    """
+    library, log = folder / "libcuda.so.1", folder / "calls"
+    source = Path(__file__).with_name("fake_cuda.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", str(library), str(source)], check=True)
+    log.touch()
+    return log

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import base64
-import subprocess
 from collections.abc import Iterator
 from multiprocessing import shared_memory
 from pathlib import Path
@@ -15,7 +14,7 @@ import tritonclient.grpc as grpcclient
 import tritonclient.http as httpclient
 from tritonclient.utils import InferenceServerException
 
-from contract.conftest import add_model, identity
+from contract.conftest import add_model, fake_driver, identity
 from pyinfer.testing import RunningServer, run_server
 
 CLIENTS = {"http": httpclient, "grpc": grpcclient}
@@ -59,22 +58,18 @@ WANTED = 'parameters { key: "FORCE_CPU_ONLY_INPUT_TENSORS" value { string_value:
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cuda") / "calls"
+    return fake_driver(tmp_path_factory.mktemp("cuda"))
 
 
 @pytest.fixture(scope="module")
 def server(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    source = Path(__file__).with_name("fake_cuda.c")
-    library = log.parent / "libcuda.so.1"
-    subprocess.run(["cc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", str(library), str(source)], check=True)
-    log.touch()
     models = tmp_path_factory.mktemp("models")
     add_model(models, "fp32", identity("TYPE_FP32", "-1", batch=0))
     add_model(models, "host", on_device("TYPE_FP32", ""), {"model.py": ON_DEVICE})
     for kind in ("FP32", "BF16", "BOOL", "INT64", "UINT8"):
         add_model(models, f"device_{kind}", on_device(f"TYPE_{kind}", WANTED), {"model.py": ON_DEVICE})
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("LD_LIBRARY_PATH", str(library.parent))
+        environment.setenv("LD_LIBRARY_PATH", str(log.parent))
         environment.setenv("FAKE_CUDA_LOG", str(log))
         trace = f"--trace-config=triton,file={log.parent / 'trace'}"
         every = ("--trace-config=rate=1", "--trace-config=level=TIMESTAMPS", "--trace-config=level=TENSORS")

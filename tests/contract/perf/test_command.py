@@ -144,8 +144,8 @@ def test_wrong_server(served: RunningServer, protocol: str) -> None:
         ("127.0.0.1:1", "refused"),
         ("nowhere.invalid:1", "is unknown"),
         ("127.0.0.1", "is not HOST:PORT"),
-        ("https://127.0.0.1:1", "TLS is not supported"),
-        ("grpcs://127.0.0.1:1", "TLS is not supported"),
+        (f"{protocol}s://127.0.0.1:1", "refused"),
+        ("tcp://127.0.0.1:1", f"is not what -i {protocol} asks for"),
         (served.http if protocol == "grpc" else served.grpc, "the server at 127.0.0.1"),
     ]:
         done = subprocess.run(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import tritonclient.grpc as triton
 
-from contract.conftest import add_model, identity
+from contract.conftest import add_model, fake_driver, identity
 from contract.perf.test_command import PROTOCOLS, command, counts, perf
 from pyinfer.testing import RunningServer, run_server
 
@@ -105,7 +105,32 @@ def test_what_shared_memory_is_not_for(served: RunningServer, tmp_path: Path) ->
     data.write_text('{"data": [{"INPUT0": ["a", "b", "c"]}], "validation_data": [{"OUTPUT0": ["a", "b", "c"]}]}')
     assert "use -i grpc" in perf(served, "http", "text", SHARED, "--streaming", status=1)
     assert "can not be compared" in perf(served, "grpc", "text", SHARED, f"--input-data={data}", status=1)
-    assert "'cuda' can not be used" in perf(served, "grpc", "text", "--shared-memory=cuda", status=2)
+    shown = perf(served, "grpc", "text", "--shared-memory=cuda", status=1)
+    assert "needs an NVIDIA GPU and its driver (libcuda.so.1) on this machine" in shown
+
+
+@pytest.mark.parametrize(("protocol", "form"), [("http", []), ("grpc", []), ("grpc", ["--streaming"])])
+def test_device_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str, form: list[str]) -> None:
+    """With a driver that keeps it on the host: the server reads what the load has written, and nothing stays."""
+    log = fake_driver(tmp_path)
+    models, data = tmp_path / "models", tmp_path / "data.json"
+    models.mkdir()
+    add_model(models, "text", identity("TYPE_STRING", "3"))
+    data.write_text('{"data": [{"INPUT0": ["a", "b", "c"]}, {"INPUT0": ["a", "much longer text", ""]}]}')
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    monkeypatch.setenv("FAKE_CUDA_LOG", str(log))
+    with run_server(models, "--allow-client-shm=true") as server:
+        flags = ["--shared-memory=cuda", "--request-count=40", "--concurrency-range=4", f"--input-data={data}", *form]
+        perf(server, protocol, "text", *flags)
+        assert counts(server, "text")[0] == 40
+        with triton.InferenceServerClient(server.grpc) as client:
+            assert not client.get_cuda_shared_memory_status(as_json=True).get("regions")
+    calls = log.read_text().splitlines()
+    assert [calls.count(call) for call in ("allocate", "free", "open", "close")] == [2, 2, 2, 2]
+    # two inputs by the load, and the output of each request by the server
+    assert (calls.count("to host"), calls.count("to device")) == (40, 42)
+    assert calls.index("free") > calls.index("close")
+    assert not list(Path("/dev/shm").glob("fake_cuda_*"))
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])

@@ -128,7 +128,7 @@ def test_what_is_understood(argv: str, expected: dict[str, object]) -> None:
         ("--burst 3", "is for --request-rate-range"),
         ("--burst 65536 --request-rate-range 9", "from 1 to 65535"),
         ("--num-of-sequences 65536", "from 1 to 65535"),
-        ("--shared-memory cuda", "'cuda' can not be used"),
+        ("--shared-memory gpu", "invalid choice: 'gpu'"),
         ("--service-kind tfserving", "'tfserving' can not be used"),
         ("--grpc-compression-algorithm gzip", "is for -i grpc"),
         ("-i grpc --streaming --grpc-compression-algorithm gzip", "without --streaming"),
