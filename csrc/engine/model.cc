@@ -246,12 +246,13 @@ Batch Model::TakeNow(size_t instance) {
 size_t Model::AddInstance(std::shared_ptr<LimitedInstance> limited) {
   instances_.fetch_add(1, std::memory_order_relaxed);
   const size_t instance = source_->AddInstance();
-  if (limited) SetLimits(instance, std::move(limited));
+  if (limiter_) SetLimits(instance, std::move(limited));
   return instance;
 }
 
 void Model::RemoveInstance(size_t instance) {
   instances_.fetch_sub(1, std::memory_order_relaxed);
+  if (limiter_) NoteRemoved(instance);
   source_->RemoveInstance(instance);
   if (limiter_) limiter_->Reconsider();
 }

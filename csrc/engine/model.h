@@ -71,7 +71,7 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   size_t instances() const { return instances_.load(std::memory_order_relaxed); }
   // What an instance needs to hold while it executes; null where it needs nothing.
   std::shared_ptr<LimitedInstance> LimitsOf(size_t instance) const;
-  // Of all instances; empty where one of them needs nothing.
+  // Of all instances that take batches; empty where one of them needs nothing.
   std::vector<std::shared_ptr<const LimitedInstance>> Limits() const;
   // Blocks until there is a batch; an empty one once the model is stopped, or the instance removed. For the thread of
   // an instance.
@@ -150,6 +150,7 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   void RunQuick(NativeInstance& instance);
   // See model_limits.cc. Requires: limiter_ is not null.
   void SetLimits(size_t instance, std::shared_ptr<LimitedInstance> limited);
+  void NoteRemoved(size_t instance);
   Batch TakeLimited(size_t instance, bool wait);
 
   const std::shared_ptr<const ModelSpec> spec_;
@@ -173,7 +174,11 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   std::shared_ptr<OccupiedModels> occupied_;  // null where nobody looks after its requests
   std::shared_ptr<RateLimiter> limiter_;      // null where executions are not limited
   mutable std::mutex limits_mutex_;
-  std::vector<std::shared_ptr<LimitedInstance>> limits_;  // by instance, null where it needs nothing
+  struct InstanceEntry {
+    std::shared_ptr<LimitedInstance> limits;  // null where it needs nothing
+    bool removed = false;
+  };
+  std::vector<InstanceEntry> entries_;  // by instance; empty where executions are not limited
 
   std::atomic<size_t> in_flight_{0};
   std::atomic<bool> is_listed_{false};  // among those of occupied_, or about to be

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // model_limits.cc - instances of a Model that have to hold something while they execute.
-#include <algorithm>
 #include <utility>
 
 #include "engine/model.h"
@@ -10,21 +9,30 @@ namespace pyinfer {
 
 std::shared_ptr<LimitedInstance> Model::LimitsOf(size_t instance) const {
   std::lock_guard<std::mutex> lock(limits_mutex_);
-  return instance < limits_.size() ? limits_[instance] : nullptr;
+  return instance < entries_.size() ? entries_[instance].limits : nullptr;
 }
 
 std::vector<std::shared_ptr<const LimitedInstance>> Model::Limits() const {
+  std::vector<std::shared_ptr<const LimitedInstance>> found;
   std::lock_guard<std::mutex> lock(limits_mutex_);
-  const bool all = limits_.size() >= instances() && std::find(limits_.begin(), limits_.end(), nullptr) == limits_.end();
-  if (!all) return {};
-  return {limits_.begin(), limits_.end()};
+  for (const InstanceEntry& entry : entries_) {
+    if (entry.removed) continue;  // what it still holds comes back, and it takes nothing new
+    if (!entry.limits) return {};
+    found.push_back(entry.limits);
+  }
+  return found;
 }
 
 void Model::SetLimits(size_t instance, std::shared_ptr<LimitedInstance> limited) {
   // What was there leaves the limiter when no execution holds it, and without the lock.
   std::lock_guard<std::mutex> lock(limits_mutex_);
-  if (instance >= limits_.size()) limits_.resize(instance + 1);
-  std::swap(limits_[instance], limited);
+  if (instance >= entries_.size()) entries_.resize(instance + 1);
+  std::swap(entries_[instance].limits, limited);
+}
+
+void Model::NoteRemoved(size_t instance) {
+  std::lock_guard<std::mutex> lock(limits_mutex_);
+  entries_.at(instance).removed = true;
 }
 
 Batch Model::TakeLimited(size_t instance, bool wait) {

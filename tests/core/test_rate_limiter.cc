@@ -200,6 +200,34 @@ TEST(RateLimiter, AWaitingInstanceLeavesAtOnce) {
   next.join();
 }
 
+// Of a model whose instances come and go, those count that take batches.
+TEST(RateLimiter, WhoIsRemovedCountsNoMore) {
+  House house;
+  const auto model = house.Make();
+  CHECK(model->Limits().empty());
+  const auto small = house.Enter(1);
+  const size_t stays = model->AddInstance(small);
+  const size_t free = model->AddInstance();
+  CHECK(model->Limits().empty());  // one needs nothing
+  model->RemoveInstance(free);
+  CHECK_EQ(model->Limits().size(), size_t{1});
+  const size_t large = model->AddInstance(house.Enter(3));
+  CHECK_EQ(model->Limits().size(), size_t{2});
+  house.Push(*model);
+  Batch batch = model->TakeNow(large);
+  model->RemoveInstance(large);
+  // It takes nothing more, and what it needs is there until its batch is done.
+  CHECK(model->Limits().size() == 1 && model->Limits()[0] == small);
+  CHECK_EQ(house.limiter->uses().at({"r", 0}).total, uint64_t{3});
+  Answer(std::move(batch));
+  CHECK(model->NextBatch(large).empty());
+  CHECK(model->Limits().size() == 1 && model->Limits()[0] == small);
+  CHECK_EQ(house.limiter->uses().at({"r", 0}).total, uint64_t{1});
+  model->RemoveInstance(stays);
+  CHECK(model->Limits().empty());
+  CHECK(model->NextBatch(stays).empty());
+}
+
 TEST(RateLimiter, StopEndsThoseThatWait) {
   House house(std::make_shared<SystemClock>());
   const auto holder = house.Make(), model = house.Make();

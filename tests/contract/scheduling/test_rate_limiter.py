@@ -231,6 +231,74 @@ def loads(client: Any, name: str) -> bool:
     return True
 
 
+def update_instances(house: House, server: RunningServer, name: str, groups: list[dict[str, Any]]) -> None:
+    """Change nothing but the instances of a loaded model: the ones that stay serve on."""
+    with house.client(server) as client:
+        if house.protocol == "http":
+            config = client.get_model_config(name)
+        else:
+            config = client.get_model_config(name, as_json=True)["config"]
+        config["instance_group"] = [{"kind": "KIND_CPU", **group} for group in groups]
+        client.load_model(name, config=json.dumps(config))
+
+
+def limits(count: int) -> dict[str, Any]:
+    return {"rate_limiter": {"resources": [{"name": "R", "count": count}]}}
+
+
+@pytest.mark.parametrize("backend", ["identity", "python"])
+def test_what_removed_instances_needed_is_not_there_any_more(house: House, backend: str) -> None:
+    """There is as much as the instance that needs most of it needs, of those that are left after an update in place."""
+    house.add("holder", needs("R", 2))
+    house.add("changes", needs("R", 1), backend=backend)
+    with run_server(house.repository, ON, EXPLICIT, "--load-model=*") as server:
+        update_instances(house, server, "changes", [{"count": 1, **limits(1)}, {"count": 1, **limits(3)}])
+        holding = house.send(server, "holder", 0)
+        house.wait_for(server, "+holder")
+        assert house.infer(server, "changes", 1) == 1  # of three the holder has two
+        update_instances(house, server, "changes", [{"count": 1, **limits(1)}])
+        waiting = house.send(server, "changes", 2)
+        house.wait_queued(server, "changes", 1)
+        assert not waiting.done()
+        (house.repository / "open").touch()
+        assert (holding.result(timeout=60), waiting.result(timeout=60)) == (0, 2)
+        # the one that is left serves on
+        assert house.infer(server, "changes", 3) == 3
+
+
+CALLER = """
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        answers = []
+        for request in requests:
+            call = pb_utils.InferenceRequest(
+                model_name="callee", requested_output_names=["OUTPUT0"], inputs=[request.inputs()[0]]
+            )
+            called = call.exec()
+            answers.append(pb_utils.InferenceResponse(error=called.error()) if called.has_error() else called)
+        return answers
+"""
+
+
+def test_a_call_without_a_hope_is_refused_also_after_instances_have_gone(house: House) -> None:
+    """The caller holds all there is. Whether one that is left of the callee could execute is what counts."""
+    config = CONFIG.format(backend="python", count=1, limits=needs("R"), more="")
+    add_model(house.repository, "caller", config, {"model.py": CALLER})
+    house.add("callee", needs("R"), backend="identity", count=2)
+    with run_server(house.repository, ON, EXPLICIT, "--load-model=*") as server:
+        for _ in range(2):
+            with pytest.raises(Exception, match="would wait for ever"):
+                house.send(server, "caller", 7).result(timeout=60)
+            update_instances(house, server, "callee", [{"count": 1, **limits(1)}])
+        update_instances(house, server, "callee", [{"count": 1}])
+        assert house.send(server, "caller", 7).result(timeout=60) == 7
+        assert house.infer(server, "callee", 8) == 8
+
+
 def test_limits_change_while_the_model_serves(house: House) -> None:
     house.add("holder", needs("R"))
     house.add("native", needs("R"), backend="identity")
@@ -243,12 +311,7 @@ def test_limits_change_while_the_model_serves(house: House) -> None:
             waiting.append(house.send(server, name, 1))
             house.wait_queued(server, name, 1)
         for name in ("native", "python"):
-            with house.client(server) as client:
-                config = client.get_model_config(name) if house.protocol == "http" else None
-                if config is None:
-                    config = client.get_model_config(name, as_json=True)["config"]
-                config["instance_group"] = [{"kind": "KIND_CPU", "count": 1}]
-                client.load_model(name, config=json.dumps(config))
+            update_instances(house, server, name, [{"count": 1}])
             assert house.infer(server, name, 2) == 2
         (house.repository / "open").touch()
         assert [answer.result(timeout=60) for answer in (holding, *waiting)] == [0, 1, 1]
