@@ -8,10 +8,19 @@ uint64_t AnswerOrder::Take() {
   return taken_++;
 }
 
+void AnswerOrder::Send(Request& request, Response response) noexcept {
+  std::unique_lock<std::mutex> lock(mutex_);
+  Turn& turn = held_[request.turn];
+  turn.request = &request;
+  turn.responses.push_back(std::move(response));
+  DeliverDue(lock);
+}
+
 void AnswerOrder::Deliver(RequestPtr request, Response response) noexcept {
   std::unique_lock<std::mutex> lock(mutex_);
-  const uint64_t turn = request->turn;
-  held_.emplace(turn, Held(std::move(request), std::move(response)));
+  Turn& turn = held_[request->turn];
+  turn.answered = std::move(request);
+  turn.last = std::move(response);
   DeliverDue(lock);
 }
 
@@ -24,16 +33,32 @@ void AnswerOrder::Skip(uint64_t turn) noexcept {
 void AnswerOrder::DeliverDue(std::unique_lock<std::mutex>& lock) noexcept {
   if (delivering_) return;
   delivering_ = true;
-  for (;; ++next_) {
-    if (skipped_.erase(next_) != 0) continue;
+  for (;;) {
+    if (skipped_.erase(next_) != 0) {
+      ++next_;
+      continue;
+    }
     const auto due = held_.find(next_);
     if (due == held_.end()) break;
-    Held held = std::move(due->second);
+    Turn& turn = due->second;
+    if (!turn.responses.empty()) {
+      Response response = std::move(turn.responses.front());
+      turn.responses.pop_front();
+      Request& request = *turn.request;
+      lock.unlock();
+      request.Send(std::move(response));
+      lock.lock();
+      continue;
+    }
+    if (!turn.answered) break;  // there is more to come
+    RequestPtr request = std::move(turn.answered);
+    Response last = std::move(turn.last);
     held_.erase(due);
-    held.first->order.reset();  // its turn ends here, and not when it is answered
+    request->order.reset();  // its turn ends here, and not when it is answered
+    ++next_;
     lock.unlock();
-    held.first->Answer(std::move(held.second));
-    held.first.reset();
+    request->Answer(std::move(last));
+    request.reset();
     lock.lock();
   }
   delivering_ = false;

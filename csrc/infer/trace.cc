@@ -41,8 +41,8 @@ void Trace::OnResponse(const Request& request, const Response& response, bool fi
                                                  : TraceRecord::Data::kShare;
     for (const Tensor& output : response.outputs) record_.Add(/*output=*/true, output, data);
   }
+  if (!final) return;  // its times are still written
   record_.timeline = request.timeline;
-  if (!final) return;
   record_.timeline.answered = now;
   record_.status = response.status;
 } catch (const std::exception&) {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/burst.h"
+#include "infer/answer_order.h"
 #include "infer/validate.h"
 
 namespace pyinfer {
@@ -79,7 +80,10 @@ void Responder::SendLocked(Response response, TimeNs given, bool final) {
   if (decoupled_) ReportLocked(response, given, now);
   Timeline& timeline = request_->timeline;
   if (timeline.first_response == 0) timeline.first_response = now;
-  if (!final) return request_->Send(std::move(response));
+  if (!final) {
+    if (request_->order) return request_->order->Send(*request_, std::move(response));
+    return request_->Send(std::move(response));
+  }
   timeline.executed = timeline.split = now;
   ended_.store(true, std::memory_order_release);
   Conclude(std::move(request_), std::move(response));

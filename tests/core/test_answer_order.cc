@@ -22,10 +22,12 @@ using testing::SinkPtr;
 
 // A queue whose answers leave in order; sinks note the order of their answers.
 struct Queue {
-  Queue() {
+  explicit Queue(bool decoupled = false) {
     BatchOptions batching{1, true, {1}, 0};
     batching.preserve_ordering = true;
-    model = testing::Shared(IntModel(std::move(batching)));
+    ModelSpec spec = IntModel(std::move(batching));
+    spec.decoupled = decoupled;
+    model = testing::Shared(std::move(spec));
     source = std::make_unique<DynamicSource>(model, clock, std::weak_ptr<ExecutionObserver>());
   }
 
@@ -42,8 +44,10 @@ struct Queue {
   size_t pushed = 0;
 };
 
+std::vector<Tensor> One(int32_t value = 1) { return {{"OUT", DType::kInt32, {1, 1}, Ints({value})}}; }
+
 void Answer(Batch& batch) {
-  for (size_t i = 0; i < batch.size(); ++i) batch.Respond(i, {{"OUT", DType::kInt32, {1, 1}, Ints({1})}}, {});
+  for (size_t i = 0; i < batch.size(); ++i) batch.Respond(i, One(), {});
   batch.Finish();
 }
 
@@ -59,6 +63,62 @@ TEST(AnswerOrder, AnAnswerWaitsForThoseBeforeIt) {
   Answer(batches[0]);
   CHECK(queue.order == (std::vector<int>{0, 1, 2}));
   for (const SinkPtr& sink : sinks) CHECK_EQ(sink->message(), "");
+}
+
+// Of several responses those of whoever is next leave as they come.
+TEST(AnswerOrder, SeveralResponses) {
+  Queue queue(/*decoupled=*/true);
+  std::vector<SinkPtr> sinks;
+  std::vector<std::shared_ptr<Responder>> responders;
+  for (int i = 0; i < 3; ++i) sinks.push_back(queue.Push());
+  for (int i = 0; i < 3; ++i) responders.push_back(queue.source->Take(0, 100).Detach(0));
+  const auto send = [&](size_t index) { CHECK(responders[index]->Send(One(), {}, false)); };
+  const auto check = [&](size_t first, size_t second, size_t third) {
+    CHECK_EQ(sinks[0]->partial.size(), first);
+    CHECK_EQ(sinks[1]->partial.size(), second);
+    CHECK_EQ(sinks[2]->partial.size(), third);
+  };
+  send(1);
+  send(2);
+  send(0);
+  check(1, 0, 0);
+  CHECK(responders[2]->End());
+  CHECK(responders[0]->Send(One(), {}, true));
+  check(1, 1, 0);
+  send(1);
+  check(1, 2, 0);
+  CHECK(queue.order == (std::vector<int>{0}));
+  responders[1].reset();
+  check(1, 2, 1);
+  CHECK(queue.order == (std::vector<int>{0, 1, 2}));
+}
+
+// Each on a thread of its own, ended whenever it likes.
+TEST(AnswerOrder, SeveralResponsesFromManyThreads) {
+  Queue queue(/*decoupled=*/true);
+  constexpr int kRequests = 200, kResponses = 20;
+  std::vector<SinkPtr> sinks;
+  std::vector<std::shared_ptr<Responder>> responders;
+  for (int i = 0; i < kRequests; ++i) sinks.push_back(queue.Push());
+  for (int i = 0; i < kRequests; ++i) responders.push_back(queue.source->Take(0, 100).Detach(0));
+  std::vector<std::thread> threads;
+  for (size_t thread = 0; thread < 4; ++thread) {
+    threads.emplace_back([&, thread] {
+      for (size_t i = thread; i < responders.size(); i += 4) {
+        for (int n = 0; n < kResponses; ++n) CHECK(responders[i]->Send(One(n), {}, false));
+        CHECK(responders[i]->End());
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK_EQ(queue.order.size(), size_t{kRequests});
+  CHECK(std::is_sorted(queue.order.begin(), queue.order.end()));
+  for (const SinkPtr& sink : sinks) {
+    CHECK_EQ(sink->partial.size(), size_t{kResponses});
+    for (int n = 0; n < kResponses; ++n) {
+      CHECK_EQ(testing::IntsOf(sink->partial[static_cast<size_t>(n)].outputs.at(0).data).at(0), n);
+    }
+  }
 }
 
 TEST(AnswerOrder, WhoIsAnsweredOutOfTurnHoldsNobodyUp) {

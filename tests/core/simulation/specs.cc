@@ -99,7 +99,7 @@ ModelSpec DrawSpec(Random& random) {
     if (!spec.sequence->states.empty()) spec.decoupled = false;
   } else {
     DrawQueue(random, spec.queue);
-    spec.batching.preserve_ordering = !spec.decoupled && random.Chance(25);
+    spec.batching.preserve_ordering = random.Chance(25);
     if (spec.has_batch_dimension() && random.Chance(40)) spec.padding = DrawPadding(random);
     spec.cached = !spec.decoupled && !spec.batching.preserve_ordering && !spec.padding && random.Chance(40);
   }

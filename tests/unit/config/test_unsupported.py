@@ -29,12 +29,11 @@ UNSUPPORTED = [
     ("instance_group { secondary_devices {} }", ["instance_group[0].secondary_devices"]),
     ("instance_group { profile: '1' }", ["instance_group[0].profile"]),
     (
-        "dynamic_batching { preserve_ordering: true } model_transaction_policy { decoupled: true }",
-        ["dynamic_batching.preserve_ordering of a decoupled model"],
-    ),
-    (
-        "sequence_batching { oldest { preserve_ordering: true } } model_transaction_policy { decoupled: true }",
-        ["sequence_batching.oldest.preserve_ordering of a decoupled model"],
+        (
+            "model_transaction_policy { decoupled: true } "
+            "sequence_batching { iterative_sequence: true oldest { preserve_ordering: true } }"
+        ),
+        ["sequence_batching.oldest.preserve_ordering of a decoupled model with iterative_sequence"],
     ),
     (
         "parameters { key: 'TRITON_BATCH_STRATEGY_PATH' value { string_value: '/x.so' } } dynamic_batching {}",
@@ -63,7 +62,8 @@ def test_unsupported_fields_are_named(text, fields):
         "optimization { priority: PRIORITY_MAX graph { level: 1 } cuda { graphs: true } eager_batching: true }",
         "sequence_batching { state { input_name: 'a' } oldest { preserve_ordering: true } } model_warmup { name: 'w' }",
         "input { allow_ragged_batch: true } batch_input {} batch_output {}",
-        "dynamic_batching { preserve_ordering: true }",
+        "dynamic_batching { preserve_ordering: true } model_transaction_policy { decoupled: true }",
+        "sequence_batching { oldest { preserve_ordering: true } } model_transaction_policy { decoupled: true }",
         "sequence_batching { iterative_sequence: true }",
         "metric_tags { key: 'a' value: 'b' } version_policy { specific { versions: 3 } }",
         "output { label_filename: 'l' } input { optional: true format: FORMAT_NCHW reshape {} }",
