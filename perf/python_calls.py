@@ -2,7 +2,8 @@
 """What it costs a Python model to call three others, in this process: CPU time of all its threads.
 
 A request to a model that makes three calls is compared with one to a model that makes none; the difference holds the
-three executions. What an execution costs by itself is measured on one thread, where nobody is waited for.
+three executions. The callees are executed by threads of their own, or by the caller's (``EXECUTE_ON_ANY_THREAD``).
+What an execution costs by itself is measured on one thread, where nobody is waited for.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ backend: "python" max_batch_size: 8 dynamic_batching { }
 input [ { name: "INPUT0" data_type: TYPE_FP32 dims: [ -1 ] } ]
 output [ { name: "OUTPUT0" data_type: TYPE_FP32 dims: [ -1 ] } ]
 """
+_ANY_THREAD = 'parameters { key: "EXECUTE_ON_ANY_THREAD" value { string_value: "yes" } }'
 _HEAD = """
 import triton_python_backend_utils as pb_utils
 
@@ -38,7 +40,7 @@ _TAIL = """
         return responses
 """
 _CALLS = """
-            for name in ("a", "b", "c"):
+            for name in CALLEES:
                 call = pb_utils.InferenceRequest(
                     model_name=name,
                     requested_output_names=["OUTPUT0"],
@@ -50,37 +52,42 @@ _CALLS = """
 
 @dataclass(frozen=True)
 class CallCosts:
-    """Microseconds of CPU: of three calls with what they execute, and of three executions alone."""
+    """Microseconds of CPU: of three calls with what they execute, by which threads, and of three executions alone."""
 
     calls_us: float
+    any_thread_us: float
     executions_us: float
 
 
 def measure_calls() -> CallCosts:
-    """Both loads take turns of milliseconds, so that what the machine does meanwhile meets both."""
+    """The loads take turns of milliseconds, so that what the machine does meanwhile meets all of them."""
     from pyinfer.testing import load_model
 
     tensor = {"INPUT0": np.zeros((1, 16), np.float32)}
+    callees = {"chain": ["a", "b", "c"], "chain_here": ["a_here", "b_here", "c_here"]}
     with tempfile.TemporaryDirectory(prefix="perf-") as folder:
-        for name in ("chain", "a", "b", "c"):
-            _write(Path(folder, name), _HEAD + (_CALLS if name == "chain" else "") + _TAIL)
-        with load_model(*(Path(folder, name) for name in ("chain", "a", "b", "c"))) as chain:
-            one = chain.other("a")
-            taken = {True: 0.0, False: 0.0}
-            for turn in range(2 * _TURNS + 2):
-                model = chain if turn % 2 else one
-                start = time.process_time()
-                for _ in range(_REQUESTS):
-                    model.infer(tensor)
-                if turn > 1:  # the first ones warm up
-                    taken[model is chain] += time.process_time() - start
+        for chain, names in callees.items():
+            _write(Path(folder, chain), _CONFIG, f"CALLEES = {names}\n{_HEAD}{_CALLS}{_TAIL}")
+            for name in names:
+                _write(Path(folder, name), _CONFIG + (_ANY_THREAD if "here" in name else ""), _HEAD + _TAIL)
+        with load_model(*(Path(folder, name) for chain, names in callees.items() for name in (chain, *names))) as model:
+            loads = [model, model.other("chain_here"), model.other("a")]
+            taken = [0.0] * len(loads)
+            for turn in range(_TURNS + 1):
+                for index, load in enumerate(loads):
+                    start = time.process_time()
+                    for _ in range(_REQUESTS):
+                        load.infer(tensor)
+                    if turn:  # the first one warms up
+                        taken[index] += time.process_time() - start
         execution = _execution_us(Path(folder, "a"))
-    return CallCosts(1e6 * (taken[True] - taken[False]) / (_TURNS * _REQUESTS), 3 * execution)
+    own, here = (1e6 * (chain - taken[2]) / (_TURNS * _REQUESTS) for chain in taken[:2])
+    return CallCosts(own, here, 3 * execution)
 
 
-def _write(directory: Path, program: str) -> None:
+def _write(directory: Path, config: str, program: str) -> None:
     (directory / "1").mkdir(parents=True)
-    (directory / "config.pbtxt").write_text(_CONFIG)
+    (directory / "config.pbtxt").write_text(config)
     (directory / "1" / "model.py").write_text(program)
 
 

@@ -68,6 +68,7 @@ __all__ = [
     "dlpack_to_host",
     "end_with_parent",
     "error_table",
+    "exec_call",
     "grpc_call",
     "load_sequence_fields",
     "metrics_page",
@@ -506,8 +507,11 @@ class Instance:
     @property
     def gil_wait(self) -> tuple[int, int]:
         """Executions of ``run`` so far, and the nanoseconds that they have waited for the GIL. GIL: held."""
-    def run(self, execute: Callable[[Batch], None]) -> None:
+    def run(self, execute: Callable[[Batch], None], any_thread: bool = False) -> None:
         """Pull batches and call ``execute`` with each until the model is stopped. Blocks.
+
+        ``any_thread``: threads that wait in ``exec_call`` for this model may call ``execute`` while this one waits for
+        a batch; never two at a time.
 
         GIL: released while waiting for, forming and answering a batch; taken once for each batch.
         Exceptions of ``execute`` become answers of code INTERNAL (or of the exception's ``code`` attribute, if it is
@@ -884,6 +888,29 @@ class ModelCall:
         """Tell ``number`` to ``mailbox`` once the last response is there. GIL: held."""
     def cancel(self) -> None:
         """Nobody waits any more: what is queued is not executed, what is executed can see it. GIL: released."""
+
+def exec_call(
+    engine: Engine | WorkerCalls,
+    model: str,
+    version: int,
+    inputs: Sequence[tuple[str, str, NDArray[Any]]],
+    request_id: str,
+    correlation_id: int | str,
+    flags: int,
+    timeout_us: int,
+    parameters: Mapping[str, bool | int | float | str] | None,
+    outputs: Sequence[str],
+    batch: Batch | None,
+    parents: Sequence[CallParent],
+    trace: Trace | None,
+    runs_callee: bool,
+    /,
+) -> tuple[list[tuple[str, str, Any]], tuple[str, str] | None, dict[str, Any], bool]:
+    """Make a ModelCall of a model that is not decoupled, and wait for the answer, as ``ModelCall.next`` returns it.
+
+    ``runs_callee``: this thread may execute the callee meanwhile, where an instance of it rests that does not mind the
+    thread. GIL: released; taken for that.
+    """
 
 @final
 class Mailbox:

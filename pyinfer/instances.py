@@ -337,7 +337,7 @@ class _InstanceThread(threading.Thread):
                 run = getattr(instance, "run", None)
                 if run is None:
                     with counted(self._core):
-                        self._core.run(instance.execute)
+                        self._core.run(instance.execute, getattr(instance, "any_thread", False))
                 else:
                     run(self._core)
         finally:

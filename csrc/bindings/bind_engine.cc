@@ -46,25 +46,44 @@ void ExecuteWithGil(BatchHandle& handle, const py::object& batch, const py::func
   ObjectGraveyard::Default().Sweep();
 }
 
-void RunInstance(InstanceHandle& instance, const py::function& execute) {
-  const std::shared_ptr<Model> model = instance.model;
-  const std::shared_ptr<GilWait> gil_wait = instance.gil_wait;
-  const size_t number = instance.number;
-  ReleaseGil release;
-  for (;;) {
-    Batch batch = model->NextBatch(number);
-    if (batch.empty()) return;
+// Has a Python function execute the batches of one instance. It is not the owner of that function.
+class PythonRunner final : public BatchRunner {
+ public:
+  PythonRunner(const InstanceHandle& instance, const py::function& execute)
+      : model_(instance.model), gil_wait_(instance.gil_wait), number_(instance.number), execute_(execute) {}
+
+  void Run(Batch batch) override {
     auto handle = std::make_shared<BatchHandle>(std::move(batch));
-    handle->model = model;
-    handle->instance = number;
-    const TimeNs asked = model->clock().Now();
+    handle->model = model_;
+    handle->instance = number_;
+    const TimeNs asked = model_->clock().Now();
     {
       AcquireGil acquire;
-      gil_wait->Add(model->clock().Now() - asked);
-      ExecuteWithGil(*handle, py::cast(handle), execute);
+      gil_wait_->Add(model_->clock().Now() - asked);
+      ExecuteWithGil(*handle, py::cast(handle), execute_);
     }
     handle->batch.Finish();
   }
+
+ private:
+  const std::shared_ptr<Model> model_;
+  const std::shared_ptr<GilWait> gil_wait_;
+  const size_t number_;
+  const py::function& execute_;
+};
+
+void RunInstance(InstanceHandle& instance, const py::function& execute, bool any_thread) {
+  const std::shared_ptr<Model> model = instance.model;
+  const size_t number = instance.number;
+  PythonRunner runner(instance, execute);
+  ReleaseGil release;
+  if (any_thread) model->Lend(number, runner);
+  for (;;) {
+    Batch batch = model->NextBatch(number);
+    if (batch.empty()) break;
+    runner.Run(std::move(batch));
+  }
+  model->StopLending(number);
 }
 
 using SampleTuple = std::tuple<std::string, std::string, Shape, py::bytes>;
@@ -216,7 +235,7 @@ void BindModel(py::module_& module) {
                              [](const InstanceHandle& instance) {
                                return py::make_tuple(instance.gil_wait->executions(), instance.gil_wait->waited_ns());
                              })
-      .def("run", &RunInstance, py::arg("execute"))
+      .def("run", &RunInstance, py::arg("execute"), py::arg("any_thread") = false)
       .def("retire", [](const InstanceHandle& instance) { instance.model->RemoveInstance(instance.number); })
       .def("poll", &PollInstance)
       .def("wake_at_ns", [](const InstanceHandle& instance) -> std::optional<TimeNs> {

@@ -90,8 +90,8 @@ void Engine::SubmitStep(RequestPtr request, const EnsemblePlan::Step& step, cons
   Burst::AtEnd(shared_from_this());
 }
 
-void Engine::SubmitCall(RequestPtr request, const Trace* parent) {
-  Accept(std::move(request), nullptr, parent, /*internal=*/true);
+std::shared_ptr<Model> Engine::SubmitCall(RequestPtr request, const Trace* parent) {
+  return Accept(std::move(request), nullptr, parent, /*internal=*/true);
 }
 
 std::vector<CallGraph::Callee> Engine::Executors(const std::string& name, int64_t version) const {
@@ -113,7 +113,8 @@ std::vector<CallGraph::Callee> Engine::Executors(const std::string& name, int64_
   return found;
 }
 
-void Engine::Accept(RequestPtr request, const EnsemblePlan::Step* step, const Trace* parent, bool internal) {
+std::shared_ptr<Model> Engine::Accept(RequestPtr request, const EnsemblePlan::Step* step, const Trace* parent,
+                                      bool internal) {
   const auto find = [&] {
     return step ? FindStepLocked(*step) : FindLocked(request->model_name, request->model_version);
   };
@@ -143,18 +144,19 @@ void Engine::Accept(RequestPtr request, const EnsemblePlan::Step* step, const Tr
       refusal = found.status();
       break;
     }
-    const std::shared_ptr<Model>& model = found.value();
+    std::shared_ptr<Model>& model = found.value();
     if (model->spec() == request->model) {
       ReshapeInputs(*request);
       const bool earlier = ExpectExpiry(model->Push(std::move(request)));
       Touch(model);
       lock.unlock();
       if (earlier && internal) TellListeners();
-      return;
+      return std::move(model);
     }
     request->model = model->spec();
   }
   request->Fail(FailureReason::kOther, std::move(refusal));
+  return nullptr;
 }
 
 StatusOr<std::shared_ptr<Model>> Engine::FindStepLocked(const EnsemblePlan::Step& step) const {

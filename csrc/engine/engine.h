@@ -71,8 +71,9 @@ class Engine final : public RequestAcceptor, public Deferred, public std::enable
   // request, or nullptr. Dispatched at the end of the burst.
   void SubmitStep(RequestPtr request, const EnsemblePlan::Step& step, const Trace* parent);
   // For models that call others. As Submit, also when the server is stopping: what has begun goes on. `parent` is the
-  // trace that the call belongs to, or nullptr. Requires: Dispatch() is called afterwards.
-  void SubmitCall(RequestPtr request, const Trace* parent);
+  // trace that the call belongs to, or nullptr. Requires: Dispatch() is called afterwards. Returns the model that it
+  // was pushed to; null where it was refused.
+  std::shared_ptr<Model> SubmitCall(RequestPtr request, const Trace* parent);
   // The models whose instances execute requests for `name`: its own or, of an ensemble, those of its steps. Empty where
   // it is not served.
   std::vector<CallGraph::Callee> Executors(const std::string& name, int64_t version) const;
@@ -93,7 +94,8 @@ class Engine final : public RequestAcceptor, public Deferred, public std::enable
   StatusOr<std::shared_ptr<Model>> FindStepLocked(const EnsemblePlan::Step& step) const;
   // Validates and queues. `step` is nullptr for a request that is no step of an ensemble. Where it is `internal`,
   // nobody looks after its time in the queue unless told.
-  void Accept(RequestPtr request, const EnsemblePlan::Step* step, const Trace* parent, bool internal);
+  // Returns the model that it was pushed to, or null.
+  std::shared_ptr<Model> Accept(RequestPtr request, const EnsemblePlan::Step* step, const Trace* parent, bool internal);
   void Touch(const std::shared_ptr<Model>& model);
   void Expire(TimeNs now);
   // True where it is earlier than all that were expected.

@@ -231,7 +231,7 @@ void Model::RunQuick(NativeInstance& quick) {
 }
 
 Batch Model::NextBatch(size_t instance) {
-  while (source_->Wait(instance)) {
+  while (WaitForWork(instance)) {
     Batch batch = limiter_ ? TakeLimited(instance, /*wait=*/true) : source_->Take(instance, clock_->Now());
     if (!batch.empty()) return batch;
   }

@@ -18,6 +18,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "engine/lending.h"
 #include "engine/occupied.h"
 #include "engine/response_cache.h"
 #include "engine/response_statistics.h"
@@ -76,6 +77,20 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   // Blocks until there is a batch; an empty one once the model is stopped, or the instance removed. For the thread of
   // an instance.
   Batch NextBatch(size_t instance);
+  // Lets threads that call this model and wait run `instance` while its own thread is in NextBatch with nothing to do.
+  // Not where the instance is limited, or keeps sequences. See model_lending.cc. For the thread of the instance;
+  // `runner` is not called any more once StopLending returns, which it must have called when it ends.
+  void Lend(size_t instance, BatchRunner& runner);
+  void StopLending(size_t instance) { lending_.Withdraw(instance); }
+  // What is ripe now, with an instance to run it on this thread; an empty batch where no instance rests, or nothing is
+  // ripe. For whoever has pushed a request that it will wait for, between Push and Dispatch, with no Burst open. A
+  // batch that is there is to be handed to RunHere, after Dispatch.
+  struct BorrowedBatch {
+    InstanceLending::Lent lent;
+    Batch batch;
+  };
+  BorrowedBatch Borrow();
+  void RunHere(BorrowedBatch borrowed);
   // The batch that is ripe now, possibly none.
   // An instance that has to wait for what others hold is in line from then on.
   Batch TakeNow(size_t instance);
@@ -148,6 +163,8 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   void Start(NativeInstance& instance, std::shared_ptr<LimitedInstance> limited);
   void JoinEnded();
   void RunQuick(NativeInstance& instance);
+  // As the source's Wait; whoever borrows the instance has it back when this returns.
+  bool WaitForWork(size_t instance);
   // See model_limits.cc. Requires: limiter_ is not null.
   void SetLimits(size_t instance, std::shared_ptr<LimitedInstance> limited);
   void NoteRemoved(size_t instance);
@@ -170,6 +187,8 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   std::vector<std::unique_ptr<NativeInstance>> leaving_;
   // The first of them where the thread that received requests may run it.
   std::atomic<NativeInstance*> quick_{nullptr};
+
+  InstanceLending lending_;
 
   std::shared_ptr<OccupiedModels> occupied_;  // null where nobody looks after its requests
   std::shared_ptr<RateLimiter> limiter_;      // null where executions are not limited

@@ -69,8 +69,13 @@ void ModelCall::Start(RequestPtr request, const CallOrigin& origin, bool decoupl
   for (const Tensor& input : request->inputs) inputs_.push_back(input.data);
   const Status refusal = Enter(*request, origin, decoupled);
   if (!refusal.ok()) return request->Fail(FailureReason::kOther, refusal);
-  engine_->SubmitCall(std::move(request), origin.trace.get());
-  if (origin.dispatch) engine_->Dispatch();
+  const std::shared_ptr<Model> callee = engine_->SubmitCall(std::move(request), origin.trace.get());
+  if (!origin.dispatch) return;
+  Model::BorrowedBatch borrowed;
+  if (origin.runs_callee && callee) borrowed = callee->Borrow();
+  engine_->Dispatch();
+  // What the queue had first may have been another request; then the answer is still to be waited for.
+  if (!borrowed.batch.empty()) callee->RunHere(std::move(borrowed));
 }
 
 void ModelCall::Send(const Request& request, Response response, bool final) noexcept {

@@ -31,6 +31,8 @@ struct CallOrigin {
   bool of_client = false;
   // False: several calls are to be queued together, and share a batch. Somebody has to call Engine::Dispatch() then.
   bool dispatch = true;
+  // The thread that makes the call waits for the answer, and may execute the callee meanwhile.
+  bool runs_callee = false;
 
   void AddParent(const CallParent& parent, TimeNs now);
   void AddParent(const Request& parent, TimeNs now) { AddParent(CallParent::Of(parent), now); }
@@ -49,7 +51,7 @@ class ModelCall : public CompletionSink {
   ~ModelCall() override { StopWaiting(); }
 
   // Queues `request`, whose sink this is, or answers it with the reason why not. `decoupled`: the caller takes any
-  // number of responses. Called once. May run the callee on this thread, where it is quick.
+  // number of responses. Called once. May run the callee on this thread, where it is quick or is lent to it.
   void Start(RequestPtr request, const CallOrigin& origin, bool decoupled);
   // Nobody waits for what is still to come.
   void Cancel();

@@ -105,8 +105,9 @@ class Instance(Protocol):
     def execute(self, batch: Batch) -> None:
         """Answer every request of ``batch``, by ``batch.respond_packed`` or by ``batch.respond``/``batch.fail`` each.
 
-        Called with the GIL held, always on the thread that made the instance. A request left unanswered, and every
-        unanswered request after an exception, is answered with an error of code INTERNAL by the core.
+        Called with the GIL held, on the thread that made the instance unless that says otherwise. A request left
+        unanswered, and every unanswered request after an exception, is answered with an error of code INTERNAL by the
+        core.
         """
 
     def close(self) -> None:
@@ -115,6 +116,9 @@ class Instance(Protocol):
     # An instance that has its batches executed elsewhere may also have ``run(core)``: it is called instead of
     # ``core.run(execute)`` and returns as that does; ``execute`` is then called for warm-up only. ``interrupt()`` is
     # called, from any thread, where no batches will come any more: ``run`` waits for nothing but the batch that it has.
+    #
+    # An instance whose attribute ``any_thread`` is true may have ``execute`` called on any thread, still one batch at a
+    # time: while its own thread waits for a batch, that of another model's instance that calls this one may run it.
     #
     # An instance may also have ``is_ready() -> bool``. Health requests then call it, on a thread other than the
     # instance's, also while a batch is executed; never twice at a time, and not after ``close``. An instance that does

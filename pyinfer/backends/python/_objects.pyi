@@ -23,6 +23,7 @@ __all__ = [
     "answer",
     "answer_decoupled",
     "decoupled_fault",
+    "exec_call",
     "fail_all",
     "release",
     "requests_of",
@@ -202,6 +203,9 @@ def decoupled_fault(name: str, responses: object) -> str | None:
 
 def start_call(request: InferenceRequest, scope: CallScope, decoupled: bool, *, waits: bool) -> ModelCall:
     """Begin the call that ``request`` describes; see :class:`pyinfer.backends.python.calls.CallScope`."""
+
+def exec_call(request: InferenceRequest, scope: CallScope, runs_callee: bool) -> InferenceResponse:
+    """The same of a model that is not decoupled, and its answer. ``runs_callee``: this thread may execute it."""
 
 def response_of(
     item: tuple[list[tuple[str, str, NDArray[Any]]], tuple[str, str] | None, dict[str, Any], bool],

@@ -16,6 +16,7 @@ cimport cython
 import numpy as np
 
 from pyinfer._core import BytesView, DeviceArray, ModelCall, dlpack_to_host
+from pyinfer._core import exec_call as core_exec_call
 
 __all__ = [
     "ErrorCode",
@@ -29,6 +30,7 @@ __all__ = [
     "answer",
     "answer_decoupled",
     "decoupled_fault",
+    "exec_call",
     "fail_all",
     "release",
     "requests_of",
@@ -468,13 +470,23 @@ cdef class InferenceRequest:
 
     def exec(self, decoupled=False):
         """Call the model that the request names: an InferenceResponse, or an iterator over them; see ``calls``."""
-        from pyinfer.backends.python import calls
-        return calls.execute(self, bool(decoupled))
+        return _calls().execute(self, bool(decoupled))
 
     def async_exec(self, decoupled=False):
         """As ``exec``, but a future of it, for tasks of an event loop."""
+        return _calls().execute_async(self, bool(decoupled))
+
+
+cdef object _calls_module = None
+
+
+cdef _calls():
+    # which imports this module
+    global _calls_module
+    if _calls_module is None:
         from pyinfer.backends.python import calls
-        return calls.execute_async(self, bool(decoupled))
+        _calls_module = calls
+    return _calls_module
 
 
 @cython.freelist(64)
@@ -529,21 +541,44 @@ cdef str _parameter_text(parameters):
 
 def start_call(InferenceRequest request not None, scope, bint decoupled, *, bint waits):
     """The ModelCall of a request that was made by hand. ``scope`` tells on whose behalf it is made."""
+    _check_made_by_hand(request)
+    cdef InferenceTrace trace = request._trace
+    return ModelCall(
+        scope.engine, request._model_name, request._model_version, _call_inputs(request), request_id=request._request_id,
+        correlation_id=request._correlation_id, flags=request._flags, timeout_us=request._timeout,
+        parameters=_call_parameters(request), outputs=request._requested_output_names, batch=scope.batch,
+        parents=_parents(scope.requests),
+        trace=None if trace is None else trace._core, decoupled=decoupled, waits=waits,
+    )
+
+
+def exec_call(InferenceRequest request not None, scope, bint runs_callee):
+    """As :func:`start_call` of a model that is not decoupled, and its InferenceResponse, which is waited for."""
+    _check_made_by_hand(request)
+    cdef InferenceTrace trace = request._trace
+    return response_of(core_exec_call(
+        scope.engine, request._model_name, request._model_version, _call_inputs(request), request._request_id,
+        request._correlation_id, request._flags, request._timeout, _call_parameters(request),
+        request._requested_output_names, scope.batch, _parents(scope.requests),
+        None if trace is None else trace._core, runs_callee,
+    ))
+
+
+cdef _check_made_by_hand(InferenceRequest request):
     if request._batch is not None or request._responder is not None or request._answered:
         raise TritonModelException("a request of the server can not be executed: make an InferenceRequest of its inputs")
-    cdef InferenceTrace trace = request._trace
+
+
+cdef list _call_inputs(InferenceRequest request):
     cdef Tensor tensor
     cdef list inputs = []
     for tensor in request._tensors.values():
         inputs.append(_described(tensor))
-    parameters = None if request._parameters == "{}" else json.loads(request._parameters)
-    return ModelCall(
-        scope.engine, request._model_name, request._model_version, inputs, request_id=request._request_id,
-        correlation_id=request._correlation_id, flags=request._flags, timeout_us=request._timeout,
-        parameters=parameters, outputs=request._requested_output_names, batch=scope.batch,
-        parents=_parents(scope.requests),
-        trace=None if trace is None else trace._core, decoupled=decoupled, waits=waits,
-    )
+    return inputs
+
+
+cdef _call_parameters(InferenceRequest request):
+    return None if request._parameters == "{}" else json.loads(request._parameters)
 
 
 cdef _parents(list requests):

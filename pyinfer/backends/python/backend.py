@@ -7,6 +7,7 @@ to call another one (``calls``), and the event loops of ``async def execute`` (`
 
 from __future__ import annotations
 
+import contextvars
 import inspect
 import json
 import logging
@@ -42,6 +43,8 @@ __all__ = ["InProcessBackend"]
 
 _CLASS = "TritonPythonModel"
 _FILE = "model.py"
+#: a parameter of the model
+_ANY_THREAD = "EXECUTE_ON_ANY_THREAD"
 
 _log = logging.getLogger("pyinfer.backends.python")
 
@@ -53,6 +56,7 @@ class InProcessBackend(Backend):
         super().__init__(model)
         if model.engine is not None:
             serve(model.engine, model.control)
+        self._any_thread = _any_thread(model)
         self._loop_lock = threading.Lock()
         #: of decoupled models with ``async def execute``: all their instances share one
         self._loop: LoopThread | None = None
@@ -112,7 +116,8 @@ class InProcessBackend(Backend):
             raise ModelError(f"model instance '{instance.name}': {_told(error, model.directory)}") from error
         decoupled = bool(model.config.get("model_transaction_policy", {}).get("decoupled"))
         if not inspect.iscoroutinefunction(made.execute):
-            return _PythonInstance(made, made.execute, instance.name, model, decoupled=decoupled)
+            any_thread = self._any_thread and instance.nice == 0
+            return _PythonInstance(made, made.execute, instance.name, model, decoupled=decoupled, any_thread=any_thread)
         if decoupled:
             return _ConcurrentInstance(made, instance.name, model, self._shared_loop())
         # few models need asyncio, and a worker process starts faster without
@@ -146,6 +151,7 @@ class _PythonInstance:
         model: ModelContext,
         *,
         decoupled: bool,
+        any_thread: bool = False,
         close: Callable[[], None] | None = None,
     ) -> None:
         self._model = made
@@ -154,6 +160,11 @@ class _PythonInstance:
         self._scope = None if model.engine is None else CallScope(model.engine)
         if self._scope is not None:
             self._scope.enter()
+            self._scope.runs_callees = close is None  # code of other models would find a loop on its thread
+        #: see ``pyinfer.backends.base.Instance``
+        self.any_thread = any_thread
+        #: what the code finds in context variables, on whichever thread
+        self._context = contextvars.copy_context() if any_thread else None
         self._name = name
         self._model_name = model.name
         self._directory = model.directory
@@ -162,6 +173,12 @@ class _PythonInstance:
         self.is_ready = partial(_is_ready, made) if hasattr(made, "is_ready") else None
 
     def execute(self, batch: Batch) -> None:
+        if self._context is None:
+            self._execute_batch(batch)
+        else:
+            self._context.run(self._execute_batch, batch)
+
+    def _execute_batch(self, batch: Batch) -> None:
         requests = requests_of(batch)
         if self._scope is not None:
             self._scope.batch, self._scope.requests = batch, requests
@@ -237,6 +254,14 @@ def _finalize(made: Any, name: str) -> None:
             made.finalize()
         except BaseException as error:  # sys.exit() as well; and there is nobody left to tell
             _log.error("model instance '%s' failed to finalize", name, exc_info=error)
+
+
+def _any_thread(model: ModelContext) -> bool:
+    """Whether the model says that it does not mind which thread executes. Raises ConfigError for what is no answer."""
+    setting = model.parameter(_ANY_THREAD, "no").lower()
+    if setting not in ("yes", "no"):
+        raise ConfigError(f"model parameter {_ANY_THREAD} must be yes or no, got '{setting}'")
+    return setting == "yes"
 
 
 def _is_ready(made: Any) -> bool:

@@ -13,6 +13,7 @@ of its own it gets what is left of theirs. A thread that a model has started cal
 from __future__ import annotations
 
 import itertools
+import sys
 import weakref
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -34,11 +35,13 @@ __all__ = ["CallScope", "ResponseIterator", "current_control", "execute", "execu
 class CallScope:
     """On whose behalf the code of this thread or task calls: of ``requests``, while their batch lasts of ``batch``."""
 
-    __slots__ = ("batch", "engine", "requests")
+    __slots__ = ("batch", "engine", "requests", "runs_callees")
 
     def __init__(self, engine: Engine | WorkerCalls, requests: list[InferenceRequest] | None = None) -> None:
         self.engine = engine
         self.batch: Batch | None = None
+        #: whether this thread may execute a callee that it waits for, where the callee allows it
+        self.runs_callees = False
         self.requests = [] if requests is None else requests
 
     def enter(self) -> None:
@@ -102,12 +105,16 @@ def execute(request: InferenceRequest, decoupled: bool) -> InferenceResponse | R
 
     What the callee could not do is an error of the response. Raises TritonModelException for what is no call at all.
     """
-    call = _objects.start_call(request, _current_scope(), decoupled, waits=True)
+    scope = _current_scope()
     if decoupled:
-        return ResponseIterator(call)
-    item = call.next()
-    assert item is not None
-    return _objects.response_of(item)
+        return ResponseIterator(_objects.start_call(request, scope, decoupled, waits=True))
+    return _objects.exec_call(request, scope, scope.runs_callees and not _loop_runs())
+
+
+def _loop_runs() -> bool:
+    """Whether the code of another model would find a loop that runs on this thread."""
+    events = sys.modules.get("asyncio.events")
+    return events is not None and events._get_running_loop() is not None
 
 
 def execute_async(

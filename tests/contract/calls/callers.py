@@ -7,7 +7,9 @@ __all__ = ["CALLERS", "DECOUPLED", "INSTANCES", "SEQUENCES", "source"]
 
 _HEAD = """
 import asyncio
+import contextvars
 import json
+import os
 import threading
 
 import numpy as np
@@ -46,6 +48,22 @@ CALLERS = {
     "chain": """
     def execute(self, requests):
         return [answer(output(ask("double", output(ask("double", given(r)).exec())).exec())) for r in requests]
+""",
+    "who": """
+    mine = contextvars.ContextVar("mine", default=0)
+
+    def initialize(self, args):
+        self.mine.set(args["model_instance_name"])
+
+    def execute(self, requests):
+        assert self.mine.get() == "who_0_0"
+        return [answer(np.array([[threading.get_native_id(), os.getpid()]], np.float32)) for r in requests]
+""",
+    "asks_who": """
+    def execute(self, requests):
+        me = [threading.get_native_id(), os.getpid()]
+        asked = [output(ask("who", given(request)).exec())[0].tolist() == me for request in requests]
+        return [answer(np.array([[same]], np.float32)) for same in asked]
 """,
     "gather": """
     async def execute(self, requests):

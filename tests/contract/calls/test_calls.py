@@ -24,6 +24,13 @@ from waiting import eventually
 Infer = Callable[..., np.ndarray]
 
 
+@pytest.fixture(scope="module", params=["thread", "process", "any thread"])
+def isolation(request: pytest.FixtureRequest) -> str:
+    """In the last of them every model may be executed by the thread that calls it."""
+    how: str = request.param
+    return how
+
+
 def config(name: str) -> str:
     text = identity("TYPE_FP32", "-1").replace('"identity"', '"python"')
     text = text.replace("count: 1", f"count: {INSTANCES.get(name, 1)}")
@@ -38,7 +45,10 @@ def config(name: str) -> str:
 def repository(tmp_path_factory: pytest.TempPathFactory, isolation: str) -> Path:
     directory = tmp_path_factory.mktemp("calls")
     for name in CALLERS:
-        add_model(directory, name, config(name), {"model.py": source(name)})
+        text = config(name)
+        if isolation == "any thread":
+            text += ' parameters { key: "EXECUTE_ON_ANY_THREAD" value { string_value: "yes" } }'
+        add_model(directory, name, text, {"model.py": source(name)})
     add_model(directory, "echo", identity("TYPE_FP32", "-1"))
     add_model(directory, "gate", gate_config(), {"model.py": GATE})
     return directory
@@ -46,7 +56,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory, isolation: str) -> Path
 
 @pytest.fixture(scope="module")
 def calling(repository: Path, isolation: str) -> Iterator[RunningServer]:
-    flags = ("--model-control-mode=explicit", "--load-model=*", isolated(isolation))
+    how = "thread" if isolation == "any thread" else isolation
+    flags = ("--model-control-mode=explicit", "--load-model=*", isolated(how))
     with run_server(repository, *flags) as running:
         yield running
         assert running.stop() == 0, running.log[-4000:]
@@ -70,6 +81,18 @@ def infer(request: pytest.FixtureRequest, calling: RunningServer) -> Iterator[In
 
 def test_a_chain(infer: Infer) -> None:
     assert infer("chain", 1, 2.5).tolist() == [[4, 10]]
+
+
+def test_who_executes_the_callee(infer: Infer, isolation: str) -> None:
+    """The caller's thread only where the model allows it, and then with the context variables of the callee."""
+    here = []
+
+    def asked() -> bool:
+        here.append(infer("asks_who", 7)[0, 0])
+        return here[-1] == 1 or (isolation != "any thread" and len(here) == 20)
+
+    eventually(asked, "the callee never rested")
+    assert isolation == "any thread" or not any(here)
 
 
 def test_calls_at_the_same_time(infer: Infer) -> None:

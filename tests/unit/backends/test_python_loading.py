@@ -146,3 +146,6 @@ def test_a_setting_that_is_neither(tmp_path: Path, point: MeetingPoint) -> None:
         ConfigError, match="initialize-in-parallel of the python backend must be true or false, got '1'"
     ):
         InProcessBackend(ModelContext("a", 1, directory, {"name": "a"}, {"initialize-in-parallel": "1"}))
+    config = {"name": "a", "parameters": {"EXECUTE_ON_ANY_THREAD": {"string_value": "maybe"}}}
+    with pytest.raises(ConfigError, match="model parameter EXECUTE_ON_ANY_THREAD must be yes or no, got 'maybe'"):
+        InProcessBackend(ModelContext("a", 1, directory, config))
