@@ -30,7 +30,7 @@ from pyinfer.backends.python._objects import (
     requests_of,
 )
 from pyinfer.backends.python.autocomplete import COMPLETED_FIELDS, ModelConfig
-from pyinfer.backends.python.calls import CallScope, serve
+from pyinfer.backends.python.calls import CallScope, making, serve
 from pyinfer.backends.python.imports import ModelImports
 from pyinfer.backends.python.settings import Settings
 from pyinfer.errors import ConfigError, ModelError
@@ -107,7 +107,7 @@ class InProcessBackend(Backend):
             # before the model's own code, so that the threads that it starts inherit it
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), instance.nice)
         try:
-            with self._imports.active():
+            with self._imports.active(), making(model.name):
                 made = self._class()
                 if hasattr(made, "initialize"):
                     made.initialize(arguments)
@@ -198,7 +198,7 @@ class _PythonInstance:
             self._scope.batch, self._scope.requests = None, []
 
     def close(self) -> None:
-        _finalize(self._model, self._name)
+        _finalize(self._model, self._name, self._model_name)
         if self._close is not None:
             self._close()
         del self._model, self._execute, self._close
@@ -234,7 +234,7 @@ class _ConcurrentInstance:
 
     def close(self) -> None:
         self._loop.wait_idle()
-        _finalize(self._model, self._name)
+        _finalize(self._model, self._name, self._model_name)
         del self._model
 
 
@@ -248,10 +248,11 @@ def _fail_requests(batch: Batch | None, requests: list[Any], instance: str, faul
     fail_all(batch, requests, "INTERNAL", f"Failed to process the request(s) for model '{instance}', message: {fault}")
 
 
-def _finalize(made: Any, name: str) -> None:
+def _finalize(made: Any, name: str, model: str) -> None:
     if hasattr(made, "finalize"):
         try:
-            made.finalize()
+            with making(model):
+                made.finalize()
         except BaseException as error:  # sys.exit() as well; and there is nobody left to tell
             _log.error("model instance '%s' failed to finalize", name, exc_info=error)
 

@@ -16,6 +16,7 @@ import itertools
 import sys
 import weakref
 from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from pyinfer._core import Batch, Engine, WorkerCalls
     from pyinfer.backends.base import ModelControl
 
-__all__ = ["CallScope", "ResponseIterator", "current_control", "execute", "execute_async", "serve"]
+__all__ = ["CallScope", "ResponseIterator", "control_of", "execute", "execute_async", "making", "serve"]
 
 
 class CallScope:
@@ -50,6 +51,8 @@ class CallScope:
 
 
 _scope: ContextVar[CallScope] = ContextVar("pyinfer_call_scope")
+#: the model whose ``initialize`` or ``finalize`` this is
+_made: ContextVar[str | None] = ContextVar("pyinfer_made_model", default=None)
 #: of the server whose model was loaded last: what threads of models and helper functions find it by
 _engine: weakref.ref[Engine | WorkerCalls] | None = None
 _control: weakref.ref[ModelControl] | None = None
@@ -62,8 +65,25 @@ def serve(engine: Engine | WorkerCalls, control: ModelControl | None) -> None:
     _control = None if control is None else weakref.ref(control)
 
 
-def current_control() -> ModelControl:
-    """What loads and unloads models here. Raises TritonModelException outside the server."""
+@contextmanager
+def making(model: str) -> Iterator[None]:
+    """While code of ``model`` runs that its load or its unload waits for."""
+    token = _made.set(model)
+    try:
+        yield
+    finally:
+        _made.reset(token)
+
+
+def control_of(model: str) -> ModelControl:
+    """What loads and unloads ``model`` here, for code of models. Raises TritonModelException outside the server, and
+    where the code would wait for itself.
+    """
+    if _made.get() == model:
+        raise TritonModelException(
+            f"model '{model}' would wait for ever for itself: neither initialize nor finalize can load or unload their "
+            "own model"
+        )
     control = None if _control is None else _control()
     if control is None:
         raise TritonModelException("models are loaded and unloaded only inside the server")

@@ -29,7 +29,7 @@ from pyinfer.backends.python._objects import (
     TritonModelException,
 )
 from pyinfer.backends.python.autocomplete import ModelConfig
-from pyinfer.backends.python.calls import ResponseIterator, current_control
+from pyinfer.backends.python.calls import ResponseIterator, control_of
 from pyinfer.backends.python.imports import loaded_directories
 from pyinfer.backends.python.metrics import Metric, MetricFamily, failed
 from pyinfer.errors import InvalidArgument, PyinferError
@@ -166,7 +166,7 @@ def load_model(model_name: str, config: str = "", files: Mapping[str, bytes] | N
         )
     parameters: dict[str, Any] = {**({"config": config} if config else {}), **(files or {})}
     try:
-        current_control().load_model(model_name, parameters)
+        control_of(model_name).load_model(model_name, parameters)
     except PyinferError as error:
         raise failed("Failed to load model", str(error)) from None
 
@@ -174,7 +174,7 @@ def load_model(model_name: str, config: str = "", files: Mapping[str, bytes] | N
 def unload_model(model_name: str, unload_dependents: bool = False) -> None:
     """Unload a model, as a client does. Raises TritonModelException with the reason why not."""
     try:
-        current_control().unload_model(model_name, unload_dependents)
+        control_of(model_name).unload_model(model_name, unload_dependents)
     except PyinferError as error:
         raise failed("Failed to unload model", str(error)) from None
 
@@ -185,7 +185,7 @@ def is_model_ready(model_name: str, model_version: str = "") -> bool:
     Raises TritonModelException for a version that is no number.
     """
     try:
-        return current_control().model_ready(model_name, model_version)
+        return control_of("").model_ready(model_name, model_version)
     except InvalidArgument as error:
         raise failed("Failed to check model readiness", str(error)) from None
     except PyinferError:
