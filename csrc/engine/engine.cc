@@ -134,7 +134,7 @@ std::shared_ptr<Model> Engine::Accept(RequestPtr request, const EnsemblePlan::St
     if (!refusal.ok()) break;
     if (parent != nullptr) {
       if (!request->trace) tracer_->BeginStep(*request, *parent);
-    } else if (step == nullptr && tracer_->enabled() && !request->trace) {
+    } else if (!internal && tracer_->enabled() && !request->trace) {  // others are parts of a trace, or of none
       tracer_->Begin(*request);
     }
     // Held over the push, so that Publish can promise that nothing reaches a replaced model afterwards.

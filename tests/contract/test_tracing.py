@@ -20,7 +20,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 from tritonclient.utils import InferenceServerException
 
-from contract.conftest import add_model, identity
+from contract.conftest import add_model, identity, isolated
 from contract.http.raw import HOST, Raw, Response, post
 from pyinfer.testing import RunningServer, run_server
 
@@ -276,7 +276,7 @@ class TritonPythonModel:
 """
 
 
-def test_a_python_model_can_go_on_with_the_trace(tmp_path: Path) -> None:
+def test_a_python_model_can_go_on_with_the_trace(tmp_path: Path, isolation: str) -> None:
     configuration = identity("TYPE_STRING", "-1", batch=0).replace('"identity"', '"python"')
     add_model(tmp_path, "tells", configuration, {"model.py": TELLS_ITS_TRACE})
 
@@ -288,7 +288,7 @@ def test_a_python_model_can_go_on_with_the_trace(tmp_path: Path) -> None:
             return json.loads(client.infer("tells", [given], headers=headers).as_numpy("OUTPUT0")[0] or b"null")
 
     with receiver() as collector:
-        with run_server(tmp_path, *otel(collector, "rate=0")) as running:
+        with run_server(tmp_path, isolated(isolation), *otel(collector, "rate=0")) as running:
             contexts = []
             for over in ("http", "grpc"):
                 contexts.append(told(running, over, {"traceparent": PARENT, "tracestate": "k=v"}))
