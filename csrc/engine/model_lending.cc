@@ -30,7 +30,7 @@ Model::BorrowedBatch Model::Borrow() {
   if (!lending_.offers()) return borrowed;
   borrowed.lent = lending_.Borrow();
   if (!borrowed.lent) return borrowed;
-  borrowed.batch = source_->Take(borrowed.lent.instance, clock_->Now());
+  borrowed.batch = TakeNow(borrowed.lent.instance);
   if (borrowed.batch.empty()) lending_.GiveBack(borrowed.lent);
   return borrowed;
 }

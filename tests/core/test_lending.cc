@@ -11,6 +11,7 @@
 #include "engine/lending.h"
 #include "engine/model_call.h"
 #include "ensembles.h"
+#include "sched/rate_limiter.h"
 
 namespace pyinfer {
 namespace {
@@ -219,6 +220,20 @@ TEST(Lending, SequencesStayOnTheThreadOfTheirInstance) {
   Runner runner;
   model->Lend(model->AddInstance(), runner);
   CHECK(!model->Borrow().lent);
+}
+
+TEST(Lending, WhatHoldsResourcesIsNotLent) {
+  Works works;
+  const auto limiter = std::make_shared<RateLimiter>(std::vector<ResourceTotal>());
+  works.engine->SetRateLimiter(limiter);
+  const std::shared_ptr<Model> model = works.Part("m");
+  StatusOr<std::shared_ptr<LimitedInstance>> limited = limiter->Enter({{{"R", false, 1}}, 1, 0});
+  CHECK(limited.ok());
+  Runner runner;
+  model->Lend(model->AddInstance(std::move(limited).value()), runner);
+  Lender other(model);  // needs nothing
+  AskUntilHere(works, other);
+  CHECK_EQ(runner.seen.size(), size_t{0});
 }
 
 TEST(Lending, ManyCallersAndInstances) {
