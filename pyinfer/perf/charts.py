@@ -13,12 +13,15 @@ __all__ = ["STYLE", "Line", "bars", "chart"]
 Line = tuple[str, Sequence[tuple[float, float]]]
 
 STYLE = """
-svg { width: 100%; height: auto; }
+svg { width: 100%; max-width: 44rem; height: auto; }
 text { font-size: 11px; }
 @media (prefers-color-scheme: dark) { text { fill: #ccc; } }
 """
-_WIDTH, _HEIGHT, _MARGIN = 640, 300, 56
-_COLOURS = ("#1b6ca8", "#d1495b", "#2e8b57", "#8a5a9e", "#c77f1a", "#3f8e9e")
+_WIDTH, _HEIGHT, _MARGIN = 720, 300, 56
+#: of the plot; what is beyond it is for the names of lines, or the sums of bars
+_RIGHT, _TOP, _BOTTOM = _WIDTH - 120, 24, _HEIGHT - 40
+#: to be seen on a light page and on a dark one
+_COLOURS = ("#3b8fd4", "#e0576a", "#3fa66b", "#a974c4", "#d08a2a", "#4aa5b5")
 #: of a logarithmic axis that has more than powers of ten
 _MOST_TICKS = 8
 #: lines with fewer points have dots
@@ -53,40 +56,47 @@ def _log_ticks(least: float, most: float) -> list[float]:
 def chart(title: str, x: str, y: str, lines: Sequence[Line], *, log_x: bool = False, log_y: bool = False) -> str:
     """Lines over the same axes, which are named ``x`` and ``y``. Axes that are not logarithmic begin at 0."""
     points = [point for _, each in lines for point in each]
-    to_x, ticks_x = _scale([point[0] for point in points], _MARGIN, _WIDTH - 12, log_x)
-    to_y, ticks_y = _scale([point[1] for point in points], _HEIGHT - 40, 12, log_y)
-    parts = [_line(to_x(tick), 12, to_x(tick), _HEIGHT - 40) for tick in ticks_x]
-    parts += [_line(_MARGIN, to_y(tick), _WIDTH - 12, to_y(tick)) for tick in ticks_y]
+    to_x, ticks_x = _scale([point[0] for point in points], _MARGIN, _RIGHT, log_x)
+    to_y, ticks_y = _scale([point[1] for point in points], _BOTTOM, _TOP, log_y)
+    parts = [_line(to_x(tick), _TOP, to_x(tick), _BOTTOM) for tick in ticks_x]
+    parts += [_line(_MARGIN, to_y(tick), _RIGHT, to_y(tick)) for tick in ticks_y]
     parts += [_label(to_x(tick), _HEIGHT - 24, f"{tick:g}", "middle") for tick in ticks_x]
     parts += [_label(_MARGIN - 6, to_y(tick) + 4, f"{tick:g}", "end") for tick in ticks_y]
-    parts += [_label(_WIDTH / 2, _HEIGHT - 6, x, "middle"), _label(4, 10, y, "start")]
+    parts += [_label((_MARGIN + _RIGHT) / 2, _HEIGHT - 6, x, "middle"), _label(4, 11, y, "start")]
+    between = min(15.0, (_BOTTOM - _TOP) / max(1, len(lines)))
     for number, (name, each) in enumerate(lines):
         colour = _COLOURS[number % len(_COLOURS)]
+        # the colours come again, dashed
+        dashes = f' stroke-dasharray="{8 // (1 + number // len(_COLOURS))} 3"' if number >= len(_COLOURS) else ""
         path = " ".join(f"{to_x(a):.1f},{to_y(b):.1f}" for a, b in each)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dashes}/>')
         if len(each) < _MOST_DOTS:
             parts += [f'<circle cx="{to_x(a):.1f}" cy="{to_y(b):.1f}" r="2.5" fill="{colour}"/>' for a, b in each]
+        height = _TOP + between * (number + 0.5)
         parts.append(
-            f'<text x="{_WIDTH - 20}" y="{24 + 14 * number}" text-anchor="end" style="fill:{colour}">'
-            f"{escape(name)}</text>"
+            f'<line x1="{_RIGHT + 8}" y1="{height:.1f}" x2="{_RIGHT + 26}" y2="{height:.1f}" '
+            f'stroke="{colour}" stroke-width="2"{dashes}/>'
         )
+        parts.append(_label(_RIGHT + 30, height + 4, name, "start"))
     return _titled(title, _HEIGHT, parts)
 
 
 def bars(title: str, names: Sequence[str], rows: Sequence[tuple[str, Sequence[float]]]) -> str:
-    """A bar for each row, of a part for each name, with its label before it. At most six names."""
+    """A bar for each row, of a part for each name, its label before it and its sum behind. At most six names."""
     most = max((sum(parts) for _, parts in rows), default=1.0) or 1.0
     shapes = [
-        f'<text x="{_MARGIN + 95 * i}" y="12" style="fill:{_COLOURS[i]}">{escape(name)}</text>'
+        f'<rect x="{_MARGIN + 110 * i}" y="3" width="10" height="10" fill="{_COLOURS[i]}"/>'
+        + _label(_MARGIN + 14 + 110 * i, 12, name, "start")
         for i, name in enumerate(names)
     ]
     for number, (label, parts) in enumerate(rows):
         left, top = float(_MARGIN), 22 + 20 * number
         shapes.append(_label(_MARGIN - 6, top + 12, label, "end"))
         for i, value in enumerate(parts):
-            width = value / most * (_WIDTH - _MARGIN - 12)
+            width = value / most * (_RIGHT - _MARGIN)
             shapes.append(f'<rect x="{left:.1f}" y="{top}" width="{width:.1f}" height="16" fill="{_COLOURS[i]}"/>')
             left += width
+        shapes.append(_label(left + 6, top + 12, f"{sum(parts):.0f}", "start"))
     return _titled(title, 30 + 20 * len(rows), shapes)
 
 
@@ -95,7 +105,7 @@ def _titled(title: str, height: float, parts: Sequence[str]) -> str:
 
 
 def _line(x1: float, y1: float, x2: float, y2: float) -> str:
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="#ddd"/>'
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="#888" stroke-opacity=".3"/>'
 
 
 def _label(x: float, y: float, text: str, anchor: str) -> str:

@@ -11,16 +11,20 @@ from pyinfer.perf.charts import STYLE, Line, bars, chart
 from pyinfer.perf.measure import Level
 from pyinfer.perf.options import PerfOptions
 from pyinfer.perf.ramp import ramp_steps
-from pyinfer.perf.report import table_text
+from pyinfer.perf.report import level_tables, notes_text
 from pyinfer.perf.results import Measured
 
 __all__ = ["page_text"]
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 44rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-pre { overflow-x: auto; background: #f4f4f4; padding: .8rem; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+pre { overflow-x: auto; background: #f4f4f4; padding: .8rem; font-size: 12px; }
+.notes { white-space: pre-line; }
 @media (prefers-color-scheme: dark) { body { background: #161616; color: #ddd; } pre { background: #222; } }
 """
+
+#: responses that come in one read have no time between them, and a logarithmic axis has no 0
+_FINEST_MS = 1e-3
 
 
 def page_text(levels: Sequence[Level], options: PerfOptions) -> str:
@@ -38,8 +42,14 @@ def page_text(levels: Sequence[Level], options: PerfOptions) -> str:
     charts += [_split(results), *_batches(results)]
     return (
         f"<!DOCTYPE html>\n<html lang=en><meta charset=utf-8><title>{title}</title><style>{_STYLE}{STYLE}</style>\n"
-        f"<h1>{title}</h1>\n" + "\n".join(charts) + f"\n<pre>{escape(table_text(levels, options))}</pre>\n</html>\n"
+        f"<h1>{title}</h1>\n" + "\n".join([*charts, *_tables(levels, options)]) + "\n</html>\n"
     )
+
+
+def _tables(levels: Sequence[Level], options: PerfOptions) -> list[str]:
+    """With the notes, whose lines may be as long as they are, below them."""
+    tables = [f"<pre>{escape(table.text())}</pre>" for table in level_tables(levels, options)]
+    return [*tables, f'<p class="notes">{escape(notes_text(levels, options))}</p>'] if tables else []
 
 
 def _latency(one: Measured) -> LatencyHistogram:
@@ -94,7 +104,7 @@ def _tail(histogram: LatencyHistogram) -> list[tuple[float, float]]:
     seen = 0
     points: list[tuple[float, float]] = []
     for longest, count in histogram.ranges():
-        points.append((longest / 1e6, 1 - seen / histogram.count))
+        points.append((max(longest / 1e6, _FINEST_MS), 1 - seen / histogram.count))
         seen += count
     return points
 
@@ -133,7 +143,7 @@ def _split(results: Sequence[Measured]) -> str:
         window = one.window
         server = [window.server_us(part) for part in ("queue", "compute_input", "compute_infer", "compute_output")]
         rows.append((f"{one.value:g}", [window.client_us, window.network_us, *server]))
-    return bars("Where the average request spent its time", names, rows)
+    return bars("Where the average request spent its time, microseconds", names, rows)
 
 
 def _batches(results: Sequence[Measured]) -> list[str]:

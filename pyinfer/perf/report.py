@@ -27,7 +27,6 @@ __all__ = [
     "level_table",
     "level_tables",
     "notes_text",
-    "table_text",
     "told_errors",
 ]
 
@@ -194,12 +193,6 @@ def notes_text(levels: Sequence[Level], options: PerfOptions) -> str:
         texts = [*_notes(level), ramp_note(level, options)]
         lines += [f"{level.kind.lower()} {level.value:g}: {text}" for text in texts if text]
     return "".join(f"{line}\n" for line in lines)
-
-
-def table_text(levels: Sequence[Level], options: PerfOptions) -> str:
-    """Tables and notes as plain text."""
-    tables = level_tables(levels, options)
-    return "\n".join([*(table.text() for table in tables), notes_text(levels, options)]) if tables else ""
 
 
 def level_tables(levels: Sequence[Level], options: PerfOptions) -> list[Table]:

@@ -11,7 +11,7 @@ import pytest
 from pyinfer._core import LatencyHistogram, LoadWindow
 from pyinfer.perf.measure import Level, levels
 from pyinfer.perf.options import PerfOptions, Range
-from pyinfer.perf.report import csv_text, error_text, table_text
+from pyinfer.perf.report import csv_text, error_text, level_tables, notes_text
 from pyinfer.perf.results import Measured, Window, is_stable, warnings_of
 from pyinfer.perf.target import ServerTimes
 
@@ -31,6 +31,11 @@ class Load:
         self.failed = self.send_ns = self.receive_ns = self.cpu_ns = 0
         self.unanswered = self.overdue = self.oldest_ns = 0
         self.streamed = LoadWindow().streamed
+
+
+def table_text(levels: list[Level], options: PerfOptions) -> str:
+    """Tables and notes as plain text."""
+    return "\n".join([*(table.text() for table in level_tables(levels, options)), notes_text(levels, options)])
 
 
 def window(durations_ns: dict[int, int], **more: object) -> Window:
