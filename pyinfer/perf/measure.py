@@ -89,6 +89,8 @@ class Session:
             coding = [] if options.grpc_compression == "none" else [("grpc-encoding", options.grpc_compression)]
             self.headers = self.target.headers(method, [*coding, *options.headers])
         self.intervals = _read_intervals(options.intervals_file)
+        if options.trace:
+            self.target.set_trace(options.trace)
 
     def _encode_all(self) -> list[bytes]:
         options, info, requests = self.options, self.info, self.data.requests

@@ -97,6 +97,8 @@ class PerfOptions:
     metrics_url: str = ""
     metrics_interval_ms: int = 1000
     seed: int = 0
+    #: settings of the model's tracing, by their names in the trace extension; empty: it stays as it is
+    trace: dict[str, list[str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -412,6 +414,28 @@ def _add_metrics(parser: _Parser) -> None:
     )
 
 
+def _add_trace(parser: _Parser) -> None:
+    group = parser.add_argument_group("Tracing of the model, set on the server before the load; it stays so")
+    levels = ("OFF", "TIMESTAMPS", "TENSORS")
+    group.add_argument(
+        "--trace-level", action="append", choices=levels, metavar="|".join(levels), help="may be given several times"
+    )
+    number = _number(0)
+    group.add_argument("--trace-rate", type=number, metavar="N", help="each N-th request is traced")
+    group.add_argument("--trace-count", type=_number(-1), metavar="N", help="so many at most; -1: without end")
+    group.add_argument("--log-frequency", type=number, metavar="N", help="a new file after N traces; 0: one file")
+    group.add_argument("--trace-file", metavar="FILE", help="where the server lets clients say it; Triton does not")
+
+
+def _take_trace(given: dict[str, Any]) -> dict[str, list[str]]:
+    """What was given, by the names of the trace extension."""
+    taken = {
+        name: given.pop(name) for name in ("trace_level", "trace_rate", "trace_count", "log_frequency", "trace_file")
+    }
+    lists = {name: value if isinstance(value, list) else [value] for name, value in taken.items() if value is not None}
+    return {name: [str(one) for one in values] for name, values in lists.items()}
+
+
 def _add_service(parser: _Parser) -> None:
     request = parser.add_argument_group("Service")
     request.add_argument(
@@ -568,6 +592,7 @@ def _parser() -> _Parser:
     _add_sequences(parser)
     _add_measurement(parser)
     _add_metrics(parser)
+    _add_trace(parser)
     report = parser.add_argument_group("Report")
     report.add_argument("-f", metavar="FILE", dest="csv_file", default="", help="write perf_analyzer's CSV")
     report.add_argument("--verbose-csv", action="store_true", help="more columns in it")
@@ -623,6 +648,7 @@ def parse(argv: Sequence[str]) -> PerfOptions | None:
         elif value not in REFUSED[name][0]:
             raise UsageError(f"option '{name}' of perf_analyzer can not be used: {REFUSED[name][1]}")
     given["tls"] = _take_tls(given)
+    given["trace"] = _take_trace(given)
     given["count_windows"] = given.pop("measurement_mode") == "count_windows"
     given["shapes"] = dict(given["shapes"])
     given["input_data"] = tuple(given["input_data"]) or ("random",)
@@ -682,6 +708,8 @@ def _check(options: PerfOptions) -> None:
 def _check_openai(options: PerfOptions) -> None:
     if options.protocol != "http":
         raise UsageError("--service-kind openai is asked over HTTP: -i http")
+    if options.trace:
+        raise UsageError("--service-kind openai: servers of this API have no trace extension")
     if options.shared_memory != "none" or options.batch_size != 1:
         raise UsageError("--service-kind openai sends payloads: there are no batches and no shared memory")
     if not options.input_data[0].endswith(".json"):

@@ -137,6 +137,10 @@ class Target(ABC):
     def unregister_memory(self, kind: str, name: str) -> None:
         """Have it forget that again. ``kind`` is ``system`` or ``cuda``."""
 
+    @abstractmethod
+    def set_trace(self, settings: Mapping[str, Sequence[str]]) -> None:
+        """Change settings of the model's tracing."""
+
     def info(self) -> ModelInfo:
         """Metadata and, where the server knows it, configuration of the model."""
         metadata = self.metadata()
@@ -233,6 +237,11 @@ class HttpTarget(Target):
     def unregister_memory(self, kind: str, name: str) -> None:
         self._ask("POST", f"/v2/{kind}sharedmemory/region/{name}/unregister", {})
 
+    def set_trace(self, settings: Mapping[str, Sequence[str]]) -> None:
+        # a level is a list, all else is one text
+        sent = {name: list(values) if name == "trace_level" else values[0] for name, values in settings.items()}
+        self._ask("POST", f"/v2/models/{quote(self.model, safe='')}/trace/setting", sent)
+
     def _get(self, path: str) -> dict[str, Any]:
         parsed = self._ask("GET", path)
         if not isinstance(parsed, dict):
@@ -324,6 +333,10 @@ class GrpcTarget(Target):
 
     def unregister_memory(self, kind: str, name: str) -> None:
         self._call(f"{kind.capitalize()}SharedMemoryUnregister", name=name)
+
+    def set_trace(self, settings: Mapping[str, Sequence[str]]) -> None:
+        values = {name: {"value": list(each)} for name, each in settings.items()}
+        self._call("TraceSetting", model_name=self.model, settings=values)
 
     def _ask(self, method: str) -> Mapping[str, Any]:
         return self._call(method, name=self.model, version=self.version)

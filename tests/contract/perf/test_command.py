@@ -204,3 +204,17 @@ def test_partial_results_are_kept(served: RunningServer, tmp_path: Path, protoco
     assert "Traceback" not in err
     assert out.split()[:3] == ["concurrency", "infer/s", "+-%"]
     assert report.read_text().count("\n") == 2
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_tracing_is_set_before_the_load(tmp_path: Path, protocol: str) -> None:
+    """So that its requests are traced, one of ten."""
+    traces = tmp_path / "trace.json"
+    add_model(tmp_path, "fixed", identity("TYPE_FP32", "16"))
+    with run_server(tmp_path, f"--trace-config=triton,file={traces}") as server:
+        flags = ["--trace-level=TIMESTAMPS", "--trace-rate=10", "--trace-count=-1", "--log-frequency=0"]
+        perf(server, protocol, "fixed", *flags, "--request-count=100")
+        shown = perf(server, protocol, "fixed", "--trace-file=elsewhere", "--request-count=10", status=1)
+        assert "trace file location can not be updated through network protocol" in shown
+        assert server.stop() == 0, server.log
+    assert len({entry["id"] for entry in json.loads(traces.read_text())}) == 10
