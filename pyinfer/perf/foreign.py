@@ -16,11 +16,9 @@ IGNORED = {
 }
 #: those of them that take a value
 IGNORED_WITH_VALUE = {"--max-threads", "--model-signature-name"}
-_LATER = "not there yet; use perf_analyzer for it"
 #: perf_analyzer's flag -> the values that mean what is done anyway, and why others are refused
 REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
-    "--session-concurrency": ((), f"sessions of several turns are {_LATER}"),
-    "--bls-composing-models": ((), f"the statistics of composing models are {_LATER}"),
+    "--session-concurrency": ((), "sessions of several turns are not there yet; use perf_analyzer for them"),
     "--grpc-method": ((), "only ModelInfer is called"),
     "--proto": ((), "only ModelInfer is called"),
     "--enable-mpi": ((), "there is one process"),

@@ -13,6 +13,7 @@ from typing import Any
 from pyinfer._core import LoadRun, LoadWindow
 from pyinfer.errors import InvalidArgument, Unavailable
 from pyinfer.perf import shared_memory
+from pyinfer.perf.composing import ComposingModels, Readings
 from pyinfer.perf.encode import generate_request, grpc_request, http_request
 from pyinfer.perf.metrics import MetricsReader
 from pyinfer.perf.openai import OpenAiTarget, openai_data
@@ -89,8 +90,13 @@ class Session:
             coding = [] if options.grpc_compression == "none" else [("grpc-encoding", options.grpc_compression)]
             self.headers = self.target.headers(method, [*coding, *options.headers])
         self.intervals = _read_intervals(options.intervals_file)
+        self._composing = ComposingModels(self.info, options.composing, self._open_beside)
+        self._composing_before: Readings = {}
         if options.trace:
             self.target.set_trace(options.trace)
+
+    def _open_beside(self, name: str, version: str) -> HttpTarget | GrpcTarget:
+        return open_target(self.options.protocol, self.options.url, name, version, self.options.tls)
 
     def _encode_all(self) -> list[bytes]:
         options, info, requests = self.options, self.info, self.data.requests
@@ -113,7 +119,7 @@ class Session:
         options = self.options
         if options.warmup_request_count:
             self._warm_up(level)
-        before = self.target.statistics()
+        before, self._composing_before = self.target.statistics(), self._composing.read()
         requests = options.request_count or len(self.data.times_ns) or (int(level.value) if options.periodic else 0)
         with self._collect() as self._metrics:
             self._load(level, before, requests)
@@ -224,7 +230,9 @@ class Session:
             use = _used(pid, process)
             batch = self.options.batch_size if self.info.max_batch_size else 1
             metrics = self._metrics.take() if self._metrics else {}
-            level.windows.append(Window(load, before, self.target.statistics(), use, batch, metrics))
+            composing = (self._composing_before, self._composing.read())
+            self._composing_before = composing[1]
+            level.windows.append(Window(load, before, self.target.statistics(), use, batch, metrics, composing))
             level.keep_records(load)
         window = level.windows[-1]
         if load.latency.count == 0 and load.failed:

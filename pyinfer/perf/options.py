@@ -97,6 +97,8 @@ class PerfOptions:
     metrics_url: str = ""
     metrics_interval_ms: int = 1000
     seed: int = 0
+    #: (name, version or ""): models that the model calls
+    composing: tuple[tuple[str, str], ...] = ()
     #: settings of the model's tracing, by their names in the trace extension; empty: it stays as it is
     trace: dict[str, list[str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -399,7 +401,15 @@ def _add_measurement(parser: _Parser) -> None:
 
 
 def _add_metrics(parser: _Parser) -> None:
-    group = parser.add_argument_group("Metrics of the server")
+    group = parser.add_argument_group("Statistics and metrics of the server")
+    group.add_argument(
+        "--bls-composing-models",
+        type=_models,
+        default=(),
+        metavar="MODEL[:VERSION],...",
+        dest="composing",
+        help="models that it calls, whose statistics are shown as those of an ensemble's steps are",
+    )
     group.add_argument("--collect-metrics", action="store_true", help="read them during the load")
     group.add_argument(
         "--metrics-url", default="", metavar="HOST:PORT/PATH", help="their page (default localhost:8002/metrics)"
@@ -475,6 +485,16 @@ def _add_service(parser: _Parser) -> None:
         metavar="BYTES",
         help="of each output of variable size, for each entry of a batch (default 102400)",
     )
+
+
+def _models(text: str) -> tuple[tuple[str, str], ...]:
+    found = []
+    for one in text.split(","):
+        name, colon, version = one.partition(":")
+        if not name or (colon and not version.isdigit()):
+            raise argparse.ArgumentTypeError(f"'{text}' is not MODEL[:VERSION],...")
+        found.append((name, version))
+    return tuple(found)
 
 
 def _add_request(parser: _Parser) -> None:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pyinfer.perf.composing import composing_table
 from pyinfer.perf.measure import Level
 from pyinfer.perf.metrics import GPU_COLUMNS, gpu_cells, metrics_lines
 from pyinfer.perf.options import PerfOptions
@@ -196,12 +197,13 @@ def notes_text(levels: Sequence[Level], options: PerfOptions) -> str:
 
 
 def level_tables(levels: Sequence[Level], options: PerfOptions) -> list[Table]:
-    """That of :func:`level_table`, and those of streams and of a growing concurrency where there are any.
+    """That of :func:`level_table`, and those of streams, of a growing concurrency and of composing models, if any.
 
     None where nothing was measured.
     """
     tables = [level_table(levels, options), streamed_table(_measured(levels)) if options.streaming else None]
     tables += [ramp_table(level, options) for level in levels]
+    tables.append(composing_table(_measured(levels)))
     return [table for table in tables if table is not None]
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from statistics import fmean, stdev
 
 from pyinfer._core import LatencyHistogram, LoadWindow
+from pyinfer.perf.composing import Readings
 from pyinfer.perf.metrics import Samples
 from pyinfer.perf.process import ProcessUse
 from pyinfer.perf.ratios import student_t
@@ -43,6 +44,8 @@ class Window:
     batch_size: int = 1
     #: gauges of the server that were read meanwhile
     metrics: Samples = field(default_factory=dict)
+    #: of the models that the model calls or is made of, before and after
+    composing: tuple[Readings, Readings] = field(default_factory=lambda: ({}, {}))
 
     @property
     def seconds(self) -> float:
@@ -66,6 +69,12 @@ class Window:
     @property
     def server(self) -> ServerTimes | None:
         return self.after.minus(self.before) if self.before and self.after else None
+
+    @property
+    def composing_times(self) -> Readings:
+        """What came meanwhile, of each model that the model calls or is made of."""
+        before, after = self.composing
+        return {name: times.minus(before[name]) for name, times in after.items() if name in before}
 
     def latency_us(self, percentile: int = -1) -> float:
         """The average for -1."""
@@ -158,7 +167,9 @@ def merged(windows: Sequence[Window]) -> Window:
     for window in windows:
         for key, values in window.metrics.items():
             metrics[key] += values
-    return Window(load, windows[0].before, windows[-1].after, process, windows[0].batch_size, metrics)
+    first, last = windows[0], windows[-1]
+    composing = (first.composing[0], last.composing[1])
+    return Window(load, first.before, last.after, process, first.batch_size, metrics, composing)
 
 
 def warnings_of(measured: Measured, last: LoadWindow) -> list[str]:

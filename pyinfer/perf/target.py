@@ -51,6 +51,8 @@ class ModelInfo:
     is_decoupled: bool = False
     optional: frozenset[str] = frozenset()
     output_tensors: tuple[TensorInfo, ...] = ()
+    #: of an ensemble: the models that it is made of
+    steps: tuple[str, ...] = ()
 
     def row_shape(self, tensor: TensorInfo) -> tuple[int, ...]:
         """The shape of one entry of a batch; of a model that does not batch, that of the tensor."""
@@ -163,6 +165,7 @@ class Target(ABC):
             bool(config.get("model_transaction_policy", {}).get("decoupled", False)),
             frozenset(one["name"] for one in config.get("input", ()) if one.get("optional")),
             outputs,
+            tuple(str(step["model_name"]) for step in config.get("ensemble_scheduling", {}).get("step", ())),
         )
 
     def statistics(self) -> ServerTimes | None:

@@ -218,3 +218,39 @@ def test_tracing_is_set_before_the_load(tmp_path: Path, protocol: str) -> None:
         assert "trace file location can not be updated through network protocol" in shown
         assert server.stop() == 0, server.log
     assert len({entry["id"] for entry in json.loads(traces.read_text())}) == 10
+
+
+CALLER = """
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [self.answer(request) for request in requests]
+
+    def answer(self, request):
+        given = pb_utils.get_input_tensor_by_name(request, "INPUT0")
+        call = pb_utils.InferenceRequest(model_name="fixed", requested_output_names=["OUTPUT0"], inputs=[given])
+        return pb_utils.InferenceResponse(call.exec().output_tensors())
+"""
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_models_that_a_model_calls_or_is_made_of(tmp_path: Path, protocol: str) -> None:
+    """The steps of an ensemble are known; what a Python model calls is named."""
+    maps = " ".join(
+        f'{side}_map {{ key: "{name}" value: "{name}" }}' for side, name in (("input", "INPUT0"), ("output", "OUTPUT0"))
+    )
+    step = f'step [ {{ model_name: "caller" model_version: -1 {maps} }} ]'
+    fixed = identity("TYPE_FP32", "16")
+    add_model(tmp_path, "fixed", fixed)
+    add_model(tmp_path, "caller", fixed.replace('"identity"', '"python"'), {"model.py": CALLER})
+    declared = fixed[fixed.index("max_batch_size") : fixed.index("instance_group")]
+    add_model(tmp_path, "whole", f'platform: "ensemble" {declared} ensemble_scheduling {{ {step} }}')
+    with run_server(tmp_path) as server:
+        flags = ["--request-count=30", "-b2"]
+        shown = perf(server, protocol, "whole", *flags, "--bls-composing-models=fixed:1")
+        rows = [line.split() for line in shown.splitlines()]
+        counted = {row[1]: int(row[2]) for row in rows if len(row) == 8 and row[1] in ("caller", "fixed:1")}
+        assert counted == {"caller": 60, "fixed:1": 60}
+        shown = perf(server, protocol, "caller", *flags, "--bls-composing-models=nobody", status=1)
+        assert "the server has no statistics of 'nobody'" in shown

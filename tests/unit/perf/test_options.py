@@ -48,6 +48,7 @@ def test_defaults_are_those_of_perf_analyzer() -> None:
         ("--shape a:1,2 --shape b:c:3", {"shapes": {"a": (1, 2), "b:c": (3,)}}),
         ("--request-parameter p:7:int", {"parameters": (("p", 7),)}),
         ("--request-parameter p:7:uint", {"parameters": (("p", 7),)}),
+        ("--bls-composing-models a:3,b", {"composing": (("a", "3"), ("b", ""))}),
         (
             "--trace-level TIMESTAMPS --trace-level TENSORS --trace-rate 10 --trace-count -1 --log-frequency 0",
             {
@@ -158,6 +159,7 @@ def test_what_is_understood(argv: str, expected: dict[str, object]) -> None:
         ("--periodic-concurrency-range 1:3 --warmup-request-count 2", "there is no --warmup-request-count"),
         ("--fixed-schedule --input-data a.json --request-count 4", "there is no --request-count"),
         ("--fixed-schedule --input-data a.json --request-rate-range 4", "give one of"),
+        ("--bls-composing-models a,:3", "is not MODEL[:VERSION],..."),
         ("--trace-level ALL", "invalid choice: 'ALL'"),
         ("--service-kind openai --input-data a.json --trace-rate 1", "no trace extension"),
         ("--nonsense", "unrecognized"),
