@@ -123,6 +123,7 @@ void Serve(Guest& guest, const py::function& execute) {
         handle->batch.FailOpen(Status::Internal("the executor of the model failed"));
         error.discard_as_unraisable("the executor of a model");
       }
+      handle->batch.SettleOutputsIn(guest.batch());
       ObjectGraveyard::Default().Sweep();
     }
     guest.Finish(handle->batch);

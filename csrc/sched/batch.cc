@@ -2,6 +2,7 @@
 #include "sched/batch.h"
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 #include "base/burst.h"
@@ -145,6 +146,17 @@ void Batch::SettleOutputs() {
   for (std::vector<Tensor>& inputs : next_states_) {
     for (Tensor& input : inputs) {
       if (!input.data.settled()) input.data = Slice::Copy(input.data.data(), input.data.size());
+    }
+  }
+}
+
+void Batch::SettleOutputsIn(std::string_view bytes) {
+  for (size_t i = 0; i < size(); ++i) {
+    if (detached(i) || !responses_[i]) continue;
+    for (Tensor& output : responses_[i]->outputs) {
+      const bool inside = std::less_equal<const void*>()(bytes.data(), output.data.data()) &&
+                          std::less<const void*>()(output.data.data(), bytes.data() + bytes.size());
+      if (inside && !output.data.settled()) output.data = Slice::Copy(output.data.data(), output.data.size());
     }
   }
 }

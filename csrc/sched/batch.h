@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -89,6 +90,8 @@ class Batch {
   // Copies those outputs of the answers so far that their executor may still write to. To be called when it has
   // returned and has let go of what it does not keep.
   void SettleOutputs();
+  // The same, of those that lie in `bytes`: where all others are copied before the executor goes on.
+  void SettleOutputsIn(std::string_view bytes);
 
   // Keeps `held` until the execution is over: what it needed is others' then, before the answers are sent.
   void Hold(std::shared_ptr<HeldResources> held) { held_ = std::move(held); }

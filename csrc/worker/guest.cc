@@ -95,6 +95,7 @@ StatusOr<Batch> Guest::Take(const Slice& message) {
     return sink;
   });
   if (!batch.ok()) return batch.status();
+  batch_ = message;
   first_ = batch->first;
   for (const RequestPtr& request : batch->requests) requests_.push_back(request.get());
   const size_t states = batch->has_states && model_->sequence ? requests_.size() : 0;
@@ -116,6 +117,7 @@ void Guest::Finish(Batch& batch) {
   pending_.done = true;
   pending_.detached = std::move(detached);
   FlushLocked();
+  batch_ = Slice();
 }
 
 void Guest::Reschedule(size_t index) {
@@ -133,6 +135,7 @@ void Guest::Answer(uint64_t request, Response response, bool final) {
 
 void Guest::FlushLocked() {
   MessageWriter writer(MessageKind::kAnswers);
+  if (pending_.done) writer.Borrow(batch_.view());  // what is sent earlier may still be written to
   WriteAnswers(writer, pending_);
   StatusOr<uint8_t*> message = writer_.Allocate(writer.size());
   if (!message.ok()) {

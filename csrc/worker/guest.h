@@ -8,6 +8,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <string_view>
 #include <vector>
 
 #include "base/status.h"
@@ -26,6 +27,9 @@ class Guest : public std::enable_shared_from_this<Guest> {
   StatusOr<Batch> Next();
   // The number that the server has given to the first request of that batch.
   uint64_t first() const { return first_; }
+  // The message that the batch came in. Outputs that lie there, and are large, are sent as they are by then and stay
+  // there: nobody may write to them any more when the batch is finished. All others are copied by Finish.
+  std::string_view batch() const { return batch_.view(); }
   // Finishes the batch and tells the server so. For the same thread.
   void Finish(Batch& batch);
 
@@ -47,6 +51,7 @@ class Guest : public std::enable_shared_from_this<Guest> {
   std::vector<const Request*> requests_;
   std::vector<std::weak_ptr<Sink>> sinks_;
   std::shared_ptr<Observer> observer_;
+  Slice batch_;
 
   std::mutex mutex_;
   LaneWriter writer_;

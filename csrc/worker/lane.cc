@@ -75,6 +75,19 @@ class LaneBuffer final : public Buffer {
   const bool foreign_;
 };
 
+// The bytes of a message that its writer still uses.
+class LentBuffer final : public Buffer {
+ public:
+  LentBuffer(LaneMemoryPtr memory, uint8_t* message, uint64_t size, std::shared_ptr<std::atomic<bool>> returned)
+      : Buffer(message, size), memory_(std::move(memory)), returned_(std::move(returned)) {}
+  ~LentBuffer() override { returned_->store(true, std::memory_order_release); }
+  bool foreign() const override { return true; }
+
+ private:
+  const LaneMemoryPtr memory_;
+  const std::shared_ptr<std::atomic<bool>> returned_;
+};
+
 }  // namespace
 
 StatusOr<LaneMemoryPtr> LaneMemory::Create() {
@@ -139,7 +152,8 @@ LaneWriter::LaneWriter(LaneMemoryPtr memory) : memory_(std::move(memory)), size_
 
 void LaneWriter::Collect() {
   const auto free = [this](const Block& block) {
-    return !block.pinned && ReleasedMark(*memory_, block.offset).load(std::memory_order_acquire) != 0;
+    return !block.pinned && (!block.returned || block.returned->load(std::memory_order_acquire)) &&
+           ReleasedMark(*memory_, block.offset).load(std::memory_order_acquire) != 0;
   };
   blocks_.erase(std::remove_if(blocks_.begin(), blocks_.end(), free), blocks_.end());
   const uint64_t kept = std::max(kKept, blocks_.empty() ? 0 : (blocks_.back().end + kPage - 1) / kPage * kPage);
@@ -160,16 +174,25 @@ StatusOr<uint8_t*> LaneWriter::Allocate(uint64_t size, bool pinned) {
     size_ = wanted;
   }
   touched_ = std::max(touched_, end);
-  blocks_.insert(next, {offset, end, pinned});
+  blocks_.insert(next, {offset, end, pinned, nullptr});
   ReleasedMark(*memory_, offset).store(0, std::memory_order_relaxed);
   return memory_->base() + offset + kLaneAlignment;
 }
 
-void LaneWriter::Unpin(const uint8_t* message) {
+LaneWriter::Block& LaneWriter::Find(const uint8_t* message) {
   const auto offset = static_cast<uint64_t>(message - memory_->base()) - kLaneAlignment;
-  for (Block& block : blocks_) {
-    if (block.offset == offset) block.pinned = false;
-  }
+  return *std::lower_bound(blocks_.begin(), blocks_.end(), offset,
+                           [](const Block& block, uint64_t at) { return block.offset < at; });
+}
+
+void LaneWriter::Unpin(const uint8_t* message) { Find(message).pinned = false; }
+
+Slice LaneWriter::Lend(const uint8_t* message) {
+  Block& block = Find(message);
+  const auto returned = std::make_shared<std::atomic<bool>>(false);
+  block.returned = returned;
+  uint8_t* const bytes = memory_->base() + block.offset + kLaneAlignment;
+  return Slice(std::make_shared<LentBuffer>(memory_, bytes, block.end - block.offset - kLaneAlignment, returned));
 }
 
 bool LaneWriter::TrySend(const uint8_t* message, uint64_t size) {

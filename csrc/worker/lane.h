@@ -71,6 +71,9 @@ class LaneWriter {
   // is `pinned`, Unpin was called.
   StatusOr<uint8_t*> Allocate(uint64_t size, bool pinned = false);
   void Unpin(const uint8_t* message);
+  // The message as bytes that outlive Unpin and the reader's giving it back: until their last owner lets go, no other
+  // message lies there. The reader can still write to them. Requires: it is pinned, and was not lent before.
+  Slice Lend(const uint8_t* message);
   // False, having sent nothing, where the reader is kRoom messages behind. Requires: `message` was allocated for
   // `size`.
   bool TrySend(const uint8_t* message, uint64_t size);
@@ -88,9 +91,11 @@ class LaneWriter {
     uint64_t offset;
     uint64_t end;
     bool pinned;
+    std::shared_ptr<const std::atomic<bool>> returned;  // of what is lent; null where nothing is
   };
 
   void Collect();
+  Block& Find(const uint8_t* message);
 
   const LaneMemoryPtr memory_;
   std::vector<Block> blocks_;  // that are in use, ascending

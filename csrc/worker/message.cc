@@ -68,8 +68,8 @@ StatusOr<WorkerBatch> ReadBatch(const Slice& message, const std::shared_ptr<cons
   return {std::move(batch)};
 }
 
-StatusOr<WorkerAnswers> ReadAnswers(const Slice& message) {
-  MessageReader reader(message, MessageKind::kAnswers, /*foreign=*/true);
+StatusOr<WorkerAnswers> ReadAnswers(const Slice& message, Lender lender) {
+  MessageReader reader(message, MessageKind::kAnswers, /*foreign=*/true, std::move(lender));
   WorkerAnswers answers;
   answers.done = reader.Flag();
   answers.detached = reader.Numbers();

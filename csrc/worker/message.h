@@ -57,7 +57,8 @@ using SinkMaker = std::function<std::shared_ptr<CompletionSink>(uint64_t number,
 StatusOr<WorkerBatch> ReadBatch(const Slice& message, const std::shared_ptr<const ModelSpec>& model,
                                 const SinkMaker& make_sink);
 // Tensors of fixed size may lie in the message, where the worker could still write to them, if they are large; BYTES,
-// whose lengths are read more than once, never do.
-StatusOr<WorkerAnswers> ReadAnswers(const Slice& message);
+// whose lengths are read more than once, never do. The same holds for those in the batch that they answer, which
+// `lender` has.
+StatusOr<WorkerAnswers> ReadAnswers(const Slice& message, Lender lender = nullptr);
 
 }  // namespace pyinfer

@@ -7,6 +7,15 @@
 #include "worker/lane.h"
 
 namespace pyinfer {
+namespace {
+
+// What is smaller is copied: a message as a whole, so that its block is given back at once, and data that could be
+// borrowed.
+constexpr size_t kReferenceFrom = size_t{256} << 10;
+// In place of an offset among the data of this message: one in the message that is borrowed from.
+constexpr uint64_t kBorrowed = uint64_t{1} << 63;
+
+}  // namespace
 
 void MessageWriter::Text(std::string_view text) {
   Number(static_cast<uint64_t>(text.size()));
@@ -19,6 +28,12 @@ void MessageWriter::Zeros(uint64_t size) {
 }
 
 void MessageWriter::Data(std::string_view bytes) {
+  const uint64_t offset = reinterpret_cast<uintptr_t>(bytes.data()) - reinterpret_cast<uintptr_t>(borrowed_.data());
+  if (bytes.size() >= kReferenceFrom && offset < borrowed_.size() && bytes.size() <= borrowed_.size() - offset) {
+    Number(kBorrowed | offset);
+    Number(static_cast<uint64_t>(bytes.size()));
+    return;
+  }
   Number(data_size_);
   Number(static_cast<uint64_t>(bytes.size()));
   parts_.push_back({data_size_, bytes.data(), bytes.size()});
@@ -49,10 +64,8 @@ void MessageReader::Fail() {
   rest_ = {};
 }
 
-// What is smaller is copied as a whole, and its block is given back at once.
-constexpr size_t kReferenceFrom = size_t{256} << 10;
-
-MessageReader::MessageReader(const Slice& given, MessageKind kind, bool foreign) {
+MessageReader::MessageReader(const Slice& given, MessageKind kind, bool foreign, Lender lender)
+    : lender_(std::move(lender)) {
   const bool small = given.size() < kReferenceFrom;
   const Slice message = foreign && small ? Slice::Copy(given.data(), given.size()) : given;
   uint64_t size = 0;
@@ -82,10 +95,14 @@ std::vector<uint64_t> MessageReader::Numbers() {
 }
 
 Slice MessageReader::Data() {
-  const auto offset = Number<uint64_t>();
+  const auto place = Number<uint64_t>();
   const auto size = Number<uint64_t>();
-  if (offset > data_.size() || size > data_.size() - offset) Fail();
-  return failed_ ? Slice() : data_.Sub(offset, size);
+  const bool borrowed = (place & kBorrowed) != 0;
+  const uint64_t offset = place & ~kBorrowed;
+  const Slice lent = borrowed && lender_ && !failed_ ? lender_() : Slice();
+  const Slice& from = borrowed ? lent : data_;
+  if (offset > from.size() || size > from.size() - offset) Fail();
+  return failed_ ? Slice() : from.Sub(offset, size);
 }
 
 std::string_view MessageReader::Bytes(uint64_t size) {

@@ -5,10 +5,14 @@
 // that is not tensor data), then the data, each tensor's aligned to kLaneAlignment. Readers trust nothing: whatever a
 // length, an offset or a number says is checked before it is used, and the description of a message that the other side
 // could change meanwhile is read from a copy.
+//
+// Large data that lie in a message which the reader has sent are not copied back: they are told of by their place
+// there.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -37,6 +41,8 @@ class MessageWriter {
   // Room for `size` bytes of zeros among the data.
   void Zeros(uint64_t size);
   void Data(std::string_view bytes);
+  // Large data that lie in `message`, which the reader has sent, are not copied from now on.
+  void Borrow(std::string_view message) { borrowed_ = message; }
 
   uint64_t size() const;
   // Where the data begin in a message.
@@ -54,14 +60,19 @@ class MessageWriter {
   std::string description_;
   std::vector<Part> parts_;
   uint64_t data_size_ = 0;
+  std::string_view borrowed_;
 };
+
+// The message that was sent to the writer of another, and is borrowed from there; empty where there is none.
+using Lender = std::function<Slice()>;
 
 // What a message says, piece by piece. Once a piece is not there, everything that follows is zero or empty.
 class MessageReader {
  public:
   // Fails where `message` is not of that kind. `foreign`: the other side could write to it meanwhile, so that what is
   // read more than once is read from a copy.
-  MessageReader(const Slice& message, MessageKind kind, bool foreign);
+  // `lender`: asked where data are said to be borrowed; where it is null, none may be.
+  MessageReader(const Slice& message, MessageKind kind, bool foreign, Lender lender = nullptr);
 
   bool failed() const { return failed_; }
   // Whether all was read and made sense.
@@ -90,6 +101,7 @@ class MessageReader {
   Slice description_;
   Slice data_;
   std::string_view rest_;
+  Lender lender_;
   bool failed_ = false;
 };
 

@@ -133,8 +133,15 @@ WorkerSession::Outcome WorkerSession::Execute(Batch& batch, TimeNs limit, Execut
   }
 }
 
+Slice WorkerSession::LendLocked() {
+  if (batch_ == nullptr || done_) return Slice();
+  if (lent_.empty()) lent_ = writer_.Lend(message_);
+  return lent_;
+}
+
 WorkerSession::Outcome WorkerSession::LeaveLocked(Batch& batch) {
   batch_ = nullptr;
+  lent_ = Slice();
   executor_ = Executor();
   if (late_of_.find(message_) == late_of_.end()) writer_.Unpin(message_);
   if (done_) return Outcome::kDone;
@@ -192,7 +199,7 @@ void WorkerSession::ListenLocked() {
     if (message.ok() && !message.value()) return;
     Status status = message.status();
     if (status.ok()) {
-      StatusOr<WorkerAnswers> answers = ReadAnswers(*message.value());
+      StatusOr<WorkerAnswers> answers = ReadAnswers(*message.value(), [this] { return LendLocked(); });
       message = std::optional<Slice>();  // gives it back
       status = answers.ok() ? TakeLocked(std::move(answers).value()) : answers.status();
     }

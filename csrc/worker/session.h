@@ -71,6 +71,8 @@ class WorkerSession {
   Status SendBatchLocked(const Batch& batch);
   Outcome LeaveLocked(Batch& batch);
   void StopLocked();
+  // The message of the batch that is being executed, where outputs may lie.
+  Slice LendLocked();
   // Takes what the worker says. Requires: mutex_ is held, a Burst is open.
   void ListenLocked();
   Status TakeLocked(WorkerAnswers answers);
@@ -104,6 +106,7 @@ class WorkerSession {
   uint64_t first_ = 0;
   uint64_t next_ = 1;
   const uint8_t* message_ = nullptr;
+  Slice lent_;  // the same, once it was asked for
   uint8_t* signs_ = nullptr;
   bool done_ = false;
   Status reason_;

@@ -95,6 +95,38 @@ TEST(Lane, APinnedBlockStays) {
   CHECK(writer.Allocate(10).value() == pinned);
 }
 
+TEST(Lane, WhatIsLentIsNotWrittenOver) {
+  const LaneMemoryPtr memory = NewMemory();
+  LaneWriter writer(memory);
+  LaneReader reader(OtherSide(memory));
+  uint8_t* const message = writer.Allocate(5, true).value();
+  std::memcpy(message, "bytes", 5);
+  Slice lent = writer.Lend(message);
+  CHECK(lent.foreign() && lent.data() == message);
+  CHECK(writer.TrySend(message, 5));
+  Take(reader);
+  writer.Unpin(message);
+  const Slice other = lent.Sub(0, 5);
+  lent = Slice();
+  CHECK(writer.Allocate(5).value() != message);
+  CHECK_EQ(other.view(), "bytes");
+}
+
+TEST(Lane, WhatIsReturnedIsUsedAgain) {
+  const LaneMemoryPtr memory = NewMemory();
+  LaneWriter writer(memory);
+  LaneReader reader(OtherSide(memory));
+  uint8_t* const message = writer.Allocate(5, true).value();
+  {
+    const Slice lent = writer.Lend(message);
+    CHECK(writer.TrySend(message, 5));
+    Take(reader);
+  }
+  CHECK(writer.Allocate(5).value() != message);  // it is pinned
+  writer.Unpin(message);
+  CHECK(writer.Allocate(5).value() == message);
+}
+
 TEST(Lane, IsFullWhenNobodyReads) {
   const LaneMemoryPtr memory = NewMemory();
   LaneWriter writer(memory);
@@ -221,6 +253,33 @@ TEST(WorkerMessage, AnswersComeAsTheyWere) {
     CHECK(!second.apart && second.final && second.response.status.code() == Code::kInvalidArg);
     CHECK_EQ(second.response.status.message(), "no");
   }
+}
+
+// Large outputs that lie in the batch that they answer are told of by their place there; what no batch has is not read.
+TEST(WorkerMessage, OutputsAreBorrowed) {
+  constexpr size_t kWidth = 100'000;
+  const Slice batch = Ints(std::vector<int32_t>(2 * kWidth, 7));
+  WorkerAnswers sent;
+  Response response;
+  for (const size_t offset : {size_t{0}, kWidth}) {
+    response.outputs.push_back({"OUT", DType::kInt32, {int64_t{kWidth}}, batch.Sub(4 * offset, 4 * kWidth)});
+  }
+  response.outputs.push_back({"SMALL", DType::kInt32, {2}, batch.Sub(0, 8)});
+  sent.answers.push_back({0, false, true, response});
+  MessageWriter writer(MessageKind::kAnswers);
+  writer.Borrow(batch.view());
+  WriteAnswers(writer, sent);
+  const Slice message = Written(writer);
+  CHECK(message.size() < 1000);
+  StatusOr<WorkerAnswers> read = ReadAnswers(message, [&] { return batch; });
+  CHECK(read.ok());
+  const std::vector<Tensor>& outputs = read->answers.at(0).response.outputs;
+  CHECK(outputs.at(0).data.data() == batch.data() && outputs.at(0).data.size() == 4 * kWidth);
+  CHECK(outputs.at(1).data.data() == batch.data() + 4 * kWidth && outputs.at(1).data.size() == 4 * kWidth);
+  CHECK(outputs.at(2).data.view() == batch.Sub(0, 8).view());
+  CHECK(!ReadAnswers(message).ok());
+  CHECK(!ReadAnswers(message, [] { return Slice(); }).ok());
+  CHECK(!ReadAnswers(message, [&] { return batch.Sub(0, 8 * kWidth - 1); }).ok());
 }
 
 // Whatever bytes come, they are read without a fault, and outputs that are believed fit their shapes.
