@@ -75,7 +75,10 @@ bool CallGraph::ForEverLocked(const Wait& wait, bool with_yielding) const {
     };
     const auto is_stuck = [&](const Callee& callee) {
       const auto found = instances.find(callee.model);
-      if (found != instances.end() && found->second.second.size() >= found->second.first) return true;
+      if (found != instances.end()) {
+        const auto& [count, numbers] = found->second;
+        if (callee.ordered || numbers.size() >= count) return true;
+      }
       return !keeping.empty() && !callee.limited.empty() &&
              std::none_of(callee.limited.begin(), callee.limited.end(), could_execute);
     };

@@ -3,8 +3,10 @@
 //
 // An instance that calls another model takes no batch until it has its answers, and keeps what it holds (the rate
 // limiter's resources). A model is stuck where every instance of it waits for stuck models, and where what any of them
-// needs to execute is held by those who wait for such. None of them will ever go on: a call that would close such a
-// ring is refused. Instances are counted, not requests: a model that has an instance left is taken to go on.
+// needs to execute is held by those who wait for such; one that keeps the order of its requests, where any instance of
+// it waits for such: an answer would be kept until theirs have left. None of them will ever go on: a call that would
+// close such a ring is refused. Instances are counted, not requests: a model that has an instance left is taken to go
+// on.
 #pragma once
 
 #include <cstddef>
@@ -38,6 +40,7 @@ class CallGraph {
     Node model = nullptr;
     // Its instances; empty where one of them needs nothing to execute.
     std::vector<std::shared_ptr<const LimitedInstance>> limited;
+    bool ordered = false;  // its answers leave in the order of its requests
   };
 
   // Notes that `caller` waits for all of `callees`; nothing where it would wait for ever. Every number that is given

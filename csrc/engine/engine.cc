@@ -103,7 +103,8 @@ std::vector<CallGraph::Callee> Engine::Executors(const std::string& name, int64_
     const std::shared_ptr<Model> model = std::move(waiting.back());
     waiting.pop_back();
     if (!model->spec()->ensemble) {
-      found.push_back({model.get(), model->Limits()});
+      const ModelSpec& spec = *model->spec();
+      found.push_back({model.get(), model->Limits(), spec.batching.preserve_ordering && !spec.sequence});
       continue;
     }
     for (const EnsembleStep& step : model->spec()->ensemble->steps) {

@@ -54,8 +54,8 @@ Status ModelCall::Enter(Request& request, const CallOrigin& origin, bool decoupl
     return Status();
   }
   return Status::Unavailable("model '" + origin.model->spec()->name + "' would wait for ever for model '" + name +
-                             "': all instances that could execute the call wait for others like it; configure more "
-                             "instances of these models");
+                             "': all instances that could execute the call wait for others like it, or its answer "
+                             "(preserve_ordering) for theirs; configure more instances of these models");
 }
 
 void ModelCall::Start(RequestPtr request, const CallOrigin& origin, bool decoupled) {

@@ -83,6 +83,18 @@ TEST(CallGraph, EveryInstanceCounts) {
   CHECK(!graph.Call(&b, 1, 2, {&a}));             // and would be the last
 }
 
+// What an ordered model answers leaves after what was asked before, of whoever waits in it.
+TEST(CallGraph, AnAnswerIsKeptUntilThoseBeforeItHaveLeft) {
+  Graph graph;
+  CHECK(!graph.Enter({&a, 0, 2, nullptr}, {{&a, {}, true}}));
+  const auto to_b = graph.Enter({&a, 0, 2, nullptr}, {{&b, {}, true}});
+  CHECK(to_b.has_value());
+  CHECK(!graph.Enter({&b, 0, 2, nullptr}, {{&a, {}, true}}));
+  CHECK(graph.Enter({&c, 0, 1, nullptr}, {{&a, {}, true}}).has_value());  // once b has answered, it is its turn
+  graph.Leave(*to_b);
+  CHECK(graph.Enter({&b, 0, 2, nullptr}, {{&a, {}, true}}).has_value());
+}
+
 // Whoever should merely wait gives way: to itself, to a ring of others like it, and to whoever needs an answer.
 TEST(CallGraph, WhoYieldsKeepsNobodyFromGoingOn) {
   Graph graph;
