@@ -82,6 +82,8 @@ class Tls:
         """For people, why a connection has not come about."""
         if isinstance(error, ssl.SSLCertVerificationError):
             return f"the server's certificate is not trusted: {error.verify_message.rstrip('.')}"
+        if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+            return "the server has closed the connection; does it trust the client's certificate?"
         return f"TLS: {(error.reason or str(error)).replace('_', ' ').lower()}"
 
 

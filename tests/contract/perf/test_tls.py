@@ -194,7 +194,11 @@ def test_https(plain: RunningServer, certificates: Path, tmp_path: Path) -> None
         pem = [f"--ssl-https-client-certificate-file={certificates / 'client.crt'}"]
         pem += [f"--ssl-https-private-key-file={certificates / 'client.key'}"]
         over("-u", url, root, *pem, *ONCE)
-        assert "certificate required" in over("-u", url, root, *ONCE, status=1)
+        shown = over("-u", url, root, *ONCE, status=1)
+        # its alert may be lost where it closes at once
+        assert any(text in shown for text in ("certificate required", "does it trust the client's", "reset by peer")), (
+            shown
+        )
         assert "belong together" in over("-u", url, root, pem[0], *ONCE, status=1)
 
 
