@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import socket
-import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ class OpenAiTarget(HttpTarget):
                 connection.connect()
                 connection.close()
         except OSError as error:
-            reason = Tls.reason(error) if isinstance(error, ssl.SSLError) else error.strerror or str(error)
+            reason = Tls.reason(error) if self.tls else error.strerror or str(error)
             raise Unavailable(f"the server at {self.url} can not be reached: {reason}") from None
         return {}
 

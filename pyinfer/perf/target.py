@@ -10,7 +10,6 @@ import base64
 import http.client
 import json
 import socket
-import ssl
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -271,9 +270,11 @@ class HttpTarget(Target):
             connection.request(method, path, content, {"Host": self.url})
             answer = connection.getresponse()
             body = answer.read()
-        except ssl.SSLError as error:
-            raise Unavailable(f"the server at {self.url} can not be asked over HTTPS: {Tls.reason(error)}") from None
         except (OSError, http.client.HTTPException) as error:
+            if self.tls is not None:
+                raise Unavailable(
+                    f"the server at {self.url} can not be asked over HTTPS: {Tls.reason(error)}"
+                ) from None
             reason = getattr(error, "strerror", None) or str(error) or "it does not speak HTTP"
             raise Unavailable(f"the server at {self.url} can not be asked over HTTP: {reason}") from None
         finally:

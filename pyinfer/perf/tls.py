@@ -78,13 +78,16 @@ class Tls:
         return _Connection(address, port, timeout_s, self._context, self._host)
 
     @staticmethod
-    def reason(error: ssl.SSLError) -> str:
-        """For people, why a connection has not come about."""
+    def reason(error: Exception) -> str:
+        """For people, why a connection has not come about, or was lost before an answer."""
         if isinstance(error, ssl.SSLCertVerificationError):
             return f"the server's certificate is not trusted: {error.verify_message.rstrip('.')}"
-        if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        # a server that refuses a certificate may be gone before its reason is read
+        if isinstance(error, (ssl.SSLEOFError, ConnectionResetError, BrokenPipeError)):
             return "the server has closed the connection; does it trust the client's certificate?"
-        return f"TLS: {(error.reason or str(error)).replace('_', ' ').lower()}"
+        if isinstance(error, ssl.SSLError):
+            return f"TLS: {(error.reason or str(error)).replace('_', ' ').lower()}"
+        return getattr(error, "strerror", None) or str(error)
 
 
 class _Connection(http.client.HTTPConnection):
