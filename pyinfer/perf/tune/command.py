@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -258,7 +258,7 @@ def _space(command: TuneCommand, host: Host) -> Space:
 def _work(command: TuneCommand, host: Host, place: Place | None) -> dict[str, Any]:
     """What has to be the same for measurements to be comparable."""
     return {
-        **{name: value for name, value in vars(command.options).items() if name not in _NO_WORK},
+        **{name: value for name, value in asdict(command.options).items() if name not in _NO_WORK},
         "files": place.files() if place else None,
         "server": command.options.url or list(command.flags),
         "levels": command.levels,
