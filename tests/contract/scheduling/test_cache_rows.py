@@ -24,7 +24,7 @@ from faults.guard import counter
 from pyinfer.testing import RunningServer, run_server
 from waiting import eventually
 
-#: the sum of the input plus {more}, and how often it was executed; 77 waits for the file "open"
+#: the sum of the input plus {more}, and how often it was executed; 77 makes the file "begun" and waits for "open"
 MODEL = """
 import time
 from pathlib import Path
@@ -41,6 +41,7 @@ class TritonPythonModel:
 
     def answer(self, value):
         while value[0, 0] == 77 and not (self.folder / "open").exists():
+            (self.folder / "begun").touch()
             time.sleep(0.005)
         self.executed += 1
         outputs = (("SUM", value.sum() + MORE), ("TIMES", self.executed))
@@ -87,10 +88,11 @@ def test_row_68_one_key_that_100_miss_at_once(served: tuple[Path, RunningServer]
     repository, server = served
     values = np.array([77, 1])
     with ThreadPoolExecutor(100) as pool:
-        calls = [pool.submit(ask, server, module, values) for _ in range(100)]
-        # one batch is being executed, the others wait for it
+        calls = [pool.submit(ask, server, module, values)]
+        eventually((repository / "cached" / "begun").exists, "the first is executed")
+        calls += [pool.submit(ask, server, module, values) for _ in range(99)]
         eventually(
-            lambda: counter(server, "nv_inference_pending_request_count", "cached") >= 92, "all have missed the cache"
+            lambda: counter(server, "nv_inference_pending_request_count", "cached") == 99, "all have missed the cache"
         )
         (repository / "cached" / "open").touch()
         answers = [call.result(60) for call in calls]
