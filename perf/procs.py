@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from pyinfer.children import has_ended, wait_for_end
 from pyinfer.perf.signals import ended_as_by_ctrl_c, held_back
 
 __all__ = [
@@ -155,7 +156,7 @@ class Child:
         return self._process.pid
 
     def running(self) -> bool:
-        return self._process.poll() is None
+        return not has_ended(self._process)
 
     def log_tail(self, size: int = 16_000) -> str:
         """The last ``size`` bytes that the child has printed."""
@@ -181,8 +182,8 @@ class Child:
 
     def wait(self, seconds: float) -> int:
         """Its exit status, once it has ended by itself; it is stopped where that takes longer than ``seconds``."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return self._process.wait(seconds)
+        if wait_for_end(self._process, seconds):
+            return self._process.wait()
         tail = self.log_tail()
         self.stop()
         raise StartError(f"{self.command[0]} did not end within {seconds:g} s; the end of its log:\n{tail}")
@@ -191,17 +192,16 @@ class Child:
         """Ask it to stop, then kill what is left of its tree; return its exit status. May be called again."""
         left = tree(self.pid)
         if self.running():
-            self._process.send_signal(signal.SIGTERM)
+            os.kill(self.pid, signal.SIGTERM)
             try:
-                self._process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                pass
+                wait_for_end(self._process, seconds)
             finally:  # also where it is not waited for any longer
                 _kill(left if self.running() else _same_session(left, self.pid))
-        status = self._process.wait()
-        self._log.close()
-        if self in _started:
-            _started.remove(self)
+        with held_back():
+            status = self._process.wait()
+            self._log.close()
+            if self in _started:
+                _started.remove(self)
         return status
 
     def __enter__(self) -> Child:

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pyinfer.children import has_ended, wait_for_end
+
 __all__ = ["RunningServer", "run_server"]
 
 #: ``python -m pyinfer`` that ends, as by SIGTERM, when the process of its first argument does, however that came about
@@ -84,8 +86,8 @@ class RunningServer:
         """Wait until all ports are served. Raises RuntimeError, with the log, if the process ends or the time is up."""
         until = time.monotonic() + timeout_s
         while "All services are started." not in self.log:
-            if self.process.poll() is not None:
-                raise RuntimeError(f"the server ended with status {self.process.returncode}:\n{self.log}")
+            if has_ended(self.process):
+                raise RuntimeError(f"the server ended with status {self.process.wait()}:\n{self.log}")
             if time.monotonic() > until:
                 raise RuntimeError(f"the server did not start within {timeout_s} s:\n{self.log}")
             time.sleep(0.01)
@@ -94,13 +96,11 @@ class RunningServer:
 
     def stop(self, timeout_s: float = 35.0) -> int:
         """SIGTERM, then wait for the end; SIGKILL when the time is up. The exit status (negative: of a signal)."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        try:
-            return self.process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            return self.process.wait()
+        if not has_ended(self.process):
+            os.kill(self.pid, signal.SIGTERM)
+            if not wait_for_end(self.process, timeout_s):
+                os.kill(self.pid, signal.SIGKILL)
+        return self.process.wait()
 
 
 @contextmanager

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from subprocess import TimeoutExpired
 from typing import Any
 
+from pyinfer.children import wait_for_end
 from pyinfer.config.messages import message, pool
 from pyinfer.errors import ConfigError, ModelError, NotFound, PyinferError, Unavailable
 from pyinfer.perf.signals import held_back
@@ -152,11 +152,9 @@ class OwnServers(Host):
             except PyinferError as error:
                 if target.live():
                     raise
-                try:
-                    status = server.process.wait(_END_S)
-                except TimeoutExpired:  # it hangs
-                    raise error from None
-                raise ModelError(f"the server has ended with status {status}: {error}") from None
+                if not wait_for_end(server.process, _END_S):  # it hangs
+                    raise
+                raise ModelError(f"the server has ended with status {server.process.wait()}: {error}") from None
 
     def close(self) -> None:
         self._place.close()

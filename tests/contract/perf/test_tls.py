@@ -233,7 +233,10 @@ def test_an_answer_that_somebody_may_have_cut_is_none(certificates: Path, says_s
     def answer(stream: ssl.SSLSocket) -> None:
         asked = stream.recv(65536)
         while b"\r\n\r\n" not in asked:
-            asked += stream.recv(65536)
+            more = stream.recv(65536)
+            if not more:  # a look whether it listens
+                return
+            asked += more
         is_load = asked.startswith(b"POST")
         stream.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n{}")
         if is_load and not says_so:
