@@ -22,8 +22,10 @@ from pyinfer.backends.python.fork_server import BEGUN, ENDED
 from pyinfer.backends.python.processes import ForkedProcess
 from pyinfer.errors import ModelError
 
-__all__ = ["ForkServer"]
+__all__ = ["THREAD_NAME", "ForkServer"]
 
+#: of the threads that look after it
+THREAD_NAME = "fork-server"
 #: how long an order may not be read
 _SEND_LIMIT_S = 5
 #: how long a fork server is kept that nobody uses
@@ -59,6 +61,7 @@ class ForkServer:
                 return
             self._lingering = threading.Timer(_LINGER_S, self._end_unused)
             self._lingering.daemon = True
+            self._lingering.name = THREAD_NAME
             with suppress(RuntimeError):  # no thread can be had: it is kept, and ends with this process at the latest
                 self._lingering.start()
 
@@ -104,7 +107,7 @@ class _Keeper(threading.Thread):
     """Starts a fork server and waits for its end; there as long as it, for the system ends it with this thread."""
 
     def __init__(self, start: Callable[[int], Popen[bytes]]) -> None:
-        super().__init__(name="fork-server", daemon=True)
+        super().__init__(name=THREAD_NAME, daemon=True)
         self._run = start
         ours, self._theirs = socket.socketpair()
         self._channel = Channel(ours, send_limit_s=_SEND_LIMIT_S)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pyinfer._core import Engine, HttpConnection, InferHead, Mailbox
+from pyinfer.backends.python import forking
 from pyinfer.loader import Loader, LoaderOptions
 from pyinfer.repository.manager import ControlMode, ManagerOptions, ModelManager
 from pyinfer.repository.scan import LocalRepository
@@ -124,10 +125,10 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path)
     yield made
     made.close()
+    # The fork server outlives the last model on purpose.
+    others = ("model-", forking.THREAD_NAME)
     left = [
-        thread
-        for thread in threading.enumerate()
-        if thread.ident not in before and not thread.name.startswith("model-")
+        thread for thread in threading.enumerate() if thread.ident not in before and not thread.name.startswith(others)
     ]
     for thread in left:
         thread.join(20)  # one that has done its work may still be on its way out
