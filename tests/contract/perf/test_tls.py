@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 import ssl
 import subprocess
@@ -11,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 from typing import Any
@@ -72,20 +73,21 @@ def in_front_of(port: int, context: ssl.SSLContext, host: str = "127.0.0.1") -> 
                 outside = context.wrap_socket(self.request, server_side=True)
             except OSError:
                 return
-            with outside, socket.create_connection(("127.0.0.1", port)) as inside:
-                back = threading.Thread(target=pump, args=(inside, outside), daemon=True)
-                back.start()
-                pump(outside, inside)
-                inside.close()
-                back.join(20)
+            with outside, socket.create_connection(("127.0.0.1", port)) as inside, suppress(OSError):
+                relay(outside, inside)
 
-    def pump(source: socket.socket, sink: socket.socket) -> None:
-        try:
-            while chunk := source.recv(65536):
-                sink.sendall(chunk)
-            sink.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
+    # One thread both ways: a connection of OpenSSL is not to be read and written at the same time.
+    def relay(outside: ssl.SSLSocket, inside: socket.socket) -> None:
+        while True:
+            ready: list[socket.socket] = (
+                [outside] if outside.pending() else select.select([outside, inside], [], [], 20)[0]
+            )
+            for source in ready:
+                if not (chunk := source.recv(65536)):
+                    return
+                (inside if source is outside else outside).sendall(chunk)
+            if not ready:
+                return
 
     with ThreadingTCPServer((host, 0), Handler) as server:
         server.daemon_threads = True
