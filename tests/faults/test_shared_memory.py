@@ -20,6 +20,7 @@ import pytest
 from contract.conftest import add_model, identity
 from faults.models import make_models
 from faults.shared import WAYS, Asker, Part, mapped, memory
+from faults.threads import all_succeed, on_prepared_thread
 from pyinfer.testing import RunningServer, run_server
 from waiting import eventually
 
@@ -299,31 +300,12 @@ CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x00020000, 0x4000, 1 << 18
 def in_small_memory(work: Callable[[], None]) -> None:
     """Run ``work`` on a thread that sees, as its children do, a /dev/shm of 64 KiB. Skips where that is not allowed."""
     libc = ctypes.CDLL(None, use_errno=True)
-    refusals: list[str] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        steps = (
-            lambda: libc.unshare(CLONE_NEWNS),
-            lambda: libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None),
-            lambda: libc.mount(b"tmpfs", b"/dev/shm", b"tmpfs", 0, b"size=64k"),
-        )
-        for step in steps:
-            if step() != 0:
-                refusals.append(os.strerror(ctypes.get_errno()))
-                return
-        try:
-            work()
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if refusals:
-        pytest.skip(f"no /dev/shm of its own can be mounted here: {refusals[0]}")
-    if errors:
-        raise errors[0]
+    steps = (
+        lambda: libc.unshare(CLONE_NEWNS),
+        lambda: libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None),
+        lambda: libc.mount(b"tmpfs", b"/dev/shm", b"tmpfs", 0, b"size=64k"),
+    )
+    on_prepared_thread(lambda: all_succeed(steps), work, "no /dev/shm of its own can be mounted here")
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -7,7 +7,6 @@ import ctypes
 import os
 import resource
 import tempfile
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from tritonclient.utils import InferenceServerException
 from contract.conftest import add_model, isolated
 from contract.processes.test_workers import descendants
 from faults.test_python_models import PLAIN, ask, python
+from faults.threads import all_succeed, on_prepared_thread
 from pyinfer.testing import run_server
 from waiting import eventually
 
@@ -45,35 +45,14 @@ def become_another_user() -> None:
         lambda: libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_OVERRIDE, 0, 0),
         lambda: libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_READ_SEARCH, 0, 0),
     )
-    for step in steps:
-        if step() != 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    all_succeed(steps)
 
 
 def as_another_user(work: Callable[[], None]) -> None:
     """Run ``work`` on a thread that is no root, as its children are. Skips where that is not possible."""
-    refusals: list[BaseException] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            if os.getuid() == 0:
-                become_another_user()
-        except (OSError, KeyError) as error:
-            refusals.append(error)
-            return
-        try:
-            work()
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if refusals:
-        pytest.skip(f"no other user can be had here: {refusals[0]}")
-    if errors:
-        raise errors[0]
+    on_prepared_thread(
+        lambda: become_another_user() if os.getuid() == 0 else None, work, "no other user can be had here"
+    )
 
 
 def fork_server_of(pid: int) -> int:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-__all__ = ["CALLERS", "DECOUPLED", "INSTANCES", "SEQUENCES", "source"]
+__all__ = ["CALLERS", "DECOUPLED", "INSTANCES", "SEQUENCES", "passing_on", "source"]
 
 _HEAD = """
 import asyncio
@@ -228,3 +228,25 @@ INSTANCES = {"factorial": 5}
 def source(name: str) -> str:
     """``model.py`` of a caller."""
     return f"{_HEAD}\n\nclass TritonPythonModel:{CALLERS[name]}"
+
+
+_PASSING_ON = """
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        answers = []
+        for request in requests:
+            call = pb_utils.InferenceRequest(
+                model_name="CALLEE", requested_output_names=["OUTPUT0"], inputs=[request.inputs()[0]]
+            )
+            called = call.exec()
+            answers.append(pb_utils.InferenceResponse(error=called.error()) if called.has_error() else called)
+        return answers
+"""
+
+
+def passing_on(callee: str) -> str:
+    """``model.py`` of one that answers each request with what ``callee`` answers to its first input, errors too."""
+    return _PASSING_ON.replace("CALLEE", callee)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,12 +21,12 @@ from pyinfer.testing import RunningServer
 __all__ = ["CallLeaver", "HttpLeaver", "Leaver", "RawLeaver", "StreamLeaver"]
 
 
-class Leaver:
+class Leaver(ABC):
     """A client that asks, and then gives up."""
 
+    @abstractmethod
     def leave(self) -> None:
         """Give up, in whatever way. Where it is the time that is up, wait for that."""
-        raise NotImplementedError
 
     def is_over(self) -> bool:
         """Whether its time was up before it wanted to leave."""

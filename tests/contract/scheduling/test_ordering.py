@@ -15,6 +15,7 @@ import pytest
 import tritonclient.grpc as grpc_client
 import tritonclient.http as http_client
 
+from contract.calls.callers import passing_on
 from contract.conftest import add_model
 from pyinfer.testing import RunningServer, run_server
 from waiting import eventually
@@ -196,28 +197,11 @@ def test_who_is_cancelled_between_two_responses_lets_the_others_go(tmp_path: Pat
         eventually(lambda: many.came == [0, 20, 21, 22], "the first is cancelled, and the second is still kept")
 
 
-CALLER = """
-import triton_python_backend_utils as pb_utils
-
-
-class TritonPythonModel:
-    def execute(self, requests):
-        answers = []
-        for request in requests:
-            call = pb_utils.InferenceRequest(
-                model_name="callee", requested_output_names=["OUTPUT0"], inputs=[request.inputs()[0]]
-            )
-            called = call.exec()
-            answers.append(pb_utils.InferenceResponse(error=called.error()) if called.has_error() else called)
-        return answers
-"""
-
-
 def test_a_call_whose_answer_would_be_kept_for_ever_is_refused(tmp_path: Path, protocol: str) -> None:
     """An answer waits for those that were asked for before it, so also for the one whose model makes the call."""
     config = CONFIG.format(ordered="true")
-    add_model(tmp_path, "itself", config, {"model.py": CALLER.replace("callee", "itself")})
-    add_model(tmp_path, "outer", config, {"model.py": CALLER.replace("callee", "inner")})
+    add_model(tmp_path, "itself", config, {"model.py": passing_on("itself")})
+    add_model(tmp_path, "outer", config, {"model.py": passing_on("inner")})
     add_model(tmp_path, "inner", config.replace('"python"', '"identity"'))
     module: Any = http_client if protocol == "http" else grpc_client
     with run_server(tmp_path) as server:

@@ -16,6 +16,7 @@ import pytest
 import tritonclient.grpc as grpc_client
 import tritonclient.http as http_client
 
+from contract.calls.callers import passing_on
 from contract.conftest import add_model
 from pyinfer.testing import RunningServer, run_server
 from waiting import eventually
@@ -266,28 +267,10 @@ def test_what_removed_instances_needed_is_not_there_any_more(house: House, backe
         assert house.infer(server, "changes", 3) == 3
 
 
-CALLER = """
-import numpy as np
-import triton_python_backend_utils as pb_utils
-
-
-class TritonPythonModel:
-    def execute(self, requests):
-        answers = []
-        for request in requests:
-            call = pb_utils.InferenceRequest(
-                model_name="callee", requested_output_names=["OUTPUT0"], inputs=[request.inputs()[0]]
-            )
-            called = call.exec()
-            answers.append(pb_utils.InferenceResponse(error=called.error()) if called.has_error() else called)
-        return answers
-"""
-
-
 def test_a_call_without_a_hope_is_refused_also_after_instances_have_gone(house: House) -> None:
     """The caller holds all there is. Whether one that is left of the callee could execute is what counts."""
     config = CONFIG.format(backend="python", count=1, limits=needs("R"), more="")
-    add_model(house.repository, "caller", config, {"model.py": CALLER})
+    add_model(house.repository, "caller", config, {"model.py": passing_on("callee")})
     house.add("callee", needs("R"), backend="identity", count=2)
     with run_server(house.repository, ON, EXPLICIT, "--load-model=*") as server:
         for _ in range(2):
