@@ -1321,6 +1321,10 @@ class LoadRun:
     to fill in. Sequences that are open when the load stops are ended by a request more. ``expected`` has for each body
     (name, bytes) of the outputs that it is to be answered with; another answer counts as an error. Connections are
     inside ``tls`` where there is one; a connection that does not come about counts as an error.
+
+    ``chats`` (empty: there are none) are held once each, ``concurrency`` at a time: lists of turns, (number of the
+    body, offset and size of its messages, nanoseconds from the answer to the next turn). What was said before is put
+    before the messages. A chat ends with its first error.
     """
 
     def __init__(
@@ -1349,6 +1353,7 @@ class LoadRun:
         burst: int = 1,
         ramp: Mapping[str, int] = ...,
         tls: TlsClient | None = None,
+        chats: Sequence[Sequence[tuple[int, int, int, int]]] = (),
     ) -> None: ...
     def start(self) -> None:
         """Begin. GIL: released. Raises RuntimeError where the system gives no sockets."""
@@ -1367,6 +1372,12 @@ class LoadRun:
     @property
     def responses(self) -> int:
         """So far, of answers that are streams: also those to requests that are not over."""
+    @property
+    def in_flight(self) -> int:
+        """Requests that are sent and not answered."""
+    @property
+    def refused(self) -> int:
+        """Connections so far that did not come about."""
     @property
     def exhausted(self) -> bool:
         """Nothing is left to be sent or answered."""

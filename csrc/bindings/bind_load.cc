@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -72,6 +73,18 @@ RampPlan ToRamp(const py::dict& given) {
           given["period"].cast<uint32_t>()};
 }
 
+// {body, where its messages are, how long they are, nanoseconds until the next turn} of each turn.
+using GivenChats = std::vector<std::vector<std::tuple<size_t, size_t, size_t, TimeNs>>>;
+
+std::vector<Chat> ToChats(const GivenChats& given) {
+  std::vector<Chat> chats;
+  for (const auto& turns : given) {
+    Chat& chat = chats.emplace_back();
+    for (const auto& [body, at, size, delay] : turns) chat.push_back({body, at, size, delay});
+  }
+  return chats;
+}
+
 LoadProtocol ToProtocol(const std::string& name) {
   if (name == "grpc") return LoadProtocol::kGrpc;
   if (name == "grpc_stream") return LoadProtocol::kGrpcStream;
@@ -86,7 +99,7 @@ std::unique_ptr<LoadRun> MakeRun(const std::string& protocol, std::string addres
                                  std::vector<TimeNs> times_ns, uint64_t max_requests, bool record, bool streamed,
                                  const std::string& events, const py::dict& sequences,
                                  std::vector<ExpectedOutputs> expected, uint32_t burst, const py::dict& ramp,
-                                 std::shared_ptr<TlsClient> tls) {
+                                 std::shared_ptr<TlsClient> tls, const GivenChats& chats) {
   LoadOptions options;
   options.protocol = ToProtocol(protocol);
   if (events != "generate" && events != "openai") throw py::value_error("events must be generate or openai");
@@ -95,6 +108,7 @@ std::unique_ptr<LoadRun> MakeRun(const std::string& protocol, std::string addres
   options.tls = std::move(tls);
   options.sequences = ToPlan(sequences, seed);
   options.ramp = ToRamp(ramp);
+  options.chats = ToChats(chats);
   options.expected = std::move(expected);
   options.address = std::move(address);
   options.port = port;
@@ -254,12 +268,14 @@ void BindRun(py::module_& module) {
            py::arg("times_ns") = std::vector<TimeNs>(), py::arg("max_requests") = 0, py::arg("record") = false,
            py::arg("streamed") = false, py::arg("events") = "generate", py::arg("sequences") = py::dict(),
            py::arg("expected") = std::vector<ExpectedOutputs>(), py::arg("burst") = 1, py::arg("ramp") = py::dict(),
-           py::arg("tls") = py::none())
+           py::arg("tls") = py::none(), py::arg("chats") = GivenChats())
       .def("start", &LoadRun::Start, Release())
       .def("wait", &LoadRun::Wait, py::arg("seconds"), py::arg("requests") = 0, Release())
       .def("take", &LoadRun::Take, Release())
       .def("stop", &LoadRun::Stop, py::arg("drain_seconds") = 0.0, Release())
       .def_property_readonly("responses", &LoadRun::responses)
+      .def_property_readonly("in_flight", &LoadRun::in_flight)
+      .def_property_readonly("refused", &LoadRun::refused)
       .def_property_readonly("exhausted", &LoadRun::exhausted);
 }
 

@@ -27,7 +27,7 @@ constexpr TimeNs kLongestBackoff = 1'000'000'000;
 
 LoadConnection::LoadConnection(LoadWorker& worker, const LoadOptions& options, uint32_t slots, uint32_t first_sequence)
     : worker_(worker), options_(options), first_sequence_(first_sequence), requests_(slots) {
-  if (options.sequences.live != 0) steps_.resize(slots);
+  if (options.sequences.live != 0 || !options.chats.empty()) steps_.resize(slots);
   for (uint32_t slot = slots; slot-- > 0;) free_.push_back(slot);
   if (options.record && options.streamed) response_times_.resize(slots);
 }
@@ -68,7 +68,7 @@ std::unique_ptr<ClientSession> LoadConnection::MakeSession() {
 
 std::unique_ptr<ClientSession> LoadConnection::MakePlainSession() {
   const auto slots = static_cast<uint32_t>(requests_.size());
-  const bool keeps = !options_.expected.empty();
+  const bool keeps = !options_.expected.empty() || !options_.chats.empty();
   switch (options_.protocol) {
     case LoadProtocol::kHttp:
       return MakeHttpSession(*this, options_.events, keeps);
@@ -128,6 +128,14 @@ void LoadConnection::SubmitStep(uint32_t sequence, const SequenceStep& step, Tim
   const auto write = options_.protocol == LoadProtocol::kHttp ? WriteHttpStep : WriteGrpcStep;
   write(steps_[slot], options_.bodies[step.body], step);
   session_->Submit(slot, steps_[slot]);
+}
+
+void LoadConnection::SubmitTurn(ChatSet& chats, size_t place, TimeNs intended) {
+  std::string& step = steps_[free_.back()];
+  const uint32_t slot = Begin(chats.Next(place, options_.bodies, step).body, intended);
+  requests_[slot].chats = &chats;
+  requests_[slot].place = place;
+  session_->Submit(slot, step);
 }
 
 uint32_t LoadConnection::Begin(size_t body, TimeNs intended) {
@@ -201,7 +209,9 @@ void LoadConnection::OnResponse(uint32_t slot) {
 }
 
 std::string_view LoadConnection::ErrorOf(const Request& request, const Answer& answer) {
-  if (!answer.error.empty() || options_.expected.empty()) return answer.error;
+  if (!answer.error.empty()) return answer.error;
+  if (request.chats != nullptr && answer.message.empty()) return "the answer has no message for the session to go on";
+  if (options_.expected.empty()) return {};
   const ExpectedOutputs& expected = options_.expected[request.body];
   if (options_.protocol == LoadProtocol::kHttp) {
     difference_ = CompareHttp(expected, answer.body, answer.header_size);
@@ -229,6 +239,7 @@ void LoadConnection::OnAnswer(uint32_t slot, const Answer& answer) {
     window.AddError(error);
   }
   if (request.sequence != kNoSequence) worker_.EndStep(request.sequence, request.sequence_id, ok);
+  if (request.chats != nullptr) request.chats->Answered(request.place, ok ? answer.message : std::string_view(), now_);
   if (worker_.ramp_ && request.responses < worker_.ramp_->period()) worker_.ramp_->EndPeriod();
   if (request.responses != 0 || answer.tokens != 0) CountTokens(request, answer.tokens, ok);
   if (options_.record) Record(slot, ok);
@@ -264,10 +275,14 @@ void LoadConnection::LoseBroken() {
 
 void LoadConnection::Lose(std::string_view reason, bool by_server) {
   now_ = worker_.clock_.Now();
-  const bool carried = in_flight() != 0;
+  // One that came about and that the server closes while nothing is under way is no fault: it has waited long enough.
+  const bool came_about =
+      session_ != nullptr && (answered_since_connect_ || in_flight() != 0 || (by_server && session_->Ready()));
   if (session_ != nullptr) session_->Fail(reason, by_server);
-  // Where nothing was under way, only a connection that never came about is a fault.
-  if (session_ == nullptr || (!answered_since_connect_ && !carried)) worker_.window_.AddError(reason);
+  if (!came_about) {
+    worker_.window_.AddError(reason);
+    worker_.refused_.fetch_add(1, std::memory_order_relaxed);
+  }
   if (socket_ >= 0) close(socket_);
   socket_ = -1;
   ++worker_.unconnected_;

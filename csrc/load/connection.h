@@ -38,6 +38,8 @@ class LoadConnection final : private SessionHandler {
   void Submit(size_t body, TimeNs intended);
   // The same for a step of a sequence of the worker.
   void SubmitStep(uint32_t sequence, const SequenceStep& step, TimeNs intended);
+  // The next turn of the chat at `place`.
+  void SubmitTurn(ChatSet& chats, size_t place, TimeNs intended);
   // The sequence of the next request in a closed loop. Requires: CanSubmit().
   uint32_t NextSequence() const { return first_sequence_ + free_.back(); }
   // Writes what was submitted since.
@@ -65,6 +67,8 @@ class LoadConnection final : private SessionHandler {
     TimeNs last = 0;
     uint32_t sequence = kNoSequence;
     uint64_t sequence_id = 0;
+    ChatSet* chats = nullptr;  // whose turn it is
+    size_t place = 0;
   };
 
   void OnAnswerBegins(uint32_t slot) override;
@@ -89,7 +93,7 @@ class LoadConnection final : private SessionHandler {
   const LoadOptions& options_;
   const uint32_t first_sequence_;
   std::vector<Request> requests_;   // by slot
-  std::vector<std::string> steps_;  // by slot: bodies with their steps of sequences
+  std::vector<std::string> steps_;  // by slot: bodies with their steps of sequences, or what was said before
   std::string difference_;          // of the last answer from what was expected
   std::vector<uint32_t> free_;
   std::vector<uint32_t> unwritten_;

@@ -42,7 +42,10 @@ bool IsEventStream(std::string_view content_type) {
 class HttpSession final : public ClientSession, private EventHandler {
  public:
   HttpSession(SessionHandler& handler, EventGrammar events, bool keep_bodies)
-      : handler_(handler), events_(events), keep_bodies_(keep_bodies || events == EventGrammar::kOpenAi) {}
+      : handler_(handler),
+        events_(events),
+        keep_bodies_(keep_bodies || events == EventGrammar::kOpenAi),
+        keep_messages_(keep_bodies && events == EventGrammar::kOpenAi) {}
 
   bool Ready() const override { return !busy_ && !closing_; }
   bool finished() const override { return !busy_ && closing_; }
@@ -59,6 +62,7 @@ class HttpSession final : public ClientSession, private EventHandler {
     kept_.clear();
     line_.clear();
     event_error_.clear();
+    message_.clear();
   }
 
   bool Send(std::string& out, size_t limit) override {
@@ -134,7 +138,7 @@ class HttpSession final : public ClientSession, private EventHandler {
   }
 
   void OnEvent(std::string_view data) override {
-    StreamEvent event = ReadStreamEvent(events_, data);
+    StreamEvent event = ReadStreamEvent(events_, data, keep_messages_ ? &kept_ : nullptr);
     if (event.tokens != 0) tokens_ = event.tokens;
     if (!event.error.empty() && event_error_.empty()) event_error_ = std::move(event.error);
     if (event.is_response) handler_.OnResponse(0);
@@ -239,7 +243,8 @@ class HttpSession final : public ClientSession, private EventHandler {
       // The last event need not be followed by an empty line.
       if (is_stream_) reader_.Read("\n\n", *this);
       if (!is_stream_ && events_ == EventGrammar::kOpenAi) ReadWhole();
-      return handler_.OnAnswer(0, {event_error_, size_, kept_, header_size_, tokens_});
+      if (keep_messages_) message_ = is_stream_ ? MessageOfText(kept_) : MessageOfAnswer(kept_);
+      return handler_.OnAnswer(0, {event_error_, size_, kept_, header_size_, tokens_, message_});
     }
     const std::string error = "HTTP status " + std::to_string(status_) + ": " + kept_;
     handler_.OnAnswer(0, {error, size_, {}, 0, 0});
@@ -255,11 +260,13 @@ class HttpSession final : public ClientSession, private EventHandler {
   SessionHandler& handler_;
   const EventGrammar events_;
   const bool keep_bodies_;
+  const bool keep_messages_;
   EventStreamReader reader_;
   std::string_view unsent_;
   State state_ = State::kHead;
   std::string line_;         // an unfinished head or line
-  std::string kept_;         // the body, or the first part of an error's
+  std::string kept_;         // the body, or the first part of an error's; of a stream, the text of a message
+  std::string message_;      // of the answer
   std::string event_error_;  // the first that an event has told
   uint64_t tokens_ = 0;
   size_t header_size_ = 0;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "load/chat_set.h"
 #include "load/expected.h"
 #include "load/pacer.h"
 #include "load/ramp.h"
@@ -47,6 +48,9 @@ struct LoadOptions {
   uint64_t max_requests = 0;
   // Where requests are steps of sequences. In a closed loop `concurrency` of these are live.
   SequencePlan sequences;
+  // Where requests are turns of chats, over HTTP in a closed loop of as many connections: each chat is held once, and
+  // the load ends with the last.
+  std::vector<Chat> chats;
   // Of each body, what it is to be answered with; empty where no answer is looked at.
   std::vector<ExpectedOutputs> expected;
   bool record = false;    // each request, in LoadWindow::records

@@ -79,10 +79,31 @@ Status CheckRamp(const LoadOptions& options) {
   return {};
 }
 
+Status CheckChats(const LoadOptions& options) {
+  if (options.protocol != LoadProtocol::kHttp || options.concurrency == 0 || options.max_requests != 0) {
+    return Status::InvalidArg("chats are held over HTTP, in a closed loop without a number of requests");
+  }
+  if (options.events != EventGrammar::kOpenAi) return Status::InvalidArg("chats are held with servers of OpenAI's API");
+  if (options.ramp.start != 0 || options.sequences.live != 0) {
+    return Status::InvalidArg("turns of chats belong to no ramp and to no sequences");
+  }
+  for (const Chat& chat : options.chats) {
+    if (chat.empty()) return Status::InvalidArg("a chat has a turn");
+    for (const ChatTurn& turn : chat) {
+      if (turn.body >= options.bodies.size() || !IsChatRequest(options.bodies[turn.body], turn)) {
+        return Status::InvalidArg("a turn of a chat is none of the requests, or a request has no messages there");
+      }
+      if (turn.delay < 0) return Status::InvalidArg("the delay after a turn must not be negative");
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 LoadRun::LoadRun(LoadOptions options)
-    : options_(std::move(options)), budget_(static_cast<int64_t>(options_.max_requests)) {}
+    : options_(std::move(options)),
+      budget_(static_cast<int64_t>(options_.chats.empty() ? options_.max_requests : options_.chats.size())) {}
 
 LoadRun::~LoadRun() { Stop(0); }
 
@@ -104,6 +125,10 @@ Status LoadRun::Check(const LoadOptions& options) {
   }
   if (options.ramp.start != 0) {
     const Status status = CheckRamp(options);
+    if (!status.ok()) return status;
+  }
+  if (!options.chats.empty()) {
+    const Status status = CheckChats(options);
     if (!status.ok()) return status;
   }
   if (options.threads == 0 || options.connections < options.threads) {
@@ -133,33 +158,31 @@ void LoadRun::Start() {
   for (const auto& worker : workers_) threads_.emplace_back([one = worker.get()] { one->Run(); });
 }
 
-uint64_t LoadRun::Answered() const {
-  uint64_t answered = 0;
-  for (const auto& worker : workers_) answered += worker->answered();
-  return answered;
+uint64_t LoadRun::Sum(uint64_t (LoadWorker::*count)() const) const {
+  uint64_t sum = 0;
+  for (const auto& worker : workers_) sum += (*worker.*count)();
+  return sum;
 }
 
-uint64_t LoadRun::responses() const {
-  uint64_t responses = 0;
-  for (const auto& worker : workers_) responses += worker->responses();
-  return responses;
-}
+uint64_t LoadRun::responses() const { return Sum(&LoadWorker::responses); }
+uint64_t LoadRun::in_flight() const { return Sum(&LoadWorker::in_flight); }
+uint64_t LoadRun::refused() const { return Sum(&LoadWorker::refused); }
 
 bool LoadRun::exhausted() const {
   return std::all_of(workers_.begin(), workers_.end(), [](const auto& worker) { return worker->exhausted(); });
 }
 
 uint64_t LoadRun::Wait(double seconds, uint64_t requests) {
-  const uint64_t before = Answered();
+  const uint64_t before = Sum(&LoadWorker::answered);
   const TimeNs until = clock_.Now() + static_cast<TimeNs>(std::clamp(seconds, 0.0, 1e6) * 1e9);
   for (;;) {
-    const uint64_t answered = Answered() - before;
+    const uint64_t answered = Sum(&LoadWorker::answered) - before;
     const TimeNs left = until - clock_.Now();
     if (left <= 0 || (requests != 0 && answered >= requests) || threads_.empty() || exhausted()) return answered;
     // A number of requests is seen a millisecond late at most, the end of the load ten; that is what the windows' own
     // times are for. Looking costs the client CPU time.
     const bool is_once = options_.schedule && options_.schedule->kind == Schedule::Kind::kOnce;
-    const bool ends = options_.max_requests != 0 || options_.ramp.start != 0 || is_once;
+    const bool ends = options_.max_requests != 0 || options_.ramp.start != 0 || !options_.chats.empty() || is_once;
     const TimeNs step = requests != 0 ? 1'000'000 : ends ? 10'000'000 : left;
     std::this_thread::sleep_for(std::chrono::nanoseconds(std::min(left, step)));
   }

@@ -41,9 +41,13 @@ class LoadRun {
   bool exhausted() const;
   // So far, of answers that are streams: also those to requests that are not over.
   uint64_t responses() const;
+  // Sent and not answered.
+  uint64_t in_flight() const;
+  // Connections that did not come about, so far.
+  uint64_t refused() const;
 
  private:
-  uint64_t Answered() const;
+  uint64_t Sum(uint64_t (LoadWorker::*count)() const) const;
 
   const LoadOptions options_;
   const SystemClock clock_;

@@ -20,6 +20,9 @@ struct Answer {
   size_t header_size = 0;  // of a body over HTTP, as Inference-Header-Content-Length has it
   // Tokens of output, where the server has told; 0: it has not.
   uint64_t tokens = 0;
+  // Where the session keeps bodies of OpenAI's grammar: what the model has said, an object of JSON as a chat has it.
+  // Empty where the answer has none.
+  std::string_view message = {};
 };
 
 class SessionHandler {
@@ -76,7 +79,7 @@ enum class EventGrammar {
 
 // HTTP/1.1, one request at a time, in slot 0. A body is a whole request: request line, headers and body. An answer of
 // the type text/event-stream is a stream of responses. `keep_bodies`: for Answer::body, of answers of status 200 that
-// are no streams.
+// are no streams, and for Answer::message.
 std::unique_ptr<ClientSession> MakeHttpSession(SessionHandler& handler, EventGrammar events = EventGrammar::kGenerate,
                                                bool keep_bodies = false);
 

@@ -35,24 +35,42 @@ bool HasOutput(const JsonValue& choice) {
   return HasText(delta, "content") || HasText(delta, "reasoning_content") || HasText(delta, "reasoning");
 }
 
-void ReadChunk(const JsonObject& object, StreamEvent& event) {
+bool IsFirst(const JsonValue& choice) {
+  uint64_t index = 0;
+  return choice["index"].get(index) != simdjson::SUCCESS || index == 0;
+}
+
+void ReadText(const JsonArray& choices, std::string& text) {
+  for (const JsonValue choice : choices) {
+    std::string_view part;
+    if (IsFirst(choice) && choice["delta"]["content"].get(part) == simdjson::SUCCESS) text += part;
+  }
+}
+
+void ReadChunk(const JsonObject& object, StreamEvent& event, std::string* text) {
   JsonArray choices;
   if (object["choices"].get(choices) == simdjson::SUCCESS) {
     for (const JsonValue choice : choices) event.is_response = event.is_response || HasOutput(choice);
+    if (text != nullptr) ReadText(choices, *text);
   }
   JsonValue usage;
   if (object["usage"].get(usage) != simdjson::SUCCESS) return;
   if (usage["completion_tokens"].get(event.tokens) != simdjson::SUCCESS) event.tokens = 0;
 }
 
-}  // namespace
-
-StreamEvent ReadStreamEvent(EventGrammar grammar, std::string_view data) {
-  StreamEvent event;
-  if (grammar == EventGrammar::kOpenAi && data == kDone) return event;
+std::string Padded(std::string_view data) {
   std::string padded;
   padded.reserve(data.size() + kBufferPadding);
   padded = data;
+  return padded;
+}
+
+}  // namespace
+
+StreamEvent ReadStreamEvent(EventGrammar grammar, std::string_view data, std::string* text) {
+  StreamEvent event;
+  if (grammar == EventGrammar::kOpenAi && data == kDone) return event;
+  const std::string padded = Padded(data);
   JsonDocument document;
   JsonObject object;
   const bool is_object = document.Parse(padded).ok() && document.root().get(object) == simdjson::SUCCESS;
@@ -67,8 +85,27 @@ StreamEvent ReadStreamEvent(EventGrammar grammar, std::string_view data) {
     return event;
   }
   event.error = ErrorOf(object);
-  if (event.error.empty()) ReadChunk(object, event);
+  if (event.error.empty()) ReadChunk(object, event, text);
   return event;
+}
+
+std::string MessageOfAnswer(std::string_view answer) {
+  const std::string padded = Padded(answer);
+  JsonDocument document;
+  if (!document.Parse(padded).ok()) return {};
+  JsonArray choices;
+  JsonObject message;
+  if (document.root()["choices"].get(choices) != simdjson::SUCCESS || choices.size() == 0) return {};
+  if (choices.at(0)["message"].get(message) != simdjson::SUCCESS) return {};
+  return simdjson::minify(message);
+}
+
+std::string MessageOfText(std::string_view text) {
+  if (text.empty()) return {};
+  std::string message = R"({"role":"assistant","content":)";
+  AppendJsonString(message, text);
+  message += '}';
+  return message;
 }
 
 }  // namespace pyinfer

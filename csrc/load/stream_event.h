@@ -16,7 +16,13 @@ struct StreamEvent {
   uint64_t tokens = 0;       // of output, of the whole request; 0: it does not say
 };
 
-// Reads whatever came. For kOpenAi `data` may also be the whole answer of a request that is not streamed.
-StreamEvent ReadStreamEvent(EventGrammar grammar, std::string_view data);
+// Reads whatever came. For kOpenAi `data` may also be the whole answer of a request that is not streamed. What a chunk
+// brings of the text of the first choice goes behind `text`, where there is one.
+StreamEvent ReadStreamEvent(EventGrammar grammar, std::string_view data, std::string* text = nullptr);
+
+// The message of the first choice of a whole answer, an object of JSON; empty where it has none.
+std::string MessageOfAnswer(std::string_view answer);
+// The message of an answer that came in chunks with this text.
+std::string MessageOfText(std::string_view text);
 
 }  // namespace pyinfer

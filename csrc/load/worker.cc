@@ -67,6 +67,7 @@ LoadWorker::LoadWorker(const LoadOptions& options, uint32_t index, TimeNs start,
   unconnected_ = connections_.size();
   if (!closed_loop) pacer_.emplace(options.schedule, start, index, options.threads);
   if (options.ramp.start != 0) ramp_.emplace(options.ramp);
+  if (!options.chats.empty()) chats_.emplace(options.chats, budget, connections_.size());
   window_.started = start;
 }
 
@@ -92,6 +93,7 @@ void LoadWorker::Stop() {
 TimeNs LoadWorker::UntilNext(TimeNs most) const {
   const TimeNs now = clock_.Now();
   if (first_retry_ != 0) most = std::min(most, first_retry_ - now);
+  if (chats_) most = std::min(most, chats_->NextAfter(now, now + most) - now);
   const bool sends = pacer_ && !pacer_->done() && !is_out_ && !paused_.load(std::memory_order_relaxed);
   // What is due and can not be sent is sent when a socket is ready.
   if (sends && pacer_->next() > now) most = std::min(most, pacer_->next() - now);
@@ -128,7 +130,8 @@ void LoadWorker::Turn(TimeNs most) {
     connection->Flush();
   }
   touched_.clear();
-  const bool nothing_to_send = is_out_ || (pacer_ && pacer_->done()) || (ramp_ && ramp_->done());
+  const bool nothing_to_send =
+      is_out_ || (pacer_ && pacer_->done()) || (ramp_ && ramp_->done()) || (chats_ && chats_->done());
   if (paused) settled_.store(in_flight() == 0 && !(sequences_ && sequences_->any_open()), std::memory_order_relaxed);
   exhausted_.store(nothing_to_send && in_flight() == 0, std::memory_order_relaxed);
 }
@@ -159,6 +162,7 @@ size_t LoadWorker::NextBody() {
 
 void LoadWorker::SendDue() {
   if (ramp_) return SendRamp();
+  if (chats_) return SendChats();
   if (!pacer_) return SendClosed();
   for (int i = 0; i < kMostAtOnce && !pacer_->done() && pacer_->next() <= clock_.Now(); ++i) {
     uint32_t sequence = 0;
@@ -185,6 +189,16 @@ void LoadWorker::SendRamp() {
       SendNext(connection, 0, clock_.Now());
       ramp_->Sent();
     }
+  }
+}
+
+void LoadWorker::SendChats() {
+  const TimeNs now = clock_.Now();
+  for (size_t place = 0; place < connections_.size(); ++place) {
+    LoadConnection& connection = *connections_[place];
+    if (!connection.CanSubmit()) continue;
+    const std::optional<TimeNs> due = chats_->DueAt(place, now);
+    if (due && *due <= now) connection.SubmitTurn(*chats_, place, *due);
   }
 }
 

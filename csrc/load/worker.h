@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "load/chat_set.h"
 #include "load/load_options.h"
 #include "load/load_window.h"
 #include "load/pacer.h"
@@ -29,8 +30,9 @@ class LoadConnection;
 
 class LoadWorker {
  public:
-  // `options`, `budget` (requests that may still be sent, by all workers) and `clock` outlive this. The worker of
-  // number `index` of options.threads; `start` is when the schedule starts. Throws std::system_error.
+  // `options`, `budget` (requests that may still be sent, or chats that may still begin, by all workers) and `clock`
+  // outlive this. The worker of number `index` of options.threads; `start` is when the schedule starts. Throws
+  // std::system_error.
   LoadWorker(const LoadOptions& options, uint32_t index, TimeNs start, std::atomic<int64_t>& budget,
              const Clock& clock);
   ~LoadWorker();
@@ -51,6 +53,8 @@ class LoadWorker {
   uint64_t answered() const { return answered_.load(std::memory_order_relaxed); }
   // Of answers that are streams: also those to requests that are not over.
   uint64_t responses() const { return responses_.load(std::memory_order_relaxed); }
+  // Connections that did not come about.
+  uint64_t refused() const { return refused_.load(std::memory_order_relaxed); }
   uint64_t in_flight() const { return in_flight_.load(std::memory_order_relaxed); }
   // After Pause: nothing is in flight, and no sequence is to be ended.
   bool settled() const { return settled_.load(std::memory_order_relaxed); }
@@ -68,6 +72,7 @@ class LoadWorker {
   void SendDue();
   void SendClosed();
   void SendRamp();
+  void SendChats();
   // The next body, or the next step of `sequence`.
   void SendNext(LoadConnection& connection, uint32_t sequence, TimeNs intended);
   void SendStep(LoadConnection& connection, uint32_t sequence, const SequenceStep& step, TimeNs intended);
@@ -88,6 +93,7 @@ class LoadWorker {
   std::optional<Pacer> pacer_;
   std::optional<Ramp> ramp_;
   std::optional<SequenceSet> sequences_;
+  std::optional<ChatSet> chats_;           // at the place of each connection
   std::vector<uint32_t> steps_in_flight_;  // by sequence
   uint32_t next_sequence_ = 0;             // of an open loop
   int epoll_ = -1;
@@ -107,6 +113,7 @@ class LoadWorker {
   std::atomic<uint64_t> answered_{0};
   std::atomic<uint64_t> responses_{0};
   std::atomic<uint64_t> in_flight_{0};
+  std::atomic<uint64_t> refused_{0};
   std::mutex mutex_;  // held but while the worker waits
   LoadWindow window_;
 };

@@ -15,7 +15,8 @@ from pathlib import Path
 from pyinfer import __version__
 from pyinfer.errors import PyinferError
 from pyinfer.perf.arguments import attempt, understood
-from pyinfer.perf.measure import Level, Session, levels
+from pyinfer.perf.levels import levels
+from pyinfer.perf.measure import Level, Session
 from pyinfer.perf.options import PerfOptions, help_text, parse
 from pyinfer.perf.page import page_text
 from pyinfer.perf.report import csv_text, export_text, level_table, level_tables, notes_text

@@ -22,7 +22,8 @@ from itertools import islice
 from statistics import fmean
 
 from pyinfer.errors import PyinferError, Unavailable
-from pyinfer.perf.measure import Session, levels
+from pyinfer.perf.levels import levels
+from pyinfer.perf.measure import Session
 from pyinfer.perf.options import PerfOptions
 from pyinfer.perf.ratios import Ratio, paired_ratio
 from pyinfer.perf.results import Window, merged

@@ -18,7 +18,6 @@ IGNORED = {
 IGNORED_WITH_VALUE = {"--max-threads", "--model-signature-name"}
 #: perf_analyzer's flag -> the values that mean what is done anyway, and why others are refused
 REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
-    "--session-concurrency": ((), "sessions of several turns are not there yet; use perf_analyzer for them"),
     "--grpc-method": ((), "only ModelInfer is called"),
     "--proto": ((), "only ModelInfer is called"),
     "--enable-mpi": ((), "there is one process"),

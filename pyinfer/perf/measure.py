@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 from pyinfer._core import LoadRun, LoadWindow
 from pyinfer.errors import InvalidArgument, Unavailable
 from pyinfer.perf import shared_memory
+from pyinfer.perf.chats import Chats, chat_data
 from pyinfer.perf.composing import ComposingModels, Readings
 from pyinfer.perf.encode import generate_request, grpc_request, http_request
 from pyinfer.perf.metrics import MetricsReader
@@ -24,15 +25,18 @@ from pyinfer.perf.shared_memory import Place, SharedRegions
 from pyinfer.perf.target import GrpcTarget, HttpTarget, ModelInfo, ServerTimes, open_target
 from pyinfer.perf.tensors import RequestData, read_data
 
-__all__ = ["Level", "Session", "levels"]
+__all__ = ["Level", "Session"]
 
 #: seconds that a wait may be blind to Ctrl-C
 _SLICE_S = 0.1
 _DRAIN_S = 5.0
 #: requests of a sequence, where neither options nor data say how many
 _SEQUENCE_LENGTH = 20
-#: without an answer a measurement of a number of requests is given up
+#: without an answer a measurement of a number of requests is given up; sooner where no connection comes about and
+#: nothing is under way, at once where there never was an answer
 _IDLE_S = 60.0
+_LOST_S = 5.0
+_NEVER_S = 1.0
 #: of gRPC: so many requests share a connection in perf_analyzer
 _SHARED = 6
 _OPEN_CONNECTIONS = {"grpc": 8, "http": 64}
@@ -78,7 +82,12 @@ class Session:
             read_process(options.server_pid)
         self._regions: SharedRegions | None = None
         self._metrics: MetricsReader | None = None
-        if isinstance(self.target, OpenAiTarget):
+        self.chats: Chats | None = None
+        if isinstance(self.target, OpenAiTarget) and options.session_concurrency:
+            self.chats = chat_data(self.target, options)
+            self.bodies = self.chats.bodies
+            self.data = RequestData([], [], [(0, len(self.bodies))], True, [])
+        elif isinstance(self.target, OpenAiTarget):
             self.data, self.bodies = openai_data(self.target, options)
         else:
             self.data = read_data(self.info, options)
@@ -121,6 +130,7 @@ class Session:
             self._warm_up(level)
         before, self._composing_before = self.target.statistics(), self._composing.read()
         requests = options.request_count or len(self.data.times_ns) or (int(level.value) if options.periodic else 0)
+        requests = requests or (len(self.bodies) if self.chats else 0)
         with self._collect() as self._metrics:
             self._load(level, before, requests)
 
@@ -147,13 +157,19 @@ class Session:
                 bounds = [level.windows[0].load.started_ns, *(each.load.ended_ns for each in level.windows)]
                 level.measured = Measured(level.kind, level.value, merged(last), stable, bounds, last)
                 level.warnings = warnings_of(level.measured, last[-1].load)
+                left = requests - sum(one.load.latency.count + one.load.failed for one in last) if self.chats else 0
+                if left > 0:
+                    level.warnings.append(f"{left} turns were not sent: their sessions had failed, or were interrupted")
 
     def _warm_up(self, level: Level) -> None:
         run = self._start(level, self.options.warmup_request_count)
+        given_up = False
         try:
-            self._wait(run, math.inf, self.options.warmup_request_count)
+            given_up = self._wait(run, math.inf, self.options.warmup_request_count)
         finally:
-            run.stop(_DRAIN_S)
+            rest = run.stop(0.0 if given_up else _DRAIN_S)
+        if given_up:
+            raise Unavailable(f"the warm-up is given up: {_reason(rest)}")
 
     def _start(self, level: Level, requests: int) -> LoadRun:
         options = self.options
@@ -187,7 +203,8 @@ class Session:
             times_ns=self.data.times_ns,
             sequences=self._sequences(live) if self.info.has_sequences else {},
             expected=[list(one.items()) for one in self.data.expected],
-            max_requests=requests,
+            max_requests=0 if self.chats else requests,
+            chats=self.chats.turns if self.chats else [],
             ramp=_ramp(options.periodic, options.request_period),
             record=bool(options.export_file or options.periodic),
         )
@@ -209,22 +226,34 @@ class Session:
             "data": self.data.steps,
         }
 
-    def _wait(self, run: LoadRun, seconds: float, requests: int = 0) -> None:
-        """In slices, so that Ctrl-C is seen. Ends early where the load has nothing left, or nothing succeeds."""
-        ended, waited, idle, responses = 0, 0.0, 0.0, run.responses
+    def _wait(self, run: LoadRun, seconds: float, requests: int = 0) -> bool:
+        """In slices, so that Ctrl-C is seen. Ends early where the load has nothing left; whether that was given up,
+        because no answer will come any more.
+        """
+        ended, waited, idle, responses, refused = 0, 0.0, 0.0, run.responses, run.refused
         while waited < seconds and (not requests or ended < requests) and not run.exhausted:
             part = min(_SLICE_S, seconds - waited)
             now = run.wait(part, max(0, requests - ended) if requests else 0)
             moved = now or run.responses != responses
             ended, waited, idle, responses = ended + now, waited + part, 0.0 if moved else idle + part, run.responses
-            if requests and idle > _IDLE_S:
-                raise Unavailable(f"nothing has been answered for {_IDLE_S:.0f} s")
+            if moved:
+                refused = run.refused
+            if requests and idle > self._patience(run.refused > refused and run.in_flight == 0, ended):
+                return True
+        return False
+
+    def _patience(self, is_refused: bool, ended: int) -> float:
+        """Seconds without an answer. ``is_refused``: no connection comes about, and no answer is waited for."""
+        if is_refused:
+            return _LOST_S if ended else _NEVER_S
+        return _IDLE_S + (self.chats.longest_delay_s if self.chats else 0.0)
 
     def _window(self, run: LoadRun, level: Level, before: ServerTimes | None, seconds: float, requests: int) -> Window:
         pid = self.options.server_pid
         process = read_process(pid) if pid else None
+        given_up = False
         try:
-            self._wait(run, seconds, requests)
+            given_up = self._wait(run, seconds, requests)
         finally:
             load = run.take()
             use = _used(pid, process)
@@ -236,8 +265,9 @@ class Session:
             level.keep_records(load)
         window = level.windows[-1]
         if load.latency.count == 0 and load.failed:
-            text = max(load.errors, key=lambda each: load.errors[each])
-            raise Unavailable(f"no request succeeded: {text}")
+            raise Unavailable(f"no request succeeded: {_reason(load)}")
+        if given_up:
+            raise Unavailable(f"the load is given up: {_reason(load)}")
         return window
 
     def _windows(self, run: LoadRun, level: Level, before: ServerTimes | None) -> None:
@@ -260,6 +290,11 @@ class Session:
                 and min(each.latency_us(options.percentile) for each in last) > options.latency_threshold_ms * 1e3
             ):
                 return
+
+
+def _reason(load: LoadWindow) -> str:
+    """Why answers do not come."""
+    return max(load.errors, key=lambda each: load.errors[each], default="the server does not answer")
 
 
 def _used(pid: int, before: ProcessUse | None) -> ProcessUse | None:
@@ -329,44 +364,3 @@ def _read_intervals(name: str) -> list[int]:
     if not intervals or min(intervals) < 0 or sum(intervals) == 0:
         raise InvalidArgument(f"--request-intervals={name}: there are no intervals above 0")
     return intervals
-
-
-def levels(options: PerfOptions, session: Session, found: list[Level]) -> Iterator[Level]:
-    """The levels to measure, in order. The last of ``found`` is the level that was given last."""
-    spread: Range | None = options.concurrency or options.request_rate
-    kind = "Concurrency" if options.concurrency or options.periodic else "Request Rate"
-    if options.periodic:
-        yield Level(kind, options.periodic.end)
-    elif spread is None:
-        times = session.data.times_ns
-        rate = len(times) * 1e9 / max(1, times[-1]) if times else len(session.intervals) * 1e9 / sum(session.intervals)
-        yield Level(kind, rate)
-    elif options.binary_search:
-        yield from _search(spread, kind, options, found)
-    else:
-        value = spread.start
-        while spread.end == 0 or value <= spread.end * (1 + 1e-9):
-            yield Level(kind, value)
-            if not found[-1].meets(options):
-                return
-            value += spread.step
-
-
-def _search(spread: Range, kind: str, options: PerfOptions, found: list[Level]) -> Iterator[Level]:
-    """As perf_analyzer: both ends first, then halves; the step is how exact the answer is to be."""
-    low, high = spread.start, spread.end
-    yield Level(kind, low)
-    if not found[-1].meets(options):
-        return
-    yield Level(kind, high)
-    if found[-1].meets(options):
-        return
-    while high - low > spread.step:
-        middle = (low + high) / 2
-        if kind == "Concurrency":
-            middle = float(int(middle))
-        yield Level(kind, middle)
-        if found[-1].meets(options):
-            low = middle
-        else:
-            high = middle

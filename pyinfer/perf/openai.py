@@ -16,7 +16,7 @@ from pyinfer.perf.target import HttpTarget, ModelInfo
 from pyinfer.perf.tensors import RequestData, read_document, timestamp
 from pyinfer.perf.tls import Tls
 
-__all__ = ["OpenAiTarget", "openai_data"]
+__all__ = ["OpenAiTarget", "openai_data", "payload_request", "read_payloads"]
 
 _TIMEOUT_S = 10.0
 
@@ -50,21 +50,32 @@ class OpenAiTarget(HttpTarget):
 
 
 def openai_data(target: HttpTarget, options: PerfOptions) -> tuple[RequestData, list[bytes]]:
-    """When what is sent, and whole requests: the payloads of the files, with the model, and ``stream`` where
-    ``--streaming`` asks for it and they do not say. Raises InvalidArgument for what is no payload.
-    """
+    """When what is sent, and whole requests: the payloads of the files. Raises InvalidArgument for what is none."""
     bodies, times = [], []
+    for payload, entry, where in read_payloads(options):
+        bodies.append(payload_request(target, options, payload))
+        if options.fixed_schedule:
+            times.append(timestamp(entry.get("timestamp"), where))
+    return RequestData([], [], [(0, len(bodies))], True, times), bodies
+
+
+def read_payloads(options: PerfOptions) -> Iterator[tuple[dict[str, Any], Mapping[str, Any], str]]:
+    """(what is sent, the entry that has it, where that is): with the model, and ``stream`` where ``--streaming`` asks
+    for it and the payload does not say. Raises InvalidArgument.
+    """
     for name in options.input_data:
         for entry, where in _entries(Path(name)):
             payload = {"model": options.model, **_payload(entry, where)}
             if options.streaming:
                 payload.setdefault("stream", True)
-            content = json.dumps(payload, separators=(",", ":")).encode()
-            headers = [("Content-Type", "application/json"), *options.headers]
-            bodies.append(post(target, f"/{options.endpoint.lstrip('/')}", headers, content))
-            if options.fixed_schedule:
-                times.append(timestamp(entry.get("timestamp"), where))
-    return RequestData([], [], [(0, len(bodies))], True, times), bodies
+            yield payload, entry, where
+
+
+def payload_request(target: HttpTarget, options: PerfOptions, payload: Mapping[str, Any]) -> bytes:
+    """A whole request; the JSON without spaces is its end."""
+    content = json.dumps(payload, separators=(",", ":")).encode()
+    headers = [("Content-Type", "application/json"), *options.headers]
+    return post(target, f"/{options.endpoint.lstrip('/')}", headers, content)
 
 
 def _entries(path: Path) -> Iterator[tuple[dict[str, Any], str]]:

@@ -64,6 +64,8 @@ class PerfOptions:
     #: a concurrency that grows while it is measured
     periodic: Range | None = None
     request_period: int = 10
+    #: sessions of several turns at a time; 0: there are none
+    session_concurrency: int = 0
     distribution: str = "constant"
     burst: int = 1
     fixed_schedule: bool = False
@@ -108,6 +110,7 @@ class PerfOptions:
 LOADS = {
     "--concurrency-range": "concurrency",
     "--periodic-concurrency-range": "periodic",
+    "--session-concurrency": "session_concurrency",
     "--request-rate-range": "request_rate",
     "--request-intervals": "intervals_file",
     "--fixed-schedule": "fixed_schedule",
@@ -248,6 +251,13 @@ def _add_load(parser: _Parser) -> None:
         default=10,
         metavar="N",
         help="responses to each of the latest requests before the next are sent (default 10)",
+    )
+    load.add_argument(
+        "--session-concurrency",
+        type=_number(1, _MOST),
+        default=0,
+        metavar="N",
+        help="with openai: N sessions of several turns at a time; all sessions of --input-data, once",
     )
     _add_times(load)
     _add_search(load)
@@ -709,6 +719,7 @@ def _check(options: PerfOptions) -> None:
     for flag, is_once in (
         ("--fixed-schedule", options.fixed_schedule),
         ("--periodic-concurrency-range", options.periodic),
+        ("--session-concurrency", options.session_concurrency),
     ):
         for name in ("request_count", "warmup_request_count"):
             if is_once and getattr(options, name):
@@ -719,6 +730,8 @@ def _check(options: PerfOptions) -> None:
         raise UsageError("--metrics-url needs --collect-metrics")
     if options.service_kind == "openai":
         _check_openai(options)
+    elif options.session_concurrency:
+        raise UsageError("--session-concurrency is for --service-kind openai")
     if options.connections and options.connections < options.threads:
         raise UsageError("--connections: each thread needs one")
     if len(options.input_data) > 1 and not all(source.endswith(".json") for source in options.input_data):

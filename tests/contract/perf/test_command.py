@@ -18,7 +18,11 @@ import tritonclient.grpc as triton
 
 from contract.conftest import add_model, identity
 from pyinfer import __version__
+from pyinfer.errors import Unavailable
+from pyinfer.perf.measure import Level, Session
+from pyinfer.perf.options import PerfOptions
 from pyinfer.testing import FakeServer, RunningServer, run_server
+from waiting import eventually
 
 PROTOCOLS = ["http", "grpc"]
 #: three windows; whatever the machine does meanwhile, they count as stable
@@ -203,6 +207,35 @@ def test_partial_results_are_kept(served: RunningServer, tmp_path: Path, protoco
     assert ("no request succeeded" if end == "the server dies" else "interrupted") in err
     assert "Traceback" not in err
     assert out.split()[:3] == ["concurrency", "infer/s", "+-%"]
+    assert report.read_text().count("\n") == 2
+
+
+@pytest.mark.timeout(40)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("counted", ["request_count", "warmup_request_count"])
+def test_a_number_of_requests_is_not_waited_for_in_vain(protocol: str, counted: str) -> None:
+    """The server is gone when the load begins. Without an answer, but with a connection, it is waited for a minute."""
+    fake = FakeServer()
+    session = Session(PerfOptions(model="fake", protocol=protocol, url=fake.address, **{counted: 100}))
+    fake.stop()
+    del fake  # which closes its sockets
+    with pytest.raises(Unavailable, match="can not connect to the server: Connection refused"):
+        session.measure(Level("Concurrency", 4))
+
+
+@pytest.mark.timeout(40)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_server_that_dies_while_requests_are_counted(tmp_path: Path, protocol: str) -> None:
+    fake, report = FakeServer([0.001]), tmp_path / "partial.csv"
+    argv = command("-m", "fake", "-i", protocol, "-u", fake.address, "--request-count=1000000", "-f", str(report))
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    eventually(lambda: fake.report().inferences > 100, "no load came")
+    fake.stop()
+    del fake
+    out, err = process.communicate()
+    assert process.returncode == 1, out + err
+    assert "the load is given up: " in err
+    assert out.split()[:2] == ["concurrency", "infer/s"]
     assert report.read_text().count("\n") == 2
 
 

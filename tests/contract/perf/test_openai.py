@@ -33,13 +33,23 @@ class Handler(BaseHTTPRequestHandler):
         server: Any = self.server
         with server.lock:
             server.asked.append((self.path, asked))
+            server.under_way += 1
+            server.most = max(server.most, server.under_way)
+        self._answer(server, asked)
+        with server.lock:
+            server.under_way -= 1
+
+    def _answer(self, server: Any, asked: dict[str, Any]) -> None:
         if asked.get("fail"):
             self._whole(429, {"error": {"message": "too many", "type": "limit"}})
         elif asked.get("stream"):
             self._stream(server, asked)
         else:
             time.sleep(FIRST_S)
-            self._whole(200, {"choices": [{"text": "x"}], "usage": {"completion_tokens": TOKENS}})
+            last = asked.get("messages", [{"content": ""}])[-1]["content"]
+            said = {"role": "assistant", "content": f"to {last}", "refusal": None}
+            choice = {"message": said} if "messages" in asked and not asked.get("silent") else {"text": "x"}
+            self._whole(200, {"choices": [choice], "usage": {"completion_tokens": TOKENS}})
 
     def _whole(self, status: int, document: dict[str, Any]) -> None:
         body = json.dumps(document).encode()
@@ -88,6 +98,7 @@ class Handler(BaseHTTPRequestHandler):
 def served() -> Iterator[Any]:
     server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.lock, server.asked, server.times = threading.Lock(), [], []
+    server.under_way = server.most = 0
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     yield server
@@ -141,6 +152,75 @@ def test_errors_before_and_within_a_stream(served: Any, tmp_path: Path) -> None:
     shown = run(served, f"--input-data={file}", "--streaming", "--request-count=9", status=1)
     assert "3 requests failed: HTTP status 429: too many" in shown
     assert "3 requests failed: out of memory" in shown
+
+
+def turns(folder: Path, *given: tuple[str, dict[str, Any]]) -> str:
+    """A file with one turn for each (name of the session, more of the payload), whose message is its place."""
+    entries = []
+    for number, (name, more) in enumerate(given):
+        payload = {"messages": [{"role": "user", "content": str(number)}], "session_id": name, **more}
+        entries.append({"payload": [payload], "delay": [number]})
+    path = folder / "sessions.json"
+    path.write_text(json.dumps({"data": entries}))
+    return str(path)
+
+
+def said(asked: dict[str, Any]) -> list[str]:
+    return [f"{one['role'][0]}:{one['content']}" for one in asked["messages"]]
+
+
+@pytest.mark.parametrize("streaming", [[], ["--streaming"]])
+def test_sessions_go_on_with_what_was_said(served: Any, tmp_path: Path, streaming: list[str]) -> None:
+    file = turns(tmp_path, ("a", {}), ("b", {}), ("a", {"max_tokens": 5}), ("c", {}), ("b", {}), ("a", {}), ("d", {}))
+    export = tmp_path / "export.json"
+    flags = [f"--input-data={file}", "--session-concurrency=2", f"--profile-export-file={export}"]
+    run(served, *flags, *streaming)
+    answers = ["x " * TOKENS] * 7 if streaming else [f"to {number}" for number in range(7)]
+    wanted = []
+    for session in ([0, 2, 5], [1, 4], [3], [6]):
+        history: list[str] = []
+        for number in session:
+            history.append(f"u:{number}")
+            wanted.append(list(history))
+            history.append(f"a:{answers[number]}")
+    asked = [one for _, one in served.asked]
+    assert sorted(map(said, asked)) == sorted(wanted)
+    assert all("session_id" not in one and one["model"] == "llm" for one in asked)
+    assert [said(one)[-1] for one in asked if one.get("max_tokens") == 5] == ["u:2"]
+    if not streaming:  # what the model said comes back whole
+        assert all("refusal" in one["messages"][1] for one in asked if len(one["messages"]) > 1)
+    # two at a time: the third session begins when one is over, the fourth when another is
+    assert served.most == 2
+    order = [said(one)[-1] for one in asked]
+    assert set(order[:2]) == {"u:0", "u:1"}
+    assert order.index("u:3") > order.index("u:4")
+    (experiment,) = json.loads(export.read_text())["experiments"]
+    assert experiment["experiment"] == {"mode": "concurrency", "value": 2}
+    assert len(experiment["requests"]) == 7
+
+
+def test_a_session_ends_with_its_first_error(served: Any, tmp_path: Path) -> None:
+    file = turns(tmp_path, ("a", {}), ("b", {"silent": 1}), ("a", {"fail": 1}), ("b", {}), ("a", {}), ("c", {}))
+    shown = run(served, f"--input-data={file}", "--session-concurrency=1", status=1)
+    assert [said(one)[-1] for _, one in served.asked] == ["u:0", "u:2", "u:1", "u:5"]
+    assert "1 requests failed: HTTP status 429: too many" in shown
+    assert "1 requests failed: the answer has no message for the session to go on" in shown
+    assert "2 turns were not sent: their sessions had failed" in shown
+
+
+def test_what_is_no_session(served: Any, tmp_path: Path) -> None:
+    file = tmp_path / "bad.json"
+    turn = {"payload": [CHAT], "session_id": "a"}
+    for data, text in (
+        ([{"payload": [CHAT]}], "entry 0 has no 'session_id'"),
+        ([turn, turn], "entry 0 has no 'delay'"),
+        ([{**turn, "delay": -1}], "'delay' is not a number of milliseconds"),
+        ([{**turn, "payload": [{"messages": []}]}], "no list 'messages'"),
+        ([turn], "has 1 sessions"),
+    ):
+        file.write_text(json.dumps({"data": data}))
+        assert text in run(served, f"--input-data={file}", "--session-concurrency=2", status=1)
+    assert served.asked == []
 
 
 @pytest.mark.slow

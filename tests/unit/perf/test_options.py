@@ -90,6 +90,10 @@ def test_defaults_are_those_of_perf_analyzer() -> None:
             "--service-kind openai --endpoint v1/completions --input-data a.json",
             {"service_kind": "openai", "endpoint": "v1/completions"},
         ),
+        (
+            "--service-kind openai --input-data a.json --session-concurrency 3",
+            {"session_concurrency": 3, "concurrency": None},
+        ),
         ("--collect-metrics --metrics-url h:1/m --metrics-interval 5", {"metrics_url": "h:1/m"}),
         ("--num-of-sequences 9 --sequence-length=7", {"sequences": 9, "sequence_length": 7}),
         ("--sequence-length-variation 5 --serial-sequences", {"sequence_variation": 5, "serial_sequences": True}),
@@ -162,6 +166,13 @@ def test_what_is_understood(argv: str, expected: dict[str, object]) -> None:
         ("--bls-composing-models a,:3", "is not MODEL[:VERSION],..."),
         ("--trace-level ALL", "invalid choice: 'ALL'"),
         ("--service-kind openai --input-data a.json --trace-rate 1", "no trace extension"),
+        ("--session-concurrency 3", "is for --service-kind openai"),
+        ("--service-kind openai --input-data a.json --session-concurrency 0", "from 1 to"),
+        ("--service-kind openai --input-data a.json --session-concurrency 1 --concurrency-range 2", "give one of"),
+        (
+            "--service-kind openai --input-data a.json --session-concurrency 1 --request-count 2",
+            "there is no --request",
+        ),
         ("--nonsense", "unrecognized"),
     ],
 )

@@ -9,7 +9,8 @@ import io
 import pytest
 
 from pyinfer._core import LatencyHistogram, LoadWindow
-from pyinfer.perf.measure import Level, levels
+from pyinfer.perf.levels import levels
+from pyinfer.perf.measure import Level
 from pyinfer.perf.options import PerfOptions, Range
 from pyinfer.perf.report import csv_text, error_text, level_tables, notes_text
 from pyinfer.perf.results import Measured, Window, is_stable, warnings_of
