@@ -226,12 +226,11 @@ def test_a_number_of_requests_is_not_waited_for_in_vain(protocol: str, counted: 
 @pytest.mark.timeout(40)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_server_that_dies_while_requests_are_counted(tmp_path: Path, protocol: str) -> None:
-    fake, report = FakeServer([0.001]), tmp_path / "partial.csv"
-    argv = command("-m", "fake", "-i", protocol, "-u", fake.address, "--request-count=1000000", "-f", str(report))
+    served, report = [FakeServer([0.001])], tmp_path / "partial.csv"
+    argv = command("-m", "fake", "-i", protocol, "-u", served[0].address, "--request-count=1000000", "-f", str(report))
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    eventually(lambda: fake.report().inferences > 100, "no load came")
-    fake.stop()
-    del fake
+    eventually(lambda: served[0].report().inferences > 100, "no load came")
+    served.pop().stop()  # the last reference: its sockets are closed
     out, err = process.communicate()
     assert process.returncode == 1, out + err
     assert "the load is given up: " in err
