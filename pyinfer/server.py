@@ -212,7 +212,10 @@ class Server:
                 "HTTPService",
                 HttpListener(stream, ApiSite(service, restrictions), limits, forwarding),
             ),
-            "metrics": ("Metrics Service", HttpListener(stream, MetricsSite(service.metrics), limits)),
+            "metrics": (
+                "Metrics Service",
+                HttpListener(stream, MetricsSite(service.metrics, service.metrics_take_long), limits),
+            ),
         }
         servers: list[asyncio.AbstractServer] = []
         for name, listener in sockets.items():

@@ -321,6 +321,10 @@ class Service:
         except (NotFound, Unavailable):
             raise InvalidArgument(f"Request for unknown model : {name}") from None
 
+    def metrics_take_long(self) -> bool:
+        """Whether the next page may take so long that it must not be written on an event loop. Does not block."""
+        return self.has_many_models() or self._metrics.may_wait()
+
     def metrics(self) -> bytes:
         """All metrics in Prometheus' text format (UTF-8)."""
         return self._metrics.render()

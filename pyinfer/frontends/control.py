@@ -70,8 +70,11 @@ class _ControlAction(Action):
     __slots__ = ("_arguments", "_endpoint", "_service", "_target")
 
     def __init__(self, service: Service, endpoint: Endpoint, arguments: Arguments, target: bytes) -> None:
-        super().__init__(blocking=endpoint.blocks(service))
+        super().__init__()
         self._service, self._endpoint, self._arguments, self._target = service, endpoint, arguments, target
+
+    def blocks(self) -> bool:
+        return self._endpoint.blocks(self._service)
 
     def run(self, body: bytes) -> Result:
         if _log.isEnabledFor(logging.DEBUG):

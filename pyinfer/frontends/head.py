@@ -47,17 +47,17 @@ class Result:
 class Action:
     """What a request target and verb mean: an inference of a model, or a call that answers with a :class:`Result`."""
 
-    __slots__ = ("blocking", "kind", "model", "version")
+    __slots__ = ("kind", "model", "version")
 
-    def __init__(
-        self, *, model: str | None = None, version: str = "", kind: str = "infer", blocking: bool = False
-    ) -> None:
+    def __init__(self, *, model: str | None = None, version: str = "", kind: str = "infer") -> None:
         #: the model to infer with; None for a control request
         self.model, self.version = model, version
         #: of the inference, as :class:`InferHead` has it
         self.kind = kind
-        #: whether :meth:`run` must stay off the loop thread
-        self.blocking = blocking
+
+    def blocks(self) -> bool:
+        """Whether :meth:`run` must stay off the loop thread now. Actions outlive requests: it is asked each time."""
+        return False
 
     def run(self, body: bytes) -> Result:
         """Answer the control request with this body. Never raises for the client's faults."""

@@ -291,7 +291,7 @@ class HttpProtocol(Connection):
             action = _NO_COMPRESSION
         elif len(body) > self._listener.limits.max_input_size:
             action = _TOO_LARGE
-        if not action.blocking:
+        if not action.blocks():
             self._answer(place, action.run(body), keep_alive)
             return
         results: list[Result] = []

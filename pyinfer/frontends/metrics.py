@@ -21,13 +21,14 @@ _NOTHING = FixedAction(Result(200))
 
 
 class _Page(Action):
-    """Renders off the loop thread: a page of many models takes milliseconds."""
+    __slots__ = ("_render", "_takes_long")
 
-    __slots__ = ("_render",)
+    def __init__(self, render: Callable[[], bytes], takes_long: Callable[[], bool]) -> None:
+        super().__init__()
+        self._render, self._takes_long = render, takes_long
 
-    def __init__(self, render: Callable[[], bytes]) -> None:
-        super().__init__(blocking=True)
-        self._render = render
+    def blocks(self) -> bool:
+        return self._takes_long()
 
     def run(self, body: bytes) -> Result:
         try:
@@ -40,8 +41,9 @@ class _Page(Action):
 class MetricsSite:
     """GET ``/metrics`` and ``/metrics/``; every other path is an empty page, as it is in Triton."""
 
-    def __init__(self, render: Callable[[], bytes]) -> None:
-        self._page = _Page(render)
+    def __init__(self, render: Callable[[], bytes], takes_long: Callable[[], bool]) -> None:
+        """``takes_long``: whether the next page must be rendered off the loop thread, which is dearer than most are."""
+        self._page = _Page(render, takes_long)
 
     def resolve(self, verb: bytes, target: bytes, fields: Mapping[bytes, bytes]) -> Action:
         if verb != b"GET":

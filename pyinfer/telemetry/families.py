@@ -39,6 +39,10 @@ class Polled:
         self._families: list[Family] = []
         self._due = -float("inf")
 
+    def due(self) -> bool:
+        """Whether the next call reads, which may take its time. Does not block."""
+        return self._now() >= self._due
+
     def __call__(self) -> list[Family]:
         with self._lock:
             now = self._now()

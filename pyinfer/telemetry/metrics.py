@@ -68,6 +68,10 @@ class Metrics:
         self._writing = threading.Lock()
         self._next: _Page | None = None
 
+    def may_wait(self) -> bool:
+        """Whether the next page waits for another one, or for what the machine tells. Does not block."""
+        return self._writing.locked() or any(read.due() for read in self._families if isinstance(read, Polled))
+
     def render(self) -> bytes:
         """The page, not older than the call, in the text format, UTF-8; its media type is ``CONTENT_TYPE``.
 

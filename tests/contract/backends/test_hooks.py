@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import threading
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tritonclient.utils import InferenceServerException
 
 from contract.backends.test_utils_module import config
 from contract.conftest import add_model, identity, isolated
+from contract.http.raw import Raw
 from pyinfer.testing import run_server
 from waiting import eventually
 
@@ -55,6 +57,46 @@ def test_is_ready_may_be_a_coroutine(tmp_path: Path, isolation: str) -> None:
         assert http.is_model_ready("m") and grpc.is_model_ready("m")
         (model / "tired").touch()
         assert not http.is_model_ready("m") and not grpc.is_model_ready("m")
+
+
+SLOW_READY = """
+import pathlib
+import time
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        self.folder = pathlib.Path(args["model_repository"])
+
+    def execute(self, requests):
+        return answers(requests)
+
+    def is_ready(self):
+        (self.folder / "asked").touch()
+        while not (self.folder / "go").exists():
+            time.sleep(0.001)
+        return True
+"""
+
+
+def test_a_model_that_is_asked_keeps_nobody_waiting(tmp_path: Path, isolation: str) -> None:
+    """Also where the same request was answered at once before: the connection knows its head, not what it takes."""
+    model = add_model(tmp_path, "m", config("TYPE_FP32", "TYPE_FP32"), {"model.py": HEAD + SLOW_READY})
+    ready, live = (b"GET /v2/%s HTTP/1.1\r\nHost: test\r\n\r\n" % path for path in (b"models/m/ready", b"health/live"))
+    with (
+        run_server(tmp_path, EXPLICIT, isolated(isolation)) as server,
+        http_client.InferenceServerClient(server.http) as http,
+        Raw(server.http_port) as asking,
+        Raw(server.http_port) as other,
+    ):
+        assert asking.send(ready).receive().status == 404
+        http.load_model("m")
+        asking.send(ready)
+        eventually((model / "asked").exists, "the model is asked")
+        assert other.send(live).receive().status == 200
+        assert not select.select([asking.socket], [], [], 0)[0], "the other one waited for the model"
+        (model / "go").touch()
+        asking.receive()
 
 
 #: where a model must not ask the server for anything: it must not stand still, whatever it is answered

@@ -54,6 +54,17 @@ def test_a_page_holds_models_and_families() -> None:
     model.stop()
 
 
+@pytest.fixture
+def clock() -> Callable[..., float]:
+    moments = [100.0]
+
+    def now(*advance: float) -> float:
+        moments[0] += sum(advance)
+        return moments[0]
+
+    return now
+
+
 class Writing:
     """A family whose reading waits to be let go, and counts."""
 
@@ -101,6 +112,25 @@ def test_those_who_ask_while_a_page_is_written_share_the_next() -> None:
     assert metrics.render().endswith(b" 3\n"), "no page is older than the question"
 
 
+def test_a_page_may_wait_where_the_machine_is_read_or_another_page_is_written(clock: Callable[..., float]) -> None:
+    metrics = Metrics(list, [lambda: [gauge("a", "", 1)], Polled(list, 2.0, clock)])
+    assert metrics.may_wait(), "the machine was not read yet"
+    metrics.render()
+    assert not metrics.may_wait()
+    clock(2.0)
+    assert metrics.may_wait()
+    assert not Metrics(list, [list]).may_wait()
+
+    writing = Writing()
+    metrics = Metrics(list, [writing])
+    thread = ask(metrics, [])
+    assert writing.begun.acquire(timeout=60)
+    assert metrics.may_wait()
+    writing.go.release()
+    thread.join(30)
+    assert not metrics.may_wait()
+
+
 def test_a_page_that_fails_fails_alone() -> None:
     failures = iter([ValueError("once")])
 
@@ -113,17 +143,6 @@ def test_a_page_that_fails_fails_alone() -> None:
     with pytest.raises(ValueError, match="once"):
         metrics.render()
     assert metrics.render().endswith(b"a 1\n")
-
-
-@pytest.fixture
-def clock() -> Callable[..., float]:
-    moments = [100.0]
-
-    def now(*advance: float) -> float:
-        moments[0] += sum(advance)
-        return moments[0]
-
-    return now
 
 
 def test_what_is_polled_is_read_once_in_an_interval(clock: Callable[..., float]) -> None:
