@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import csv
 import math
+import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from perf.scenarios import Scenario
 from perf.servers import Server, start_server
 from perf.tools import LoadError, ToolReport, find_tool, h2load_command, parse_h2load, parse_wrk, wrk_command
 from perf.turns import in_turns, medians
+from pyinfer._core import LatencyHistogram
+from pyinfer.perf.ratios import paired_ratio
 
 __all__ = ["CLIENTS", "Work", "apart", "measure_client", "parse_csv", "run_agreement", "run_clients"]
 
@@ -33,6 +36,8 @@ _WARM_S = 0.5
 _SPARE_S = 1.5
 #: for the first answer
 _PATIENCE_S = 30.0
+#: requests in flight
+_FEW = 8
 
 
 @dataclass(frozen=True)
@@ -96,8 +101,10 @@ def _pyinfer(work: Work) -> tuple[list[str], Mapping[str, str]]:
 
 
 def _perf_analyzer(work: Work) -> tuple[list[str], Mapping[str, str]]:
-    # One request at a time costs it least without callbacks, many cost it least with them.
-    mode = "--sync" if work.in_flight == 1 and not work.rate else "--async"
+    # Over gRPC many requests cost it least with callbacks; few are seen sooner by threads that wait. Over HTTP its
+    # callbacks are not to be relied upon: it reads what curl has said of a transfer after it has freed the transfer,
+    # and takes the rubbish there for a failure (CURLMsg=0).
+    mode = "--async" if work.is_grpc and (work.rate or work.in_flight > _FEW) else "--sync"
     return [find_tool("perf_analyzer"), *_flags(work), mode], {}
 
 
@@ -184,18 +191,50 @@ def _wait_for_load(name: str, child: Child, work: Work) -> None:
 
 
 def apart(figures: Mapping[str, Mapping[str, Any]], ours: str) -> dict[str, float]:
-    """How far ``ours`` is from the others at most, as a share, for each figure that tools have to agree about.
+    """How far ``ours`` is from another tool, as a share, for each figure that tools have to agree about, and what of
+    it may be chance (``..._noise``). Of several other tools the one counts that is furthest beyond its noise.
 
-    ``..._noise`` is how far single runs of one tool are from each other at most.
+    Runs of one round are a pair, one right after the other. Noise is the widest of the 95 % confidence interval of the
+    ratio (to either side), the difference between two runs of one tool, and what our histogram can tell apart. A single
+    round has no noise to tell.
     """
     found = {}
-    others = [name for name in figures if name != ours]
     for key in ("requests_per_s", "p50_us", "p99_us"):
-        own = figures[ours][key]
-        found[f"{key}_apart"] = max(abs(own / figures[name][key] - 1) for name in others)
-        runs = [[row[key] for row in figures[name]["windows"]] for name in figures]
-        found[f"{key}_noise"] = max(max(values) / min(values) - 1 for values in runs)
+        seen = [
+            _difference(figures[name]["windows"], figures[ours]["windows"], key) for name in figures if name != ours
+        ]
+        furthest = max(seen, key=lambda one: one[0] / one[1] if one[1] else one[0])
+        found[f"{key}_apart"] = furthest[0]
+        if len(figures[ours]["windows"]) > 1:
+            found[f"{key}_noise"] = furthest[1]
     return found
+
+
+def _difference(
+    theirs: Sequence[Mapping[str, float]], own: Sequence[Mapping[str, float]], key: str
+) -> tuple[float, float]:
+    """(share, noise) of one figure of two tools, over their runs."""
+    base, ours = ([row[key] for row in rows] for rows in (theirs, own))
+    ratio = paired_ratio(base, ours)
+    if ratio is None:
+        raise LoadError(f"a tool has reported no {key}")
+    noise = [max(values) / min(values) - 1 for values in (base, ours)]
+    if ratio.low is not None and ratio.high is not None:
+        noise.append(ratio.high / ratio.value - 1)
+    if key.endswith("_us"):
+        noise.append(_resolution(round(1e3 * statistics.median(ours))))
+    return abs(ratio.value - 1), max(noise)
+
+
+def _resolution(duration_ns: int) -> float:
+    """How far the histogram's value for such a duration may be from it, as a share."""
+    ends: list[int] = []
+    for _ in range(2):
+        histogram = LatencyHistogram()
+        histogram.record(ends[-1] + 1 if ends else duration_ns)
+        histogram.record(4 * duration_ns)  # a range ends where its values do, if it is the last
+        ends.append(histogram.ranges()[0][0])
+    return (ends[1] - ends[0]) / 2 / duration_ns
 
 
 def run_clients(scenario: Scenario, repository: Path, seconds: float, rounds: int) -> dict[str, dict[str, Any]]:

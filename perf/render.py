@@ -37,8 +37,9 @@ one server as two models that take turns: `unpadded` puts texts of equal length 
 
 Where load tools are beside each other, each loads pyinfer: `client_us` is the tool's own CPU per request while it is
 under way, `cpu_us` that of the server, `served_per_s` what the server counts meanwhile. `agreement` says how far
-`pyinfer perf` is from any of the others at most, as a share, and how far runs of one and the same tool are from each
-other (`noise`).
+`pyinfer perf` is from another tool, as a share, and what of it may be chance (`noise`): the 95 % confidence interval of
+the ratio over the rounds, the difference between two runs of one and the same tool, and what a histogram can tell
+apart, whichever is widest; of several tools, the one that is furthest beyond its noise.
 """
 
 _LOAD_COLUMNS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from perf.clients import apart, parse_csv
+from perf.clients import parse_csv
 from perf.procs import parse_parent, stolen_share
 from perf.tools import LoadError, parse_h2load, parse_wrk, percentile
 
@@ -51,17 +51,6 @@ def test_report_of_perf_analyzer() -> None:
     head = "Concurrency,Inferences/Second,Client Send,p50 latency,p90 latency,p95 latency,p99 latency"
     report = parse_csv(f"{head}\n8,1234.5,3,640,700,720,900\n")
     assert (report.requests_per_s, report.p50_us, report.p99_us) == (1234.5, 640, 900)
-
-
-def test_how_far_tools_are_apart() -> None:
-    def tool(*rates: float) -> dict[str, object]:
-        rows = [{"requests_per_s": rate, "p50_us": 10.0, "p99_us": 20.0} for rate in rates]
-        return {**rows[1], "windows": rows}
-
-    found = apart({"pyinfer": tool(98, 100, 101), "a": tool(95, 104, 110), "b": tool(98, 98, 98)}, "pyinfer")
-    assert found["requests_per_s_apart"] == pytest.approx(1 - 100 / 104)
-    assert found["requests_per_s_noise"] == pytest.approx(110 / 95 - 1)
-    assert found["p50_us_apart"] == found["p99_us_noise"] == 0
 
 
 @pytest.mark.parametrize(

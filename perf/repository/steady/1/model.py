@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers with its input, 20 ms after it was asked."""
+"""Answers with its input, 50 ms after it was asked."""
 
 import time
 
@@ -15,5 +15,5 @@ class TritonPythonModel:
             pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", request.inputs()[0].as_numpy())])
             for request in requests
         ]
-        time.sleep(max(0.0, begun + 0.02 - time.perf_counter()))
+        time.sleep(max(0.0, begun + 0.05 - time.perf_counter()))
         return answers
