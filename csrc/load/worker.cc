@@ -20,7 +20,9 @@ namespace {
 
 constexpr size_t kReadBuffer = 256u << 10;
 constexpr TimeNs kFineWait = 5'000'000;
-constexpr TimeNs kLongestTurn = 50'000'000;
+// Without an end: no timer is set up and taken down for each request.
+constexpr TimeNs kForever = TimeNs{1} << 60;
+constexpr TimeNs kLongestWaitMs = 3'600'000;
 constexpr uint64_t kMostOverdue = 10'000'000;
 // So many requests are sent between two looks at the sockets.
 constexpr int kMostAtOnce = 256;
@@ -80,17 +82,27 @@ LoadWorker::~LoadWorker() {
 void LoadWorker::Run() {
   // Timers of threads are late by 50 us otherwise.
   prctl(PR_SET_TIMERSLACK, 1000UL);
-  while (!stopping_.load(std::memory_order_relaxed)) Turn(kLongestTurn);
+  while (!stopping_.load(std::memory_order_relaxed)) Turn(kForever);
+}
+
+void LoadWorker::Pause() {
+  paused_.store(true, std::memory_order_relaxed);
+  Wake();
 }
 
 void LoadWorker::Stop() {
   stopping_.store(true, std::memory_order_relaxed);
+  Wake();
+}
+
+void LoadWorker::Wake() const {
   const uint64_t one = 1;
   while (write(wake_, &one, sizeof one) < 0 && errno == EINTR) {
   }
 }
 
 TimeNs LoadWorker::UntilNext(TimeNs most) const {
+  if (first_retry_ == 0 && !chats_ && !pacer_) return most;
   const TimeNs now = clock_.Now();
   if (first_retry_ != 0) most = std::min(most, first_retry_ - now);
   if (chats_) most = std::min(most, chats_->NextAfter(now, now + most) - now);
@@ -111,11 +123,17 @@ void LoadWorker::Turn(TimeNs most) {
     wait = 0;
   }
   const int most_events = static_cast<int>(events.size());
-  const int ready = epoll_wait(epoll_, events.data(), most_events, static_cast<int>(wait / 1'000'000));
+  const int wait_ms = wait >= kForever / 2 ? -1 : static_cast<int>(std::min(wait / 1'000'000, kLongestWaitMs));
+  const int ready = epoll_wait(epoll_, events.data(), most_events, wait_ms);
   std::lock_guard<std::mutex> lock(mutex_);
   for (int i = 0; i < ready; ++i) {
     const epoll_event& event = events[static_cast<size_t>(i)];
-    if (event.data.ptr != nullptr) static_cast<LoadConnection*>(event.data.ptr)->OnEvents(event.events);
+    if (event.data.ptr != nullptr) {
+      static_cast<LoadConnection*>(event.data.ptr)->OnEvents(event.events);
+    } else {
+      uint64_t ignored = 0;
+      [[maybe_unused]] const ssize_t size = read(wake_, &ignored, sizeof ignored);
+    }
   }
   first_retry_ = 0;
   const bool paused = paused_.load(std::memory_order_relaxed);

@@ -46,7 +46,7 @@ class LoadWorker {
 
   // --- any thread ---
   // No request is sent any more, but those that end sequences; what is in flight is waited for by who wants to.
-  void Pause() { paused_.store(true, std::memory_order_relaxed); }
+  void Pause();
   void Stop();
   // Adds what was met since the last time to `into`, at `now`, and starts anew.
   void TakeInto(LoadWindow& into, TimeNs now);
@@ -67,6 +67,8 @@ class LoadWorker {
   // The connection has read something or is to send something: it is served before the turn ends.
   void Touch(LoadConnection& connection);
   void Connect();
+  // Ends its wait. Any thread.
+  void Wake() const;
   void WaitForRetry(TimeNs at) { first_retry_ = first_retry_ == 0 ? at : std::min(first_retry_, at); }
   bool TakeFromBudget();
   void SendDue();
