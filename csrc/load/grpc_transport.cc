@@ -54,6 +54,12 @@ std::string StatusText(int status, const std::string& message) {
 
 GrpcTransport* Self(void* user_data) { return static_cast<GrpcTransport*>(user_data); }
 
+// Frames as large as the server takes, as gRPC's own clients send them.
+ssize_t FrameLength(nghttp2_session*, uint8_t, int32_t, int32_t session_window, int32_t stream_window,
+                    uint32_t max_frame_size, void*) {
+  return std::min({session_window, stream_window, static_cast<int32_t>(std::min(max_frame_size, 1u << 20))});
+}
+
 }  // namespace
 
 GrpcTransport::GrpcTransport(const ClientHeaders& headers, bool goes_on) {
@@ -70,6 +76,7 @@ GrpcTransport::GrpcTransport(const ClientHeaders& headers, bool goes_on) {
   nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, OnClose);
   nghttp2_session_callbacks_set_send_callback(callbacks, OnSend);
   nghttp2_session_callbacks_set_send_data_callback(callbacks, SendBody);
+  nghttp2_session_callbacks_set_data_source_read_length_callback(callbacks, FrameLength);
   nghttp2_mem memory = RecyclingMemory();
   const int created = nghttp2_session_client_new3(&session_, callbacks, this, nullptr, &memory);
   nghttp2_session_callbacks_del(callbacks);

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The client's sessions of a load against what servers do: answers in any pieces, errors, ends, and hostile bytes.
+#include <algorithm>
 #include <random>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -100,6 +102,36 @@ TEST(GrpcSession, LargeBodyWaitsForFlowControl) {
   CHECK(grpc.Receive(Frame(8, 0, 0, Number(1 << 20)) + Frame(8, 0, 1, Number(1 << 20))));
   written += grpc.Written().size();
   CHECK(written > 200'000 && written < 202'000);
+}
+
+std::vector<size_t> SizesOfData(std::string_view written) {
+  std::vector<size_t> sizes;
+  const auto byte = [&](size_t at) { return static_cast<size_t>(static_cast<uint8_t>(written[at])); };
+  while (!written.empty()) {
+    const size_t size = byte(0) << 16 | byte(1) << 8 | byte(2);
+    if (byte(3) == 0) sizes.push_back(size);
+    written.remove_prefix(9 + size);
+  }
+  return sizes;
+}
+
+// As gRPC's own clients do.
+TEST(GrpcSession, FramesAreAsLargeAsTheServerTakes) {
+  const std::string body(2'500'000, 'x');
+  const std::string window = std::string("\0\4", 2) + Number(4 << 20);
+  for (const uint32_t size : {16384u, 100'000u, 1u << 20, (1u << 24) - 1}) {
+    Grpc grpc;
+    grpc.Written();
+    CHECK(
+        grpc.Receive(Frame(4, 0, 0, window + std::string("\0\5", 2) + Number(size)) + Frame(8, 0, 0, Number(4 << 20))));
+    grpc.session->Submit(0, body);
+    std::string all;
+    for (std::string some = grpc.Written(); !some.empty(); some = grpc.Written()) all += some;
+    const std::vector<size_t> sizes = SizesOfData(all);
+    const size_t most = std::min<size_t>(size, 1 << 20);
+    CHECK_EQ(sizes.size(), (body.size() + most - 1) / most);
+    CHECK(std::all_of(sizes.begin(), sizes.end() - 1, [&](size_t one) { return one == most; }));
+  }
 }
 
 TEST(GrpcSession, LostConnectionAnswersEachRequestOnce) {
