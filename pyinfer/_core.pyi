@@ -1101,11 +1101,14 @@ class GrpcConnection:
     """
 
     def __init__(self, mailbox: Mailbox, connection_id: int, options: GrpcOptions) -> None: ...
-    def received(self, nbytes: int) -> bool:
-        """``nbytes`` were read into the mailbox's ``read_buffer()``. True where ``take_events`` has something.
+    def received(self, nbytes: int) -> int:
+        """``nbytes`` were read into ``target()``, which is the mailbox's ``read_buffer()`` until told otherwise.
 
-        GIL: released where there is much to read.
+        1 where ``take_events`` has something, 2 where ``target()`` has changed, their sum, or 0. GIL: released where
+        there is much to read.
         """
+    def target(self) -> memoryview:
+        """Where the next bytes are to be read to. It keeps its memory, but what is read there counts only once."""
     def has_events(self) -> bool:
         """Whether ``take_events`` has something; ``received`` and ``flush`` tell when that is new."""
     def take_events(self) -> list[tuple[int, str, str, bytes]]:

@@ -83,16 +83,30 @@ class GrpcHandle : public ConnectionHandle<GrpcConnection> {
   const std::shared_ptr<Mailbox> mailbox;
 };
 
-bool Received(GrpcHandle& grpc, size_t nbytes) {
+constexpr int kHasEvents = 1, kNewTarget = 2;
+
+int Received(GrpcHandle& grpc, size_t nbytes) {
   ReadBuffer& memory = grpc.mailbox->read_buffer();
-  if (nbytes > memory.size()) throw py::value_error("more bytes than the buffer holds");
+  const Space target = grpc->target();
+  const uint8_t* const data = target.data != nullptr ? target.data : memory.data();
+  if (nbytes > (target.size != 0 ? target.size : memory.size())) {
+    throw py::value_error("more bytes than the buffer holds");
+  }
   if (nbytes < kReleaseGilFrom) {
-    grpc->Receive(memory.data(), nbytes);
+    grpc->Receive(data, nbytes);
   } else {
     ReleaseGil release;
-    grpc->Receive(memory.data(), nbytes);
+    grpc->Receive(data, nbytes);
   }
-  return grpc->has_events();
+  return (grpc->has_events() ? kHasEvents : 0) | (target.size != 0 || grpc->target().size != 0 ? kNewTarget : 0);
+}
+
+py::object Target(GrpcHandle& grpc) {
+  ReadBuffer& memory = grpc.mailbox->read_buffer();
+  const Space& target = grpc->target();
+  if (target.data == nullptr) return Writable(memory.data(), target.size != 0 ? target.size : memory.size());
+  const py::object holder = py::cast(target);
+  return py::reinterpret_steal<py::object>(PyMemoryView_FromObject(holder.ptr()));
 }
 
 const char* NameOf(Event::Kind kind) {
@@ -122,6 +136,9 @@ void Respond(GrpcHandle& grpc, int32_t call, const py::bytes& message) {
 }  // namespace
 
 void BindGrpc(py::module_& module) {
+  py::class_<Space>(module, "_Space", py::module_local(), py::buffer_protocol()).def_buffer([](Space& space) {
+    return py::buffer_info(space.data, static_cast<py::ssize_t>(space.size));
+  });
   py::class_<Options, std::shared_ptr<Options>>(module, "GrpcOptions", py::is_final())
       .def(py::init(&MakeOptions), py::kw_only(), py::arg("unary") = std::vector<std::string>(),
            py::arg("streaming") = std::vector<std::string>(),
@@ -139,6 +156,7 @@ void BindGrpc(py::module_& module) {
            }),
            py::arg("mailbox"), py::arg("connection_id"), py::arg("options"))
       .def("received", &Received, py::arg("nbytes"))
+      .def("target", &Target)
       .def("has_events", [](const GrpcHandle& grpc) { return grpc->has_events(); })
       .def("take_events", &TakeEvents)
       .def("respond", &Respond, py::arg("call"), py::arg("message"))

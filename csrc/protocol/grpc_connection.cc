@@ -19,6 +19,10 @@ constexpr size_t kMaxUnsentOfControl = size_t{1} << 20;
 constexpr uint32_t kEnhanceYourCalm = 11;  // HTTP/2's error code
 // Bytes that a message must bring in each message_timeout, or end.
 constexpr uint64_t kMinProgress = 4096;
+// From so many bytes of a frame on, a read of their own costs less than to copy them.
+constexpr size_t kOwnReadFrom = size_t{64} << 10;
+constexpr size_t kFrameHead = 9;
+static_assert(kFrameHead <= kBufferPadding);
 
 Status ShuttingDown() {
   return Status::Unavailable("GRPC server is shutting down and has stopped accepting new requests.");
@@ -43,7 +47,10 @@ GrpcConnection::GrpcConnection(std::shared_ptr<Mailbox> mailbox, uint64_t id, st
 GrpcConnection::~GrpcConnection() { Close(); }
 
 void GrpcConnection::Receive(const uint8_t* data, size_t size) {
-  if (closed_) return;
+  if (closed_) {
+    target_ = Space();
+    return;
+  }
   ++reads_;
   keepalive_.OnReceived(mailbox_->acceptor().Now());
   session_.Receive(data, size);
@@ -52,7 +59,21 @@ void GrpcConnection::Receive(const uint8_t* data, size_t size) {
   }
   begun_.clear();
   if (keepalive_timer_ && keepalive_.next() < (*keepalive_timer_)->first) SetKeepaliveTimer();
+  if (target_.size != 0 || session_.data_next() >= kOwnReadFrom) target_ = NextTarget();
   mailbox_->MarkReady(*this);
+}
+
+Space GrpcConnection::NextTarget() {
+  Call* call = FindOpen(session_.data_stream());
+  if (call == nullptr || call->paused) return {};
+  const size_t next = session_.data_next();
+  if (next != 0 && next < kOwnReadFrom) return {};
+  Space space = call->reader.OpenSpace(kOwnReadFrom, next);
+  // Between two frames of a message: what the second one is comes first.
+  if (next == 0) return {nullptr, nullptr, space.data != nullptr && target_.data != nullptr ? kFrameHead : 0};
+  // What the next frame is comes with the end of this one.
+  if (space.size == next) space.size += kFrameHead;
+  return space;
 }
 
 // --- headers ---

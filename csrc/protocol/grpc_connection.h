@@ -56,6 +56,9 @@ class GrpcConnection final : public Connection, private Http2Handler, private Gr
 
   // Bytes of the client. Marks the connection ready where something is to be written.
   void Receive(const uint8_t* data, size_t size);
+  // Where the next bytes are best read to: into the message that they belong to, where they need not be copied again.
+  // Without data: anywhere, `size` of them at most where that is not 0. Valid until Receive is called.
+  const Space& target() const { return target_; }
 
   bool has_events() const override { return !events_.empty(); }
   std::vector<ControlEvent> TakeEvents();
@@ -109,6 +112,7 @@ class GrpcConnection final : public Connection, private Http2Handler, private Gr
   size_t MayLeave(size_t most) const override;
 
   std::shared_ptr<GrpcHost> AsHost();
+  Space NextTarget();
   Call* FindOpen(int32_t stream);
   Status CheckLoad(const Call& call) const;
   Status StartDeadline(int32_t stream, Call& call);
@@ -141,6 +145,7 @@ class GrpcConnection final : public Connection, private Http2Handler, private Gr
   std::optional<Mailbox::Timer> keepalive_timer_;
   TimeNs last_sent_ = 0;
   uint64_t reads_ = 0;
+  Space target_;
   size_t counted_ = 0;  // of the mailbox's sum
   bool paused_ = false;
   bool draining_ = false;

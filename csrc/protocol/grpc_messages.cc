@@ -61,11 +61,11 @@ StatusOr<size_t> MessageReader::Feed(const uint8_t* data, size_t size, uint64_t 
     std::copy_n(data, taken, prefix_.begin() + static_cast<std::ptrdiff_t>(prefix_size_));
     prefix_size_ += taken;
     if (prefix_size_ < kGrpcPrefixSize) return taken;
-    size_ = ReadGrpcPrefix({prefix_.data(), prefix_.size()}).size;
-    if (size_ > limit) return TooLarge(size_, limit);
-    bytes_.Expect(static_cast<size_t>(size_));
+    const uint64_t announced = ReadGrpcPrefix({prefix_.data(), prefix_.size()}).size;
+    if (announced > limit) return TooLarge(announced, limit);
+    bytes_.Begin(static_cast<size_t>(announced));
   }
-  const size_t now = static_cast<size_t>(std::min<uint64_t>(size - taken, size_ - bytes_.size()));
+  const size_t now = std::min(size - taken, bytes_.left());
   bytes_.Append(data + taken, now);
   return taken + now;
 }

@@ -11,6 +11,7 @@
 
 #include "base/status.h"
 #include "memory/buffer.h"
+#include "memory/message_buffer.h"
 #include "memory/output.h"
 #include "wire/grpc_prefix.h"
 #include "wire/gzip.h"
@@ -33,7 +34,9 @@ class MessageReader {
   // Takes bytes up to the end of the message, at most; returns how many. ResourceExhausted where the message is, or
   // claims to be, larger than `limit`. Requires: !complete().
   StatusOr<size_t> Feed(const uint8_t* data, size_t size, uint64_t limit);
-  bool complete() const { return prefix_size_ == kGrpcPrefixSize && bytes_.size() == size_; }
+  bool complete() const { return prefix_size_ == kGrpcPrefixSize && bytes_.left() == 0; }
+  // As MessageBuffer::OpenSpace: where the next bytes of the message may be written before they are fed.
+  Space OpenSpace(size_t least, size_t most) { return bytes_.OpenSpace(least, most); }
   // Nothing of a message has come yet.
   bool empty() const { return prefix_size_ == 0; }
 
@@ -44,8 +47,7 @@ class MessageReader {
  private:
   std::array<char, kGrpcPrefixSize> prefix_{};
   size_t prefix_size_ = 0;
-  uint64_t size_ = 0;  // as announced by the prefix
-  GrowingBuffer bytes_;
+  MessageBuffer bytes_;
 };
 
 // One message behind its prefix.

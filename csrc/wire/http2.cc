@@ -76,6 +76,9 @@ struct Http2Session::Callbacks {
     if (head->type == NGHTTP2_HEADERS && Self(user_data).WasLeftOut(head->stream_id)) {
       nghttp2_session_terminate_session(session, NGHTTP2_PROTOCOL_ERROR);
     }
+    Http2Session& self = Self(user_data);
+    self.data_stream_ = head->stream_id;
+    self.data_next_ = head->type == NGHTTP2_DATA && (head->flags & NGHTTP2_FLAG_PADDED) == 0 ? head->length : 0;
     return 0;
   }
 
@@ -162,6 +165,7 @@ struct Http2Session::Callbacks {
   static int OnData(nghttp2_session* session, uint8_t, int32_t id, const uint8_t* data, size_t size, void* user_data) {
     Http2Session& self = Self(user_data);
     Stream* stream = Find(session, id);
+    self.data_next_ -= std::min(self.data_next_, size);
     const size_t done = stream == nullptr ? size : self.handler_.OnData(id, data, size);
     if (done < size) {
       stream->kept += size - done;

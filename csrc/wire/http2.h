@@ -79,6 +79,10 @@ class Http2Session {
   // Done with `size` of the bytes that OnData has kept.
   void Consume(int32_t stream, size_t size);
 
+  // The stream whose data are being received, and how many bytes of them come next; 0 where something else does.
+  int32_t data_stream() const { return data_stream_; }
+  size_t data_next() const { return data_next_; }
+
   void Ping();
   // Tells the client to open no new streams; those open are finished. `reason` is for people.
   void GoAway(std::string_view reason);
@@ -117,7 +121,9 @@ class Http2Session {
   RecyclingMap<int32_t, Stream> streams_;
   int32_t last_stream_ = -1;                           // the highest that the client has used
   std::vector<std::pair<int32_t, int32_t>> left_out_;  // the first stream left out, and that which came instead
-  Output* sending_ = nullptr;                          // during Send
+  int32_t data_stream_ = 0;
+  size_t data_next_ = 0;
+  Output* sending_ = nullptr;  // during Send
   size_t send_limit_ = 0;
   double reset_tokens_;
   int64_t reset_refill_ns_ = 0;

@@ -29,6 +29,8 @@ __all__ = ["GrpcListener", "GrpcProtocol", "GrpcSettings"]
 
 _log = logging.getLogger(__name__)
 
+#: what the core may say to what was received
+_HAS_EVENTS, _NEW_TARGET = 1, 2
 #: seconds for a new connection to say anything
 _PREFACE_TICKS = 20
 
@@ -123,7 +125,7 @@ class _Reply:
 class GrpcProtocol(Connection):
     """One HTTP/2 connection speaking gRPC."""
 
-    __slots__ = ("_conversations", "_listener", "_seen", "_since", "_unsent", "_unsent_since")
+    __slots__ = ("_conversations", "_listener", "_seen", "_since", "_target", "_unsent", "_unsent_since")
 
     core: GrpcConnection
 
@@ -133,6 +135,7 @@ class GrpcProtocol(Connection):
         self.core = GrpcConnection(listener.stream.mailbox, self.id, listener.options)
         self._conversations: dict[int, Conversation] = {}  # by call
         self._since = listener.stream.tick
+        self._target = listener.stream.read_buffer  # of the next read
         self._seen = False  # the peer has sent something
         self._unsent = 0  # what flow control held back at the last sweep that saw it change
         self._unsent_since = listener.stream.tick
@@ -151,12 +154,15 @@ class GrpcProtocol(Connection):
         self.transport.close()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self.stream.read_buffer
+        return self._target
 
     def buffer_updated(self, nbytes: int) -> None:
         self._seen = True
-        if self.core.received(nbytes):
-            self.take_events()
+        if then := self.core.received(nbytes):
+            if then & _NEW_TARGET:
+                self._target = self.core.target()
+            if then & _HAS_EVENTS:
+                self.take_events()
         self.stream.touch()
 
     def connection_lost(self, exc: Exception | None) -> None:

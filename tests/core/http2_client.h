@@ -5,6 +5,7 @@
 
 #include <nghttp2/nghttp2.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -38,6 +39,7 @@ class Http2Client {
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, OnData);
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, OnClose);
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, OnFrame);
+    nghttp2_session_callbacks_set_data_source_read_length_callback(callbacks, FrameLength);
     nghttp2_option* option = nullptr;
     nghttp2_option_new(&option);
     nghttp2_option_set_no_auto_window_update(option, stream_window == 65535 ? 0 : 1);
@@ -108,6 +110,7 @@ class Http2Client {
   }
 
   std::map<int32_t, Stream> streams;
+  uint32_t largest_frame = 16384;  // of data, where the server takes such
   bool goaway = false;
   uint32_t goaway_code = 0;
   int32_t goaway_last = 0;
@@ -117,6 +120,12 @@ class Http2Client {
 
  private:
   static Http2Client& Self(void* user_data) { return *static_cast<Http2Client*>(user_data); }
+
+  static ssize_t FrameLength(nghttp2_session*, uint8_t, int32_t, int32_t session_window, int32_t stream_window,
+                             uint32_t max_frame_size, void* user_data) {
+    const uint32_t most = std::min(max_frame_size, Self(user_data).largest_frame);
+    return std::min({session_window, stream_window, static_cast<int32_t>(most)});
+  }
 
   static int OnHeader(nghttp2_session*, const nghttp2_frame* frame, const uint8_t* name, size_t name_size,
                       const uint8_t* value, size_t value_size, uint8_t, void* user_data) {
