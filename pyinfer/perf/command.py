@@ -15,7 +15,7 @@ from pathlib import Path
 from pyinfer import __version__
 from pyinfer.errors import PyinferError
 from pyinfer.perf.arguments import attempt, understood
-from pyinfer.perf.levels import levels
+from pyinfer.perf.levels import highest, highest_text, levels
 from pyinfer.perf.measure import Level, Session
 from pyinfer.perf.options import PerfOptions, help_text, parse
 from pyinfer.perf.page import page_text
@@ -91,7 +91,7 @@ def _report(found: Sequence[Level], options: PerfOptions) -> int:
         print_table(table)
         sys.stdout.write("\n")
     if tables:
-        sys.stdout.write(notes_text(found, options))
+        sys.stdout.write(notes_text(found, options) + highest_text(found, options))
     files = (
         (options.csv_file, csv_text),
         (options.export_file, export_text),
@@ -104,6 +104,11 @@ def _report(found: Sequence[Level], options: PerfOptions) -> int:
             except OSError as error:
                 Terminal().complain(f"can not write {name}: {error.strerror}")
                 return 1
+    if options.highest_rate:  # beyond it servers may refuse, and need not be stable
+        answer = highest(found, options)
+        found = [answer] if answer else []
+        if not answer:
+            return 1
     results = [level.measured for level in found if level.measured is not None]
     if any(one.window.load.failed for one in results):
         return 1

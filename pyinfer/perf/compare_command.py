@@ -104,7 +104,7 @@ def _servers(named: Sequence[str], others: Sequence[str], pids: dict[str, int]) 
 
 def _check(options: PerfOptions) -> None:
     spread = options.concurrency or options.request_rate
-    if spread is not None and not spread.is_single:
+    if options.highest_rate or (spread is not None and not spread.is_single):
         raise UsageError("compare measures at one level of load: give a single concurrency or request rate")
     if options.url:
         raise UsageError("-u has no meaning here: servers are named before all flags")

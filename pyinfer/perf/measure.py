@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -37,6 +38,8 @@ _SEQUENCE_LENGTH = 20
 _IDLE_S = 60.0
 _LOST_S = 5.0
 _NEVER_S = 1.0
+#: of windows that hold a number of requests, which are more then
+_SHORTEST_S = 1.0
 #: of gRPC: so many requests share a connection in perf_analyzer
 _SHARED = 6
 _OPEN_CONNECTIONS = {"grpc": 8, "http": 64}
@@ -251,9 +254,11 @@ class Session:
     def _window(self, run: LoadRun, level: Level, before: ServerTimes | None, seconds: float, requests: int) -> Window:
         pid = self.options.server_pid
         process = read_process(pid) if pid else None
-        given_up = False
+        given_up, begun = False, time.monotonic()
         try:
             given_up = self._wait(run, seconds, requests)
+            if self.options.count_windows and not self.options.request_count and not given_up:
+                self._wait(run, begun + _SHORTEST_S - time.monotonic())
         finally:
             load = run.take()
             use = _used(pid, process)

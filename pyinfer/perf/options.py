@@ -77,6 +77,8 @@ class PerfOptions:
     intervals_file: str = ""
     binary_search: bool = False
     latency_threshold_ms: float = 0.0
+    #: search for the highest request rate whose latency, by ``percentile``, is within ``latency_threshold_ms``
+    highest_rate: bool = False
     interval_ms: int = 5000
     count_windows: bool = False
     window_requests: int = 50
@@ -113,6 +115,7 @@ LOADS = {
     "--session-concurrency": "session_concurrency",
     "--request-rate-range": "request_rate",
     "--request-intervals": "intervals_file",
+    "--highest-rate": "highest_rate",
     "--fixed-schedule": "fixed_schedule",
 }
 
@@ -182,6 +185,18 @@ def _unsigned(text: str) -> int:
     if not text.isdigit():
         raise ValueError
     return int(text)
+
+
+def _limit(text: str) -> tuple[int, float]:
+    percentile, colon, most = text.rpartition(":")
+    try:
+        number = int(percentile.removeprefix("p")) if colon else -1
+        limit = float(most)
+    except ValueError:
+        number, limit = 0, 0.0
+    if not (number == -1 or (1 <= number <= 99 and percentile.startswith("p"))) or not 0 < limit < 1e9:
+        raise argparse.ArgumentTypeError(f"'{text}' is not pN:MS, such as p99:5, with N from 1 to 99, or MS")
+    return number, limit
 
 
 def _parameter(text: str) -> tuple[str, Any]:
@@ -307,6 +322,12 @@ def _add_times(group: Any) -> None:
 
 
 def _add_search(group: Any) -> None:
+    group.add_argument(
+        "--highest-rate",
+        type=_limit,
+        metavar="pN:MS",
+        help="own: find the highest request rate whose p99 (or pN; without it the average) is MS ms at most",
+    )
     group.add_argument("--binary-search", action="store_true", help="search the range for the highest load below -l")
     group.add_argument(
         "-l",
@@ -689,9 +710,20 @@ def parse(argv: Sequence[str]) -> PerfOptions | None:
         raise UsageError(f"give one of {', '.join(LOADS)}")
     if not loads:
         given["concurrency"] = Range(1, 1, 1)
+    _take_highest_rate(given)
     options = PerfOptions(notes=tuple(notes), **given)
     _check(options)
     return options
+
+
+def _take_highest_rate(given: dict[str, Any]) -> None:
+    limit = given.pop("highest_rate")
+    given["highest_rate"] = limit is not None
+    if limit is None:
+        return
+    if given["latency_threshold_ms"] or given["percentile"] != -1 or given["binary_search"]:
+        raise UsageError("--highest-rate has its limit itself: there is no -l, --percentile and --binary-search")
+    given["percentile"], given["latency_threshold_ms"] = limit
 
 
 def _check(options: PerfOptions) -> None:
@@ -708,8 +740,8 @@ def _check(options: PerfOptions) -> None:
         raise UsageError("--binary-search needs a range with start and end, and --latency-threshold")
     if options.protocol == "grpc" and "json" in (options.input_format, options.output_format):
         raise UsageError("tensors as JSON are for -i http")
-    if options.burst > 1 and options.request_rate is None:
-        raise UsageError("--burst is for --request-rate-range")
+    if options.burst > 1 and options.request_rate is None and not options.highest_rate:
+        raise UsageError("--burst is for --request-rate-range and --highest-rate")
     if options.sequence_variation > 100:
         raise UsageError("--sequence-length-variation must be from 0 to 100")
     if options.fixed_schedule and not options.input_data[0].endswith(".json"):

@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from contract.conftest import add_model, identity
-from contract.perf.test_command import PROTOCOLS, counts, perf
+from contract.perf.test_command import PROTOCOLS, QUICK, command, counts, perf
 from contract.perf.test_streaming import REPEAT, REPEAT_CONFIG, asked
-from pyinfer.testing import RunningServer, run_server
+from pyinfer.testing import FakeServer, RunningServer, run_server
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +76,40 @@ def test_concurrency_grows(served: RunningServer, tmp_path: Path, protocol: str)
     shown = perf(served, protocol, "fixed", *ramp)
     assert counts(served, "fixed")[0] - fixed == 11
     assert "11 requests were over before they had --request-period 4 responses" in shown
+
+
+def test_windows_of_requests_last_a_second_at_least(served: RunningServer, tmp_path: Path) -> None:
+    export = tmp_path / "export.json"
+    flags = ["--measurement-mode=count_windows", "--measurement-request-count=5", "-s", "1e9", "-r", "3"]
+    perf(served, "grpc", "fixed", *flags, "--profile-export-file", str(export))
+    (experiment,) = json.loads(export.read_text())["experiments"]
+    bounds = experiment["window_boundaries"]
+    assert len(bounds) == 4
+    assert all(end - begin >= 1e9 for begin, end in pairwise(bounds))
+    ends = [one["response_timestamps"][0] for one in experiment["requests"]]
+    assert all(sum(begin <= end < last for end in ends) >= 5 for begin, last in pairwise(bounds))
+
+
+#: how many requests at a time an open loop has at most: connections, of gRPC with so many requests each
+AT_A_TIME = {"http": 64, "grpc": 8 * 256}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_highest_rate_that_a_server_bears(protocol: str) -> None:
+    """Whatever the machine does: answers that take 300 ms are not there in 200, and no more of them come than are
+    asked for at a time.
+    """
+    with FakeServer([0.3]) as fake:
+        argv = command("-m", "fake", "-i", protocol, "-u", fake.address, *QUICK, "-p", "400")
+        done = subprocess.run([*argv, "--highest-rate=p95:200"], capture_output=True, text=True)
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert done.stdout.endswith("No request rate that was tried has a p95 of 200 ms at most.\n")
+        done = subprocess.run([*argv, "--highest-rate=p95:20000"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    last = done.stdout.splitlines()[-1]
+    found = re.fullmatch(r"Highest request rate with a p95 of 20000 ms at most: ([\d.e+]+) a second \(.* ms\)\.", last)
+    assert found, last
+    assert 16 <= float(found[1]) <= 1.1 * AT_A_TIME[protocol] / 0.3
 
 
 def test_what_a_growing_concurrency_does_not_allow(served: RunningServer) -> None:

@@ -94,6 +94,8 @@ def test_defaults_are_those_of_perf_analyzer() -> None:
             "--service-kind openai --input-data a.json --session-concurrency 3",
             {"session_concurrency": 3, "concurrency": None},
         ),
+        ("--highest-rate p99:2.5", {"highest_rate": True, "percentile": 99, "latency_threshold_ms": 2.5}),
+        ("--highest-rate=20 --burst 2", {"percentile": -1, "latency_threshold_ms": 20, "concurrency": None}),
         ("--collect-metrics --metrics-url h:1/m --metrics-interval 5", {"metrics_url": "h:1/m"}),
         ("--num-of-sequences 9 --sequence-length=7", {"sequences": 9, "sequence_length": 7}),
         ("--sequence-length-variation 5 --serial-sequences", {"sequence_variation": 5, "serial_sequences": True}),
@@ -173,6 +175,11 @@ def test_what_is_understood(argv: str, expected: dict[str, object]) -> None:
             "--service-kind openai --input-data a.json --session-concurrency 1 --request-count 2",
             "there is no --request",
         ),
+        ("--highest-rate p100:2", "is not pN:MS"),
+        ("--highest-rate 99:2", "is not pN:MS"),
+        ("--highest-rate p99:0", "is not pN:MS"),
+        ("--highest-rate p99:2 -l 5", "has its limit itself"),
+        ("--highest-rate p99:2 --request-rate-range 5", "give one of"),
         ("--nonsense", "unrecognized"),
     ],
 )
@@ -213,3 +220,61 @@ def test_every_flag_of_perf_analyzer_is_known() -> None:
     assert len(theirs) > 50
     ours = set(re.findall(r"--[a-z][a-z-]+", help_text())) | set(REFUSED) | set(IGNORED)
     assert theirs <= ours
+
+
+#: all of Triton 2.73's perf_analyzer, each with a value that it takes
+FLAGS = """
+-m model|-x 1|--service-kind triton|--endpoint v1/completions|--bls-composing-models a:3,b|--model-signature-name s|-v
+--measurement-mode count_windows|-p 100|--measurement-interval 100|--measurement-request-count 9|-s 5
+--stability-percentage 5|--percentile 95|--warmup-request-count 1|--request-count 1|-r 3|--max-trials 3
+--concurrency-range 1:4:2|--periodic-concurrency-range 1:4:1|--request-period 4|--session-concurrency 2
+--request-rate-range 1.5:4|--request-distribution poisson|--request-intervals f|--fixed-schedule|-l 5
+--latency-threshold 5|--binary-search|--request-parameter a:1:int|--max-threads 4|--num-of-sequences 4
+--sequence-length 20|--sequence-length-variation 20|--sequence-id-range 1:9|--serial-sequences|--input-data zero|-b 1
+--shape a:1,2|--string-data s|--string-length 8|--shared-memory system|--output-shared-memory-size 9
+--input-tensor-format json|--output-tensor-format json|-i grpc|-a|--async|--sync|--streaming|-H a:b
+--grpc-compression-algorithm none|--grpc-method m|--proto f|-u h:1|--ssl-grpc-use-ssl
+--ssl-grpc-root-certifications-file f|--ssl-grpc-private-key-file f|--ssl-grpc-certificate-chain-file f
+--ssl-https-verify-peer 1|--ssl-https-verify-host 2|--ssl-https-ca-certificates-file f
+--ssl-https-client-certificate-file f|--ssl-https-client-certificate-type PEM|--ssl-https-private-key-file f
+--ssl-https-private-key-type PEM|--triton-server-directory d|--model-repository d|--collect-metrics|--metrics-url h:1/m
+--metrics-interval 5|-f f|--verbose-csv|--profile-export-file f|--trace-level OFF|--trace-rate 1000|--trace-count -1
+--log-frequency 0|--data-directory d|-t 4|-c 4|-d|-z|--enable-mpi|--start-sequence-id 1
+"""
+#: what else it takes for a flag to be understood
+COMPANIONS = {
+    "--fixed-schedule": ["--input-data", "a.json"],
+    "--session-concurrency": ["--service-kind", "openai", "--input-data", "a.json"],
+    "--binary-search": ["--concurrency-range", "1:8", "-l", "5"],
+    "--metrics-url": ["--collect-metrics"],
+}
+
+
+@pytest.mark.parametrize("given", [one.strip() for line in FLAGS.split("\n") for one in line.split("|") if one.strip()])
+def test_each_flag_of_perf_analyzer_has_its_meaning_or_is_answered(given: str) -> None:
+    """It changes what is done, or it is told that it does not, or why it can not be: never is it passed over."""
+    flag = given.split()[0]
+    if flag in REFUSED:
+        with pytest.raises(UsageError, match=re.escape(REFUSED[flag][1])):
+            read(*given.split())
+        return
+    companions = COMPANIONS.get(flag, [])
+    options, without = read(*companions, *given.split()), read(*companions)
+    if flag in IGNORED:
+        assert options.notes == (f"{flag} has no effect: {IGNORED[flag]}",)
+    elif given not in DEFAULTS:
+        assert options != without
+
+
+#: that ask for what is done anyway
+DEFAULTS = {
+    *("-m model", "--service-kind triton", "--input-data random", "-b 1", "--grpc-compression-algorithm none"),
+    *("--ssl-https-verify-peer 1", "--ssl-https-verify-host 2", "--start-sequence-id 1", "--num-of-sequences 4"),
+    *("--ssl-https-client-certificate-type PEM", "--ssl-https-private-key-type PEM", "--sequence-length-variation 20"),
+}
+
+
+@pytest.mark.parametrize("kind", ["triton_c_api", "tfserving", "torchserve", "dynamic_grpc"])
+def test_other_services_are_refused_with_what_there_is(kind: str) -> None:
+    with pytest.raises(UsageError, match="servers of the KServe v2 protocol .* and of OpenAI's API are measured"):
+        read("--service-kind", kind)

@@ -87,6 +87,7 @@ def test_page_is_whole_and_its_curves_are_inside(count: int) -> None:
     text = page_text(found, PerfOptions(model="<m>&", url="host:1"))
     charts = read(text)
     assert "<m>" not in text
+    assert text.count("Where the average request spent its time") == 1
     assert charts["Latency: share that took longer"] == [f"concurrency {n + 1}" for n in range(count)]
     assert ("Latency by throughput" in charts) == (count > 1)
     assert not [title for title in charts if "esponse" in title]

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 import pytest
 
 from pyinfer._core import LatencyHistogram, LoadWindow
-from pyinfer.perf.levels import levels
+from pyinfer.perf.levels import highest_text, levels
 from pyinfer.perf.measure import Level
 from pyinfer.perf.options import PerfOptions, Range
 from pyinfer.perf.report import csv_text, error_text, level_tables, notes_text
@@ -141,6 +142,46 @@ def test_results_are_shown_as_shares_of_what_is_possible() -> None:
     assert head.split()[2:4] == ["of", "limit"]
     assert row.split()[2:4] == ["25.0", "%"]
     assert any("400.0 rows/s that f has" in note for note in notes)
+
+
+def highest_under(ms: float, knee: float, *, fails: float = 1e9, keeps_up: float = 1e9) -> tuple[list[float], str]:
+    """(the rates that are tried, the answer) on a server that takes 2 ms up to ``knee`` requests a second and 90 ms
+    beyond, fails some from ``fails`` on and lets those wait that are more than ``keeps_up`` a second.
+    """
+    options = PerfOptions(model="m", concurrency=None, highest_rate=True, percentile=99, latency_threshold_ms=ms)
+    found: list[Level] = []
+    for one in levels(options, None, found):  # type: ignore[arg-type]
+        left = max(0, round(one.value - keeps_up))
+        met = window({(2 if one.value <= knee else 90) * MS: round(one.value) - left})
+        met.load.failed = 1 if one.value >= fails else 0  # type: ignore[misc]
+        ends = [window({}) for _ in range(3)]
+        for number, end in enumerate(ends):
+            end.load.overdue = number * left // 2  # type: ignore[misc]
+        one.measured = Measured(one.kind, one.value, met, is_stable=True, windows=ends)
+        found.append(one)
+    return [one.value for one in found], highest_text(found, options)
+
+
+def test_the_highest_rate_under_a_limit_is_found() -> None:
+    tried, answer = highest_under(5, 700)
+    assert tried[:6] == [16, 64, 256, 1024, 512, 724]
+    assert len(tried) <= 12
+    found = re.fullmatch(r"Highest request rate with a p99 of 5 ms at most: ([\d.]+) a second \(2 ms\)\.\n", answer)
+    assert found
+    assert 700 / 1.05 <= float(found[1]) <= 700
+    # errors, and requests that do not come back, are no better than late ones
+    for more in ({"fails": 700.0}, {"keeps_up": 0.95 * 700}):
+        found = re.search(r": ([\d.]+) a second", highest_under(5, 1e9, **more)[1])
+        assert found
+        assert 700 / 1.06 <= float(found[1]) <= 700 * 1.01
+    # below the first one, and nowhere
+    tried, answer = highest_under(5, 3)
+    assert tried[:3] == [16, 4, 1]
+    assert re.search(r": (2\.[89]|3)\d* a second", answer)
+    tried, answer = highest_under(1, 700)
+    assert tried == [16, 4, 1]
+    assert answer == "No request rate that was tried has a p99 of 1 ms at most.\n"
+    assert highest_under(100, 700)[0][-1] <= 1e7  # a server without limits ends the search
 
 
 def search(spread: Range, limit_of_load: float, **more: object) -> list[float]:
