@@ -259,27 +259,29 @@ class Service:
         with self._turn():
             return self._manager.index(ready_only)
 
-    def load_model(self, name: str, parameters: Mapping[str, Any] | None = None) -> None:
+    def load_model(self, name: str, parameters: Mapping[str, Any] | None = None, *, asking: str = "") -> None:
         """Load or reload a model; returns when it serves, the old version serving until then.
 
         ``parameters``: ``config`` (text of a configuration in JSON form) and ``file:<version>/<path>`` (bytes, or text
-        in base64). Raises Unavailable where the control mode does not allow it, InvalidArgument, or ModelError.
+        in base64). ``asking``: the model whose own load or unload waits for this call. Raises Unavailable where the
+        control mode does not allow it, InvalidArgument, or ModelError.
         """
         self._refuse_while_stopping()
         self._manager.require_explicit()
         config, files = _load_parameters(parameters or {})
-        self._manager.load(name, config=config, files=files)
+        self._manager.load(name, config=config, files=files, asking=asking)
 
-    def unload_model(self, name: str, unload_dependents: bool = False) -> None:
+    def unload_model(self, name: str, unload_dependents: bool = False, *, asking: str = "") -> None:
         """Unload all versions of a model; requests in flight are answered first. An unknown model is no error.
 
         With ``unload_dependents`` the models go too that were loaded only because this one, an ensemble, needs them.
+        ``asking`` as for :meth:`load_model`.
         """
         self._refuse_while_stopping()
         self._manager.require_explicit()
         if not isinstance(unload_dependents, bool):
             raise InvalidArgument("invalid value type for 'unload_dependents' parameter, expected bool_param.")
-        self._manager.unload(name, unload_dependents=unload_dependents)
+        self._manager.unload(name, unload_dependents=unload_dependents, asking=asking)
 
     # Telemetry
 

@@ -87,12 +87,15 @@ class NativeExecutor:
 
 
 class ModelControl(Protocol):
-    """What a model may ask of the server beside inference. Any thread; calls may take as long as loading does."""
+    """What a model may ask of the server beside inference. Any thread; calls may take as long as loading does.
 
-    def load_model(self, name: str, parameters: Mapping[str, Any] | None = None) -> None:
+    ``asking``: the model whose own load or unload waits for the call, so that none waits for ever; "" where none does.
+    """
+
+    def load_model(self, name: str, parameters: Mapping[str, Any] | None = None, *, asking: str = "") -> None:
         """Load or reload a model, as a client does. Raises PyinferError."""
 
-    def unload_model(self, name: str, unload_dependents: bool = False) -> None:
+    def unload_model(self, name: str, unload_dependents: bool = False, *, asking: str = "") -> None:
         """Unload a model, as a client does. Raises PyinferError."""
 
     def model_ready(self, name: str, version: str = "") -> bool:

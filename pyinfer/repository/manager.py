@@ -120,28 +120,33 @@ class ModelManager:
         for text in () if self._builder.closing else texts:
             _log.error("%s", text)
 
-    def load(self, name: str, *, config: str | None = None, files: Mapping[str, bytes] | None = None) -> None:
+    def load(
+        self, name: str, *, config: str | None = None, files: Mapping[str, bytes] | None = None, asking: str = ""
+    ) -> None:
         """Load ``name``, or reload it where anything changed; returns when it serves.
 
         ``config`` replaces the configuration file, ``files`` (path below the model's directory -> contents) the whole
-        directory. The models that an ensemble needs are loaded with it. Raises InvalidArgument or ModelError; the model
-        is then served as before.
+        directory. The models that an ensemble needs are loaded with it. ``asking``: the model whose own load or unload
+        waits for this one. Raises InvalidArgument or ModelError; the model is then served as before.
         """
         check_model_name(name)
-        names = {name}
-        while missing := self._try_load(name, config, files or {}, names):
+        missing, names = {name}, set[str]()
+        while missing:
             names |= missing
+            with self._locks.hold(names, asking):
+                missing = self._try_load(name, config, files or {}, names)
 
-    def unload(self, name: str, *, unload_dependents: bool = False) -> None:
+    def unload(self, name: str, *, unload_dependents: bool = False, asking: str = "") -> None:
         """Serve ``name`` no more. Waits for its requests in flight, but not for ever. Unknown names are no error.
 
         Ensembles that need it do not serve until it is loaded again. With ``unload_dependents`` the models go that were
-        loaded only because ``name`` needs them.
+        loaded only because ``name`` needs them. ``asking`` as for :meth:`load`; raises InvalidArgument.
         """
         check_model_name(name)
-        names = {name}
-        while True:
-            with self._locks.hold(names):
+        missing, names = {name}, set[str]()
+        while missing:
+            names |= missing
+            with self._locks.hold(names, asking):
                 steps = plan_unload(
                     self._table.models(name),
                     self._installer.graph(),
@@ -149,10 +154,7 @@ class ModelManager:
                     dependents=unload_dependents,
                 )
                 missing = {model.name for model in (*steps.unload, *steps.suspend)} - names
-                if not missing:
-                    threads = self._installer.take_down(steps)
-                    break
-            names |= missing
+                threads = [] if missing else self._installer.take_down(steps)
         self._retirement.join(time.monotonic() + _UNLOAD_WAIT_S, threads)
 
     def require_explicit(self) -> None:
@@ -309,22 +311,21 @@ class ModelManager:
 
     def _try_load(self, name: str, config: str | None, files: Mapping[str, bytes], names: Collection[str]) -> set[str]:
         """Load ``name`` while the locks of ``names`` are held; the names whose locks it would need besides, if any."""
-        with self._locks.hold(names):
-            origins = self._named_origins(name, config, files)
-            jobs: dict[ModelId, Job] = {}
-            try:
-                self._survey_all(origins, jobs)
-                needed = {model.name for model in (*jobs, *self._installer.stale_ensembles(jobs))}
-                if not needed <= set(names):
-                    return needed - set(names)
-                for origin in origins:
-                    self._installer.want(origin.model)
-                self._install_explicitly(name, jobs)
-            finally:
-                for origin in origins:
-                    origin.lease.release()
-                for job in jobs.values():
-                    job.release()
+        origins = self._named_origins(name, config, files)
+        jobs: dict[ModelId, Job] = {}
+        try:
+            self._survey_all(origins, jobs)
+            needed = {model.name for model in (*jobs, *self._installer.stale_ensembles(jobs))}
+            if not needed <= set(names):
+                return needed - set(names)
+            for origin in origins:
+                self._installer.want(origin.model)
+            self._install_explicitly(name, jobs)
+        finally:
+            for origin in origins:
+                origin.lease.release()
+            for job in jobs.values():
+                job.release()
         return set()
 
     def _survey_all(self, origins: Sequence[Origin], jobs: dict[ModelId, Job]) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pyinfer._core import Batch, Engine, WorkerCalls
     from pyinfer.backends.base import ModelControl
 
-__all__ = ["CallScope", "ResponseIterator", "control_of", "execute", "execute_async", "making", "serve"]
+__all__ = ["CallScope", "ResponseIterator", "control_of", "execute", "execute_async", "made", "making", "serve"]
 
 
 class CallScope:
@@ -52,7 +52,7 @@ class CallScope:
 
 _scope: ContextVar[CallScope] = ContextVar("pyinfer_call_scope")
 #: the model whose ``initialize`` or ``finalize`` this is
-_made: ContextVar[str | None] = ContextVar("pyinfer_made_model", default=None)
+_made: ContextVar[str] = ContextVar("pyinfer_made_model", default="")
 #: of the server whose model was loaded last: what threads of models and helper functions find it by
 _engine: weakref.ref[Engine | WorkerCalls] | None = None
 _control: weakref.ref[ModelControl] | None = None
@@ -75,11 +75,16 @@ def making(model: str) -> Iterator[None]:
         _made.reset(token)
 
 
+def made() -> str:
+    """The model whose load or unload waits for the code that asks; "" where none does."""
+    return _made.get()
+
+
 def control_of(model: str) -> ModelControl:
     """What loads and unloads ``model`` here, for code of models. Raises TritonModelException outside the server, and
     where the code would wait for itself.
     """
-    if _made.get() == model:
+    if made() == model:
         raise TritonModelException(
             f"model '{model}' would wait for ever for itself: neither initialize nor finalize can load or unload their "
             "own model"

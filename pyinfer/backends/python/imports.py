@@ -19,13 +19,13 @@ import itertools
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
-__all__ = ["ModelImports", "loaded_directories"]
+__all__ = ["ModelImports", "giving_way", "loaded_directories"]
 
 #: held while the loading code of a model runs that wants to be alone
 _alone = threading.RLock()
@@ -36,10 +36,35 @@ _claims: dict[str, ModelImports] = {}
 _serial = itertools.count(1)
 
 
+class _Thread(threading.local):
+    """What the current thread has entered, the innermost last."""
+
+    def __init__(self) -> None:
+        self.entered: list[ModelImports] = []
+
+
+_thread = _Thread()
+
+
 def loaded_directories() -> list[str]:
     """Where the code of the models is that are loaded now."""
     with _tables:
         return [model._directory for model in _live]
+
+
+@contextmanager
+def giving_way() -> Iterator[None]:
+    """While loading code of a model waits for that of others: it is not alone then, and claims nothing."""
+    entered = _thread.entered
+    for imports in reversed(entered):
+        imports._exit()
+    _thread.entered = []
+    try:
+        yield
+    finally:
+        for imports in entered:
+            imports._enter()
+        _thread.entered = entered
 
 
 class _FreshLoader(SourceFileLoader):
@@ -80,12 +105,13 @@ class ModelImports:
     @contextmanager
     def active(self) -> Iterator[None]:
         """While this is entered, imports find this model's files before other models', and after installed packages."""
-        with _alone if self._alone else nullcontext():
-            self._enter()
-            try:
-                yield
-            finally:
-                self._leave()
+        self._enter()
+        _thread.entered.append(self)
+        try:
+            yield
+        finally:
+            _thread.entered.pop()
+            self._exit()
 
     def close(self) -> None:
         """Forget the modules. What still refers to them keeps them alive."""
@@ -100,6 +126,23 @@ class ModelImports:
                 sys.path.remove(self._directory)
 
     def _enter(self) -> None:
+        if self._alone:
+            _alone.acquire()
+        try:
+            self._claim()
+        except BaseException:
+            if self._alone:
+                _alone.release()
+            raise
+
+    def _exit(self) -> None:
+        try:
+            self._leave()
+        finally:
+            if self._alone:
+                _alone.release()
+
+    def _claim(self) -> None:
         own = {entry.name.partition(".")[0] for entry in Path(self._directory).iterdir()}
         # Every model has a model.py, which is not imported by that name.
         wanted = own - {"model", "__pycache__"}

@@ -44,7 +44,7 @@ class ProcessBackend(Backend):
             where = f"{model.directory.name}/{file.parent.name}/{file.name}"
             raise ModelError(f"model '{model.name}' has no file {where}")
         self._environment = find_environment(self._settings.environment, model.directory)
-        self._services = ModelServices(model.control)
+        self._services = ModelServices(model.name, model.control)
         if self._environment is None:
             fork_server.acquire()
 

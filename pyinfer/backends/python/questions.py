@@ -42,8 +42,9 @@ _MOST_HELD = 100_000
 class ModelServices:
     """What the workers of one model share. Any thread."""
 
-    def __init__(self, control: ModelControl | None) -> None:
-        #: None outside the server
+    def __init__(self, model: str, control: ModelControl | None) -> None:
+        """``control``: None outside the server."""
+        self.model = model
         self.control = control
         self._lock = threading.Lock()
         self._memory: MetricMemory | None = None
@@ -123,10 +124,12 @@ class Questions:
         name = _text(message, "name")
         if what == "model_ready":
             return {"ready": control.model_ready(name, _text(message, "version"))}, []
+        asking = self._services.model if message.get("made") is True else ""
         if what == "unload_model":
-            control.unload_model(name, message.get("unload_dependents"))  # type: ignore[arg-type]  # checked there
+            dependents: Any = message.get("unload_dependents")  # checked there
+            control.unload_model(name, dependents, asking=asking)
         elif what == "load_model":
-            control.load_model(name, {**_texts(message), **_files(message, fds)})
+            control.load_model(name, {**_texts(message), **_files(message, fds)}, asking=asking)
         else:
             raise ValueError("an unknown question")
         return {}, []

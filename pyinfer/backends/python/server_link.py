@@ -66,7 +66,7 @@ class ServerControl:
     def __init__(self, link: ServerLink) -> None:
         self._link = link
 
-    def load_model(self, name: str, parameters: Mapping[str, Any] | None = None) -> None:
+    def load_model(self, name: str, parameters: Mapping[str, Any] | None = None, *, asking: str = "") -> None:
         texts = {key: value for key, value in (parameters or {}).items() if not isinstance(value, bytes)}
         files = {key: value for key, value in (parameters or {}).items() if isinstance(value, bytes)}
         sizes = [[key, len(value)] for key, value in files.items()]
@@ -76,13 +76,13 @@ class ServerControl:
                 rest = memoryview(value)
                 while rest:
                     rest = rest[os.write(memory, rest) :]
-            self._ask("load_model", [memory] if files else [], name=name, texts=texts, files=sizes)
+            self._ask("load_model", [memory] if files else [], name=name, texts=texts, files=sizes, made=bool(asking))
         finally:
             if memory >= 0:
                 os.close(memory)
 
-    def unload_model(self, name: str, unload_dependents: bool = False) -> None:
-        self._ask("unload_model", name=name, unload_dependents=unload_dependents)
+    def unload_model(self, name: str, unload_dependents: bool = False, *, asking: str = "") -> None:
+        self._ask("unload_model", name=name, unload_dependents=unload_dependents, made=bool(asking))
 
     def model_ready(self, name: str, version: str = "") -> bool:
         return self._ask("model_ready", name=name, version=version).get("ready") is True

@@ -29,8 +29,8 @@ from pyinfer.backends.python._objects import (
     TritonModelException,
 )
 from pyinfer.backends.python.autocomplete import ModelConfig
-from pyinfer.backends.python.calls import ResponseIterator, control_of
-from pyinfer.backends.python.imports import loaded_directories
+from pyinfer.backends.python.calls import ResponseIterator, control_of, made
+from pyinfer.backends.python.imports import giving_way, loaded_directories
 from pyinfer.backends.python.metrics import Metric, MetricFamily, failed
 from pyinfer.errors import InvalidArgument, PyinferError
 
@@ -166,7 +166,8 @@ def load_model(model_name: str, config: str = "", files: Mapping[str, bytes] | N
         )
     parameters: dict[str, Any] = {**({"config": config} if config else {}), **(files or {})}
     try:
-        control_of(model_name).load_model(model_name, parameters)
+        with giving_way():
+            control_of(model_name).load_model(model_name, parameters, asking=made())
     except PyinferError as error:
         raise failed("Failed to load model", str(error)) from None
 
@@ -174,7 +175,8 @@ def load_model(model_name: str, config: str = "", files: Mapping[str, bytes] | N
 def unload_model(model_name: str, unload_dependents: bool = False) -> None:
     """Unload a model, as a client does. Raises TritonModelException with the reason why not."""
     try:
-        control_of(model_name).unload_model(model_name, unload_dependents)
+        with giving_way():
+            control_of(model_name).unload_model(model_name, unload_dependents, asking=made())
     except PyinferError as error:
         raise failed("Failed to unload model", str(error)) from None
 

@@ -184,3 +184,59 @@ def test_questions_at_the_wrong_time_hold_up_nothing(
             expected = "TritonModelException: "
         assert told.startswith(expected), told
         assert server.stop() == 0, server.log[-4000:]
+
+
+OTHER = """
+from helper import OWN
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        if args["model_name"] == "first":
+            pb_utils.load_model("second")
+        import later  # what was put aside for the other one is there again
+        assert later.OWN == OWN == args["model_name"], (later.OWN, OWN)
+
+    def execute(self, requests):
+        return answers(requests)
+"""
+
+
+def test_a_model_loads_another_one_while_it_is_loaded(tmp_path: Path, isolation: str) -> None:
+    """Both are Python models and bring helpers of the same names: the first gives way, and finds its own again."""
+    for name in ("first", "second"):
+        helper = f"OWN = {name!r}\n"
+        files = {"model.py": HEAD + OTHER, "helper.py": helper, "later.py": helper}
+        add_model(tmp_path, name, config("TYPE_FP32", "TYPE_FP32"), files)
+    with (
+        run_server(tmp_path, EXPLICIT, isolated(isolation)) as server,
+        grpc_client.InferenceServerClient(server.grpc) as client,
+    ):
+        client.load_model("first", client_timeout=60)
+        assert client.is_model_ready("first") and client.is_model_ready("second")
+
+
+RING = """
+
+class TritonPythonModel:
+    def initialize(self, args):
+        pb_utils.load_model("b" if args["model_name"] == "a" else "a")
+
+    def execute(self, requests):
+        return answers(requests)
+"""
+
+
+def test_models_that_load_each_other_are_told(tmp_path: Path, isolation: str) -> None:
+    for name in "ab":
+        add_model(tmp_path, name, config("TYPE_FP32", "TYPE_FP32"), {"model.py": HEAD + RING})
+    with (
+        run_server(tmp_path, EXPLICIT, isolated(isolation)) as server,
+        grpc_client.InferenceServerClient(server.grpc) as client,
+    ):
+        with pytest.raises(
+            InferenceServerException, match="model 'b' would wait for ever for model 'a', which is being"
+        ):
+            client.load_model("a", client_timeout=60)
+        assert not client.is_model_ready("a") and not client.is_model_ready("b")
+        assert server.stop() == 0, server.log[-4000:]

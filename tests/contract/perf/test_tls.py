@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import socket
 import ssl
@@ -297,9 +298,8 @@ def test_library_that_is_not_there(tmp_path: Path, kind: str) -> None:
         "try: Client(host='x', alpn='h2')\nexcept RuntimeError as error: print(error)"
     )
     argv = [sys.executable, "-c", program]
-    done = subprocess.run(
-        argv, capture_output=True, text=True, check=True, env={"LD_LIBRARY_PATH": str(tmp_path), "PATH": "/usr/bin"}
-    )
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, env=environment)
     assert "TLS needs OpenSSL 3" in done.stdout
     assert ("lacks TLS_client_method" if kind == "empty" else "can not be opened; install it") in done.stdout
 
