@@ -158,6 +158,33 @@ TEST(GrpcTargets, FramesAreCutAnywhere) {
   }
 }
 
+// Where a read ends with a frame, the head of the next one comes alone, and its data are read in place again.
+TEST(GrpcTargets, TheNextHeadIsReadAlone) {
+  const std::string message = Framed(InferMessage(Pattern(500'000)));
+  const std::string_view whole = message;
+  LargePair pair(100'000);
+  const int32_t stream = pair.Open();
+  pair.unread += Data(stream, whole.substr(0, 200'000));
+  CHECK(pair.Read() > 0);
+  CHECK(pair.connection->target().data == nullptr);
+  CHECK_EQ(pair.connection->target().size, kFrameHead);
+  const std::string second = Data(stream, whole.substr(200'000), kEndStream);
+  pair.unread += second;
+  CHECK_EQ(pair.Read(), second.size() - kFrameHead);
+  pair.SayEnded(stream);
+  pair.Exchange();
+  pair.CheckAnswered(stream, Pattern(500'000));
+  // Something else may come there.
+  const int32_t other = pair.Open();
+  pair.unread += Data(other, whole.substr(0, 200'000));
+  pair.Read();
+  CHECK_EQ(pair.connection->target().size, kFrameHead);
+  const int32_t small = pair.Infer("small");
+  pair.Read();
+  pair.Exchange();
+  pair.CheckAnswered(small, "small");
+}
+
 TEST(GrpcTargets, PaddingIsNoPartOfAMessage) {
   const std::string message = Framed(InferMessage(Pattern(900'000)));
   const std::string_view whole = message;
