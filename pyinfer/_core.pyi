@@ -520,7 +520,7 @@ class Instance:
     def retire(self) -> None:
         """Let ``run`` return once what it has begun is done: its batch, and the sequences that it keeps.
 
-        Other instances take what is queued. Idempotent. GIL: held.
+        Other instances take what is queued; a call that none is left to execute is refused. Idempotent. GIL: released.
         """
     def poll(self) -> Batch | None:
         """The batch that is ripe now by the engine's clock, or None. Never blocks; for tests and simulation.

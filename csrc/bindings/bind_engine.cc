@@ -236,7 +236,10 @@ void BindModel(py::module_& module) {
                                return py::make_tuple(instance.gil_wait->executions(), instance.gil_wait->waited_ns());
                              })
       .def("run", &RunInstance, py::arg("execute"), py::arg("any_thread") = false)
-      .def("retire", [](const InstanceHandle& instance) { instance.model->RemoveInstance(instance.number); })
+      // It may have to refuse calls, whose answers go on from there.
+      .def(
+          "retire", [](const InstanceHandle& instance) { instance.model->RemoveInstance(instance.number); },
+          py::call_guard<ReleaseGil>())
       .def("poll", &PollInstance)
       .def("wake_at_ns", [](const InstanceHandle& instance) -> std::optional<TimeNs> {
         const TimeNs ripe = instance.model->RipeAt(instance.number, instance.model->clock().Now());

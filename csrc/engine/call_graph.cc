@@ -18,17 +18,47 @@ std::optional<uint64_t> CallGraph::Enter(Caller caller, std::vector<Callee> call
   return number;
 }
 
-uint64_t CallGraph::EnterYielding(Node model, size_t instances, const std::weak_ptr<const HeldResources>& held,
+uint64_t CallGraph::EnterYielding(NodePtr model, const std::weak_ptr<const HeldResources>& held,
                                   std::vector<Callee> needed) {
   std::shared_ptr<const LimitedInstance> holder;
   if (const auto now = held.lock()) holder = now->instance();
   std::lock_guard<std::mutex> lock(mutex_);
   const uint64_t number = ++last_;
-  // Which instance it is is not known: it is taken to be one of its own, so that rather too many are believed to wait.
+  // It is taken to be an instance of its own, so that rather too many are believed to wait.
   const size_t instance = SIZE_MAX - static_cast<size_t>(number);
   waits_.emplace(number,
-                 Wait{{model, instance, instances, std::move(holder)}, std::move(needed), /*yields=*/true, held});
+                 Wait{{std::move(model), instance, std::move(holder)}, std::move(needed), /*yields=*/true, held});
   return number;
+}
+
+void CallGraph::Reconsider() {
+  std::vector<std::weak_ptr<WaitingCall>> refused;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    const auto find_stuck = [&] {  // the latest first
+      std::vector<uint64_t> stuck;
+      for (auto wait = waits_.rbegin(); wait != waits_.rend(); ++wait) {
+        if (!wait->second.yields && ForEverLocked(wait->second, /*with_yielding=*/false)) stuck.push_back(wait->first);
+      }
+      return stuck;
+    };
+    for (std::vector<uint64_t> stuck = find_stuck(); !stuck.empty(); stuck = find_stuck()) {
+      // Who waits behind a ring goes on once the ring is broken: the one to refuse is in it, so that others go on with
+      // it; or it is a ring of its own.
+      const auto breaks_ring = [&](uint64_t number) {
+        auto wait = waits_.extract(number);
+        const bool breaks = find_stuck().size() + 1 != stuck.size();
+        waits_.insert(std::move(wait));
+        return breaks;
+      };
+      const auto found = std::find_if(stuck.begin(), stuck.end(), breaks_ring);
+      const auto chosen = waits_.extract(found == stuck.end() ? stuck.front() : *found);
+      refused.push_back(chosen.mapped().caller.call);
+    }
+  }
+  for (const auto& weak : refused) {
+    if (const auto call = weak.lock()) call->Refuse();
+  }
 }
 
 bool CallGraph::ForEver(uint64_t wait) const {
@@ -62,25 +92,25 @@ bool CallGraph::ForEverLocked(const Wait& wait, bool with_yielding) const {
   }
   // All are taken to wait for ever; those of them that do not are left out, until that frees no more.
   for (;;) {
-    std::map<Node, std::pair<size_t, std::set<size_t>>> instances;  // of a model: how many there are, those that wait
+    std::map<const CallNode*, std::set<size_t>> waiting_of;  // of a model that waits: its instances that do, and count
     std::vector<const LimitedInstance*> keeping;
     for (const Wait* one : waiting) {
-      auto& [count, numbers] = instances[one->caller.model];
-      count = one->caller.instances;  // as the last of them saw it
-      numbers.insert(one->caller.instance);
+      const CallNode* model = one->caller.model.get();
+      std::set<size_t>& numbers = waiting_of[model];
+      if (one->yields || model->takes_batches(one->caller.instance)) numbers.insert(one->caller.instance);
       if (one->keeps() != nullptr) keeping.push_back(one->keeps());
     }
     const auto could_execute = [&](const auto& instance) {
       return std::find(keeping.begin(), keeping.end(), instance.get()) == keeping.end() && instance->CouldHold(keeping);
     };
     const auto is_stuck = [&](const Callee& callee) {
-      const auto found = instances.find(callee.model);
-      if (found != instances.end()) {
-        const auto& [count, numbers] = found->second;
-        if (callee.ordered || numbers.size() >= count) return true;
+      const auto found = waiting_of.find(callee.model.get());
+      if (found != waiting_of.end()) {
+        if (callee.ordered || found->second.size() >= callee.model->instances()) return true;
       }
-      return !keeping.empty() && !callee.limited.empty() &&
-             std::none_of(callee.limited.begin(), callee.limited.end(), could_execute);
+      if (keeping.empty()) return false;
+      const auto limited = callee.model->Limits();
+      return !limited.empty() && std::none_of(limited.begin(), limited.end(), could_execute);
     };
     const auto goes_on = [&](const Wait* one) {
       return std::none_of(one->callees.begin(), one->callees.end(), is_stuck);

@@ -21,6 +21,7 @@ std::shared_ptr<Model> Engine::CreateModel(ModelSpec spec, const std::vector<std
                                              : Model::Create(std::move(spec), clock_, cache_, std::move(cache_origin));
   if (!is_ensemble) model->SetRateLimiter(limiter_);
   model->SetOccupied(occupied_);
+  model->SetCalls(calls_);
   return model;
 }
 
@@ -104,7 +105,7 @@ std::vector<CallGraph::Callee> Engine::Executors(const std::string& name, int64_
     waiting.pop_back();
     if (!model->spec()->ensemble) {
       const ModelSpec& spec = *model->spec();
-      found.push_back({model.get(), model->Limits(), spec.batching.preserve_ordering && !spec.sequence});
+      found.push_back({model, spec.batching.preserve_ordering || spec.sequence});
       continue;
     }
     for (const EnsembleStep& step : model->spec()->ensemble->steps) {

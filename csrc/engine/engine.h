@@ -77,7 +77,7 @@ class Engine final : public RequestAcceptor, public Deferred, public std::enable
   // The models whose instances execute requests for `name`: its own or, of an ensemble, those of its steps. Empty where
   // it is not served.
   std::vector<CallGraph::Callee> Executors(const std::string& name, int64_t version) const;
-  CallGraph& calls() { return calls_; }
+  CallGraph& calls() { return *calls_; }
   // Has the run advance at the end of the burst.
   void Resume(std::shared_ptr<EnsembleRun> run);
   void RunDeferred() override { Dispatch(); }
@@ -107,7 +107,7 @@ class Engine final : public RequestAcceptor, public Deferred, public std::enable
   std::shared_ptr<ResponseCache> cache_;  // null where there is none
   std::shared_ptr<RateLimiter> limiter_;  // null where executions are not limited
   const std::shared_ptr<Tracer> tracer_;
-  CallGraph calls_;
+  const std::shared_ptr<CallGraph> calls_ = std::make_shared<CallGraph>();
   std::atomic<bool> accepting_{true};
   std::atomic<bool> cancellations_{false};
   // No request's time in a queue is over before this; 0 for never.

@@ -44,7 +44,7 @@ class ProducerWait final : public RoomWait {
     const TimeNs now = engine_->Now();
     if (!wait_) {
       until_ = now + kPatience;
-      wait_ = engine_->calls().EnterYielding(model_.get(), model_->instances(), producer_.held, Needed());
+      wait_ = engine_->calls().EnterYielding(model_, producer_.held, Needed());
     }
     return now < until_ && !engine_->calls().ForEver(*wait_);
   }

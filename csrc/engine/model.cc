@@ -246,15 +246,16 @@ Batch Model::TakeNow(size_t instance) {
 size_t Model::AddInstance(std::shared_ptr<LimitedInstance> limited) {
   instances_.fetch_add(1, std::memory_order_relaxed);
   const size_t instance = source_->AddInstance();
-  if (limiter_) SetLimits(instance, std::move(limited));
+  SetLimits(instance, std::move(limited));
   return instance;
 }
 
 void Model::RemoveInstance(size_t instance) {
   instances_.fetch_sub(1, std::memory_order_relaxed);
-  if (limiter_) NoteRemoved(instance);
+  NoteRemoved(instance);
   source_->RemoveInstance(instance);
   if (limiter_) limiter_->Reconsider();
+  if (calls_) calls_->Reconsider();
 }
 
 void Model::Reap() {

@@ -18,6 +18,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "engine/call_graph.h"
 #include "engine/lending.h"
 #include "engine/occupied.h"
 #include "engine/response_cache.h"
@@ -31,7 +32,10 @@ namespace pyinfer {
 class LimitedInstance;
 class RateLimiter;
 
-class Model final : public RequestObserver, public ExecutionObserver, public std::enable_shared_from_this<Model> {
+class Model final : public RequestObserver,
+                    public ExecutionObserver,
+                    public CallNode,
+                    public std::enable_shared_from_this<Model> {
  public:
   // Makes the source of a model that is its observer.
   using SourceMaker = std::function<std::shared_ptr<BatchSource>(const std::shared_ptr<Model>&)>;
@@ -47,6 +51,8 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   void SetRateLimiter(std::shared_ptr<RateLimiter> limiter) { limiter_ = std::move(limiter); }
   // Has the model be among `occupied` as long as it has requests. Requires: there is no request yet.
   void SetOccupied(std::shared_ptr<OccupiedModels> occupied) { occupied_ = std::move(occupied); }
+  // Has calls that nobody could answer refused when instances go. Requires: there is no instance yet.
+  void SetCalls(std::shared_ptr<CallGraph> calls) { calls_ = std::move(calls); }
   // Null where nothing is limited.
   const std::shared_ptr<RateLimiter>& rate_limiter() const { return limiter_; }
   ~Model() override;
@@ -68,12 +74,11 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   size_t AddInstance(std::shared_ptr<LimitedInstance> limited = nullptr);
   // Lets its NextBatch return an empty batch once what it has begun is done; others take what is queued.
   void RemoveInstance(size_t instance);
-  // Those that take batches.
-  size_t instances() const { return instances_.load(std::memory_order_relaxed); }
+  size_t instances() const override { return instances_.load(std::memory_order_relaxed); }
+  bool takes_batches(size_t instance) const override;
   // What an instance needs to hold while it executes; null where it needs nothing.
   std::shared_ptr<LimitedInstance> LimitsOf(size_t instance) const;
-  // Of all instances that take batches; empty where one of them needs nothing.
-  std::vector<std::shared_ptr<const LimitedInstance>> Limits() const;
+  std::vector<std::shared_ptr<const LimitedInstance>> Limits() const override;
   // Blocks until there is a batch; an empty one once the model is stopped, or the instance removed. For the thread of
   // an instance.
   Batch NextBatch(size_t instance);
@@ -165,9 +170,10 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   void RunQuick(NativeInstance& instance);
   // As the source's Wait; whoever borrows the instance has it back when this returns.
   bool WaitForWork(size_t instance);
-  // See model_limits.cc. Requires: limiter_ is not null.
+  // See model_limits.cc.
   void SetLimits(size_t instance, std::shared_ptr<LimitedInstance> limited);
   void NoteRemoved(size_t instance);
+  // Requires: limiter_ is not null.
   Batch TakeLimited(size_t instance, bool wait);
 
   const std::shared_ptr<const ModelSpec> spec_;
@@ -191,13 +197,14 @@ class Model final : public RequestObserver, public ExecutionObserver, public std
   InstanceLending lending_;
 
   std::shared_ptr<OccupiedModels> occupied_;  // null where nobody looks after its requests
+  std::shared_ptr<CallGraph> calls_;          // null where no calls are made
   std::shared_ptr<RateLimiter> limiter_;      // null where executions are not limited
   mutable std::mutex limits_mutex_;
   struct InstanceEntry {
     std::shared_ptr<LimitedInstance> limits;  // null where it needs nothing
     bool removed = false;
   };
-  std::vector<InstanceEntry> entries_;  // by instance; empty where executions are not limited
+  std::vector<InstanceEntry> entries_;  // by instance
 
   std::atomic<size_t> in_flight_{0};
   std::atomic<bool> is_listed_{false};  // among those of occupied_, or about to be

@@ -21,6 +21,16 @@ Status CallRefusal(const std::string& model, const Status& reason) {
   return Status::Internal("Model " + model + " - Error when running inference: " + reason.message());
 }
 
+namespace {
+
+Status ForEverStatus(const std::string& caller, const std::string& callee) {
+  return Status::Unavailable("model '" + caller + "' would wait for ever for model '" + callee +
+                             "': all instances that could execute the call wait for others like it, or its answer "
+                             "(preserve_ordering) for theirs; configure more instances of these models");
+}
+
+}  // namespace
+
 void ModelCall::StopWaiting() {
   if (const uint64_t wait = wait_.exchange(0)) engine_->calls().Leave(wait);
 }
@@ -45,7 +55,8 @@ Status ModelCall::Enter(Request& request, const CallOrigin& origin, bool decoupl
                               std::to_string(kMaxDepth) + " times");
   }
   if (!origin.model) return Status();
-  CallGraph::Caller caller{origin.model.get(), origin.instance, origin.model->instances(), nullptr};
+  caller_ = origin.model->spec();
+  CallGraph::Caller caller{origin.model, origin.instance, nullptr, weak_from_this()};
   if (origin.model->rate_limiter()) caller.holder = origin.model->LimitsOf(origin.instance);
   const std::optional<uint64_t> wait =
       engine_->calls().Enter(std::move(caller), engine_->Executors(request.model_name, request.model_version));
@@ -53,9 +64,7 @@ Status ModelCall::Enter(Request& request, const CallOrigin& origin, bool decoupl
     wait_ = *wait;
     return Status();
   }
-  return Status::Unavailable("model '" + origin.model->spec()->name + "' would wait for ever for model '" + name +
-                             "': all instances that could execute the call wait for others like it, or its answer "
-                             "(preserve_ordering) for theirs; configure more instances of these models");
+  return ForEverStatus(caller_->name, name);
 }
 
 void ModelCall::Start(RequestPtr request, const CallOrigin& origin, bool decoupled) {
@@ -83,6 +92,9 @@ void ModelCall::Send(const Request& request, Response response, bool final) noex
   if (!response.status.ok() && !request.observer && !of_client_) {
     response.status = CallRefusal(request.model_name, response.status);
   }
+  if (refused_ && response.status.code() == Code::kCancelled) {
+    response.status = CallRefusal(request.model_name, ForEverStatus(caller_->name, request.model->name));
+  }
   for (Tensor& output : response.outputs) {
     for (const Slice& input : inputs_) {
       const uint8_t* const at = output.data.data();
@@ -97,6 +109,11 @@ void ModelCall::Cancel() {
   if (cancelled_.exchange(true)) return;
   engine_->NoteCancellation();
   engine_->Dispatch();
+}
+
+void ModelCall::Refuse() noexcept {
+  refused_ = true;
+  Cancel();
 }
 
 void ModelCall::Abandon() {

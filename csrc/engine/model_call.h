@@ -42,7 +42,7 @@ struct CallOrigin {
 Status CallRefusal(const std::string& model, const Status& reason);
 
 // Any thread.
-class ModelCall : public CompletionSink {
+class ModelCall : public CompletionSink, public WaitingCall, public std::enable_shared_from_this<ModelCall> {
  public:
   // A call that another one makes, and so on, is refused beyond this.
   static constexpr uint32_t kMaxDepth = 64;
@@ -58,6 +58,7 @@ class ModelCall : public CompletionSink {
   // The same, and the instance that waited is not there any more.
   void Abandon();
 
+  void Refuse() noexcept final;
   void Send(const Request& request, Response response, bool final) noexcept final;
   bool cancelled() const noexcept final;
 
@@ -73,9 +74,11 @@ class ModelCall : public CompletionSink {
   const std::shared_ptr<Engine> engine_;
   bool of_client_ = false;                                    // written before the request is queued
   std::vector<std::weak_ptr<const CompletionSink>> parents_;  // written before the request is queued
+  std::shared_ptr<const ModelSpec> caller_;                   // whose instance waits; null where none does
   std::vector<Slice> inputs_;                                 // an output that shares their bytes is marked
   std::atomic<uint64_t> wait_{0};                             // in the engine's CallGraph; 0: none
   std::atomic<bool> cancelled_{false};
+  std::atomic<bool> refused_{false};  // when it was on its way already
 };
 
 // One whose caller is in this process.

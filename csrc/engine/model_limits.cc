@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// model_limits.cc - instances of a Model that have to hold something while they execute.
+// model_limits.cc - the instances of a Model: which take batches, and what they have to hold while they execute.
 #include <utility>
 
 #include "engine/model.h"
@@ -10,6 +10,11 @@ namespace pyinfer {
 std::shared_ptr<LimitedInstance> Model::LimitsOf(size_t instance) const {
   std::lock_guard<std::mutex> lock(limits_mutex_);
   return instance < entries_.size() ? entries_[instance].limits : nullptr;
+}
+
+bool Model::takes_batches(size_t instance) const {
+  std::lock_guard<std::mutex> lock(limits_mutex_);
+  return instance < entries_.size() && !entries_[instance].removed;
 }
 
 std::vector<std::shared_ptr<const LimitedInstance>> Model::Limits() const {

@@ -2,7 +2,9 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "check.h"
@@ -11,104 +13,129 @@
 namespace pyinfer {
 namespace {
 
-// Their addresses are models.
-const int a = 0;
-const int b = 0;
-const int c = 0;
+class FakeModel final : public CallNode {
+ public:
+  size_t instances() const override { return count - gone.size(); }
+  bool takes_batches(size_t instance) const override { return gone.count(instance) == 0; }
+  std::vector<std::shared_ptr<const LimitedInstance>> Limits() const override { return limited; }
+
+  size_t count = 1;
+  std::set<size_t> gone;
+  std::vector<std::shared_ptr<const LimitedInstance>> limited;
+};
+
+using FakePtr = std::shared_ptr<FakeModel>;
+
+FakePtr Fake(std::vector<std::shared_ptr<const LimitedInstance>> limited = {}) {
+  auto model = std::make_shared<FakeModel>();
+  model->limited = std::move(limited);
+  return model;
+}
+
+struct FakeCall final : WaitingCall {
+  void Refuse() noexcept override { refused = true; }
+  bool refused = false;
+};
 
 struct Graph : CallGraph {
-  static std::vector<Callee> Callees(const std::vector<Node>& models) {
+  static std::vector<Callee> Callees(const std::vector<FakePtr>& models) {
     std::vector<Callee> callees;
-    for (const Node model : models) callees.push_back({model, {}});
+    for (const FakePtr& model : models) callees.push_back({model});
     return callees;
   }
-  std::optional<uint64_t> Call(Node model, size_t instance, size_t instances, const std::vector<Node>& callees) {
-    return Enter({model, instance, instances, nullptr}, Callees(callees));
+  std::optional<uint64_t> Call(const FakePtr& model, size_t instance, size_t instances,
+                               const std::vector<FakePtr>& callees) {
+    model->count = instances;
+    return Enter({model, instance, nullptr}, Callees(callees));
   }
-  uint64_t Yield(Node model, size_t instances, const std::vector<Node>& needed) {
-    return EnterYielding(model, instances, {}, Callees(needed));
+  uint64_t Yield(const FakePtr& model, size_t instances, const std::vector<FakePtr>& needed) {
+    model->count = instances;
+    return EnterYielding(model, {}, Callees(needed));
   }
+
+  const FakePtr a = Fake(), b = Fake(), c = Fake();
 };
 
 TEST(CallGraph, AModelWithOneInstanceCanNotCallItself) {
   Graph graph;
-  CHECK(!graph.Call(&a, 0, 1, {&a}));
-  CHECK(graph.Call(&a, 0, 1, {&b}).has_value());
+  CHECK(!graph.Call(graph.a, 0, 1, {graph.a}));
+  CHECK(graph.Call(graph.a, 0, 1, {graph.b}).has_value());
 }
 
 TEST(CallGraph, AnInstanceThatIsLeftTakesTheCall) {
   Graph graph;
-  const auto first = graph.Call(&a, 0, 2, {&a});
+  const auto first = graph.Call(graph.a, 0, 2, {graph.a});
   CHECK(first.has_value());
   // The one that would execute the first call waits itself now: both would wait for ever.
-  CHECK(!graph.Call(&a, 1, 2, {&a}));
+  CHECK(!graph.Call(graph.a, 1, 2, {graph.a}));
   graph.Leave(*first);
-  CHECK(graph.Call(&a, 1, 2, {&a}).has_value());
+  CHECK(graph.Call(graph.a, 1, 2, {graph.a}).has_value());
 }
 
 TEST(CallGraph, ARingOfModels) {
   Graph graph;
-  const auto to_b = graph.Call(&a, 0, 1, {&b});
-  const auto to_c = graph.Call(&b, 0, 1, {&c});
+  const auto to_b = graph.Call(graph.a, 0, 1, {graph.b});
+  const auto to_c = graph.Call(graph.b, 0, 1, {graph.c});
   CHECK(to_b.has_value() && to_c.has_value());
-  CHECK(!graph.Call(&c, 0, 1, {&a}));
-  CHECK(graph.Call(&c, 0, 2, {&a}).has_value());  // c has another that can take what b waits for
+  CHECK(!graph.Call(graph.c, 0, 1, {graph.a}));
+  CHECK(graph.Call(graph.c, 0, 2, {graph.a}).has_value());  // c has another that can take what b waits for
   graph.Leave(*to_c);
-  CHECK(!graph.Call(&b, 0, 1, {&a}));
+  CHECK(!graph.Call(graph.b, 0, 1, {graph.a}));
 }
 
 TEST(CallGraph, ADeadEndOfOthersIsNotOurs) {
   Graph graph;
-  CHECK(graph.Call(&a, 0, 1, {&b}).has_value());
-  CHECK(graph.Call(&b, 0, 1, {&c}).has_value());  // c takes it
-  CHECK(graph.Call(&c, 0, 2, {&b}).has_value());
+  CHECK(graph.Call(graph.a, 0, 1, {graph.b}).has_value());
+  CHECK(graph.Call(graph.b, 0, 1, {graph.c}).has_value());  // c takes it
+  CHECK(graph.Call(graph.c, 0, 2, {graph.b}).has_value());
 }
 
 TEST(CallGraph, AllThatAnInstanceWaitsForMustGoOn) {
   Graph graph;
   // One task of a's waits for b, which goes on; the other would wait for a itself.
-  const auto to_b = graph.Call(&a, 0, 1, {&b});
+  const auto to_b = graph.Call(graph.a, 0, 1, {graph.b});
   CHECK(to_b.has_value());
-  CHECK(!graph.Call(&a, 0, 1, {&a}));
+  CHECK(!graph.Call(graph.a, 0, 1, {graph.a}));
   // Of an ensemble all steps are needed.
-  CHECK(!graph.Call(&b, 0, 1, {&c, &a}));
-  CHECK(graph.Call(&b, 0, 1, {&c}).has_value());
+  CHECK(!graph.Call(graph.b, 0, 1, {graph.c, graph.a}));
+  CHECK(graph.Call(graph.b, 0, 1, {graph.c}).has_value());
 }
 
 TEST(CallGraph, EveryInstanceCounts) {
   Graph graph;
-  CHECK(graph.Call(&a, 0, 2, {&b}).has_value());
-  CHECK(graph.Call(&b, 0, 2, {&a}).has_value());
-  CHECK(graph.Call(&a, 1, 2, {&b}).has_value());  // b's second instance goes on
-  CHECK(!graph.Call(&b, 1, 2, {&a}));             // and would be the last
+  CHECK(graph.Call(graph.a, 0, 2, {graph.b}).has_value());
+  CHECK(graph.Call(graph.b, 0, 2, {graph.a}).has_value());
+  CHECK(graph.Call(graph.a, 1, 2, {graph.b}).has_value());  // b's second instance goes on
+  CHECK(!graph.Call(graph.b, 1, 2, {graph.a}));             // and would be the last
 }
 
 // What an ordered model answers leaves after what was asked before, of whoever waits in it.
 TEST(CallGraph, AnAnswerIsKeptUntilThoseBeforeItHaveLeft) {
   Graph graph;
-  CHECK(!graph.Enter({&a, 0, 2, nullptr}, {{&a, {}, true}}));
-  const auto to_b = graph.Enter({&a, 0, 2, nullptr}, {{&b, {}, true}});
+  graph.a->count = graph.b->count = 2;
+  CHECK(!graph.Enter({graph.a, 0, nullptr}, {{graph.a, true}}));
+  const auto to_b = graph.Enter({graph.a, 0, nullptr}, {{graph.b, true}});
   CHECK(to_b.has_value());
-  CHECK(!graph.Enter({&b, 0, 2, nullptr}, {{&a, {}, true}}));
-  CHECK(graph.Enter({&c, 0, 1, nullptr}, {{&a, {}, true}}).has_value());  // once b has answered, it is its turn
+  CHECK(!graph.Enter({graph.b, 0, nullptr}, {{graph.a, true}}));
+  CHECK(graph.Enter({graph.c, 0, nullptr}, {{graph.a, true}}).has_value());  // once b has answered, it is its turn
   graph.Leave(*to_b);
-  CHECK(graph.Enter({&b, 0, 2, nullptr}, {{&a, {}, true}}).has_value());
+  CHECK(graph.Enter({graph.b, 0, nullptr}, {{graph.a, true}}).has_value());
 }
 
 // Whoever should merely wait gives way: to itself, to a ring of others like it, and to whoever needs an answer.
 TEST(CallGraph, WhoYieldsKeepsNobodyFromGoingOn) {
   Graph graph;
-  const uint64_t on_itself = graph.Yield(&a, 1, {&a});
+  const uint64_t on_itself = graph.Yield(graph.a, 1, {graph.a});
   CHECK(graph.ForEver(on_itself));
   graph.Leave(on_itself);
-  const uint64_t to_b = graph.Yield(&a, 1, {&b});
+  const uint64_t to_b = graph.Yield(graph.a, 1, {graph.b});
   CHECK(!graph.ForEver(to_b));
-  CHECK(graph.Call(&b, 0, 1, {&a}).has_value());  // not refused, though a waits
+  CHECK(graph.Call(graph.b, 0, 1, {graph.a}).has_value());  // not refused, though a waits
   CHECK(graph.ForEver(to_b));
   graph.Leave(to_b);
-  const uint64_t first = graph.Yield(&c, 2, {&c});
+  const uint64_t first = graph.Yield(graph.c, 2, {graph.c});
   CHECK(!graph.ForEver(first));  // it has another instance
-  const uint64_t second = graph.Yield(&c, 2, {&c});
+  const uint64_t second = graph.Yield(graph.c, 2, {graph.c});
   CHECK(graph.ForEver(first) && graph.ForEver(second));
 }
 
@@ -137,9 +164,9 @@ TEST(CallGraph, WhatIsHeldIsNotThereForOthers) {
   const auto of_a = limited.Add({{"r", 2}}), of_b = limited.Add({{"r", 1}});
   Graph graph;
   auto held = Limited::Execute(*of_a);
-  CHECK(!graph.Enter({&a, 0, 1, of_a}, {{&b, {of_b}}}));
-  CHECK(graph.Enter({&a, 0, 1, of_a}, {{&b, {}}}).has_value());  // b has an instance that needs nothing
-  const uint64_t yields = graph.EnterYielding(&a, 1, held, {{&b, {of_b}}});
+  CHECK(!graph.Enter({graph.a, 0, of_a}, {{Fake({of_b})}}));
+  CHECK(graph.Enter({graph.a, 0, of_a}, {{graph.b}}).has_value());  // b has an instance that needs nothing
+  const uint64_t yields = graph.EnterYielding(graph.a, held, {{Fake({of_b})}});
   CHECK(graph.ForEver(yields));
   held.reset();  // its batch is executed; it goes on making responses
   CHECK(!graph.ForEver(yields));
@@ -150,7 +177,7 @@ TEST(CallGraph, WhatIsLeftSuffices) {
   const auto of_a = limited.Add({{"r", 2}}), of_b = limited.Add({{"r", 1}}), large = limited.Add({{"r", 2}});
   Graph graph;
   const auto held = Limited::Execute(*of_a);
-  const uint64_t yields = graph.EnterYielding(&a, 1, held, {{&b, {of_b}}});
+  const uint64_t yields = graph.EnterYielding(graph.a, held, {{Fake({of_b})}});
   CHECK(!graph.ForEver(yields));
   // Another one executes: it comes to an end, and b's turn comes.
   auto executing = Limited::Execute(*of_b);
@@ -166,15 +193,59 @@ TEST(CallGraph, ARingOfWhatIsHeld) {
   Limited limited({{"r", 1}, {"q", 1}});
   const auto of_a = limited.Add({{"r", 1}}), of_b = limited.Add({{"q", 1}});
   const auto needs_r = limited.Add({{"r", 1}}), needs_q = limited.Add({{"q", 1}});
-  const int needing_r = 0, needing_q = 0;
   Graph graph;
   const auto held_by_a = Limited::Execute(*of_a), held_by_b = Limited::Execute(*of_b);
-  const uint64_t first = graph.EnterYielding(&a, 1, held_by_a, {{&needing_q, {needs_q}}});
+  const uint64_t first = graph.EnterYielding(graph.a, held_by_a, {{Fake({needs_q})}});
   CHECK(!graph.ForEver(first));
-  const uint64_t second = graph.EnterYielding(&b, 1, held_by_b, {{&needing_r, {needs_r}}});
+  const uint64_t second = graph.EnterYielding(graph.b, held_by_b, {{Fake({needs_r})}});
   CHECK(graph.ForEver(first) && graph.ForEver(second));
   graph.Leave(second);
   CHECK(!graph.ForEver(first));
+}
+
+// An update in place removes an instance that waits: whoever is left takes what comes.
+TEST(CallGraph, WhoIsRemovedWhileItWaitsCountsNoMore) {
+  Graph graph;
+  CHECK(graph.Call(graph.a, 1, 2, {graph.b}).has_value());
+  graph.a->gone = {1};
+  CHECK(graph.Call(graph.b, 0, 1, {graph.a}).has_value());
+  // Where answers leave in order, its request is before those that come.
+  CHECK(!graph.Enter({graph.b, 0, nullptr}, {{graph.a, true}}));
+}
+
+TEST(CallGraph, InstancesCountAsTheyAreNow) {
+  Graph graph;
+  CHECK(graph.Call(graph.a, 0, 2, {graph.b}).has_value());
+  graph.a->gone = {1};
+  CHECK(!graph.Call(graph.b, 0, 1, {graph.a}));
+  graph.a->count = 3;
+  CHECK(graph.Call(graph.b, 0, 1, {graph.a}).has_value());
+  // So do their needs.
+  Limited limited({{"r", 2}});
+  const auto of_c = limited.Add({{"r", 2}}), needs_r = limited.Add({{"r", 1}});
+  const FakePtr other = Fake({needs_r});
+  const auto held = Limited::Execute(*of_c);
+  CHECK(!graph.Enter({graph.c, 0, of_c}, {{other}}));
+  const uint64_t yields = graph.EnterYielding(graph.c, held, {{other}});
+  CHECK(graph.ForEver(yields));
+  other->limited.clear();
+  CHECK(!graph.ForEver(yields));
+}
+
+TEST(CallGraph, ARingThatIsClosedByWhoGoesLosesItsLatestCall) {
+  Graph graph;
+  graph.a->count = 2;
+  const auto first = std::make_shared<FakeCall>(), second = std::make_shared<FakeCall>(),
+             beside = std::make_shared<FakeCall>();
+  CHECK(graph.Enter({graph.a, 0, nullptr, first}, {{graph.b}}).has_value());
+  CHECK(graph.Enter({graph.b, 0, nullptr, second}, {{graph.a}}).has_value());
+  CHECK(graph.Enter({graph.c, 0, nullptr, beside}, {{graph.b}}).has_value());
+  graph.Yield(graph.c, 2, {graph.a});
+  graph.Reconsider();
+  CHECK(!first->refused && !second->refused && !beside->refused);
+  graph.a->gone = {1};
+  graph.Reconsider();
+  CHECK(!first->refused && second->refused && !beside->refused);
 }
 
 }  // namespace

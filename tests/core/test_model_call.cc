@@ -189,6 +189,71 @@ TEST(ModelCall, ACallThatWouldWaitForItselfIsRefused) {
   CheckRefused(Begin(works, "e", origin), Code::kInternal, "would wait for ever for model 'e'");
 }
 
+// Two instances of a and one of b; one of a's calls b, which calls a.
+struct Ring {
+  explicit Ring(size_t caller) {
+    a = works.Part("a");
+    b = works.Part("b");
+    for (int i = 0; i < 2; ++i) a->AddInstance();
+    b->AddInstance();
+    to_b = Begin(works, "b", Of(a, caller));
+    executed = works.Take("b");
+    CHECK_EQ(executed.size(), size_t{1});
+  }
+  static CallOrigin Of(const std::shared_ptr<Model>& model, size_t instance) {
+    CallOrigin origin;
+    origin.model = model;
+    origin.instance = instance;
+    return origin;
+  }
+  void CheckAnswered() {
+    Works::Respond(executed, 0, {5});
+    executed.Finish();
+    CheckOutput(to_b->Next()->response, "OUT", 5);
+  }
+
+  Works works;
+  std::shared_ptr<Model> a, b;
+  std::shared_ptr<LocalCall> to_b;
+  Batch executed;
+};
+
+TEST(ModelCall, WhoIsRemovedAmidACallIsNotWaitedFor) {
+  Ring ring(/*caller=*/1);
+  ring.a->RemoveInstance(1);
+  const auto to_a = Begin(ring.works, "a", Ring::Of(ring.b, 0));
+  CHECK(!to_a->ended());  // the other one takes it
+  ring.works.Execute("a", 1);
+  CheckOutput(to_a->Next()->response, "OUT", 71);
+  ring.CheckAnswered();
+}
+
+TEST(ModelCall, ARingThatIsClosedByWhoIsRemovedIsBroken) {
+  Ring ring(/*caller=*/0);
+  const auto to_a = Begin(ring.works, "a", Ring::Of(ring.b, 0));
+  CHECK(!to_a->ended());
+  ring.a->RemoveInstance(1);
+  CheckRefused(to_a, Code::kInternal, "'b' would wait for ever for model 'a'");
+  CHECK_EQ(ring.works.pending("a"), size_t{0});
+  CHECK(!ring.to_b->ended());
+  ring.CheckAnswered();
+}
+
+// Though there is one that could execute it: its place may be at the one that waits.
+TEST(ModelCall, ASequenceIsNotAskedForByWhatItWaitsFor) {
+  Works works;
+  ModelSpec spec = Works::Spec("s", {"IN"}, {"OUT"});
+  spec.sequence.emplace();
+  spec.sequence->slots = 8;
+  const auto sequences = works.Publish(std::move(spec));
+  const auto other = works.Part("m");
+  for (int i = 0; i < 2; ++i) sequences->AddInstance();
+  const auto call = Begin(works, "m", Ring::Of(sequences, 0));
+  CheckRefused(Begin(works, "s", Ring::Of(other, other->AddInstance())), Code::kInternal, "would wait for ever");
+  works.Execute("m", 1);
+  CHECK(call->Next()->response.status.ok());
+}
+
 TEST(ModelCall, TellsTheMailboxOnce) {
   Works works;
   works.Part("m");
