@@ -267,8 +267,10 @@ def _queue(_scenario: Scenario, effort: Effort, _names: Sequence[str], _reposito
 
 
 def _goodput(scenario: Scenario, effort: Effort, _names: Sequence[str], repository: Path) -> _Figures:
-    """Windows are long enough for a queue to grow beyond what a fixed delay could still answer in time."""
-    return run_goodput(repository, scenario.model, 3 * effort.seconds, max(1, effort.rounds // 2))
+    """Windows are long enough for a queue to grow beyond what a fixed delay could still answer in time; there are many
+    of them.
+    """
+    return run_goodput(repository, scenario.model, 1.5 * effort.seconds, max(1, effort.rounds // 2))
 
 
 def _batching_hurts(_: Scenario, effort: Effort, _names: Sequence[str], repository: Path) -> _Figures:

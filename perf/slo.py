@@ -29,6 +29,7 @@ __all__ = [
     "LOADS",
     "MODELS",
     "Goodput",
+    "Load",
     "SloModel",
     "arrivals",
     "build_variants",
@@ -61,8 +62,18 @@ MODELS = (
     SloModel("wide_mlp", 100, "x", "FP32", 256),
 )
 
-#: name -> (rate as a share of what the model can do, how many times the rate in bursts)
-LOADS: Mapping[str, tuple[float, float]] = {"light": (0.5, 1), "poisson": (1.2, 1), "bursts": (0.8, 4)}
+
+@dataclass(frozen=True)
+class Load:
+    """``rate`` is a share of what the model can do; in bursts it is ``burst`` times as high."""
+
+    rate: float
+    burst: float
+    #: times the length of a window: it has to have bursts in it
+    length: float
+
+
+LOADS: Mapping[str, Load] = {"light": Load(0.5, 1, 0.7), "poisson": Load(1.2, 1, 0.8), "bursts": Load(0.8, 4, 1.5)}
 
 
 @dataclass(frozen=True)
@@ -78,26 +89,24 @@ class Goodput:
 def arrivals(rate: float, seconds: float, burst: float, burst_s: float, seed: int) -> list[float]:
     """Times in seconds of a Poisson process of ``rate`` a second; with ``burst`` > 1 half of it comes in bursts.
 
-    A burst has ``burst`` times the rate and lasts ``burst_s`` on average. The same for the same seed.
+    A burst has ``burst`` times the rate and lasts ``burst_s``. Each ``2 * burst * burst_s`` has one, somewhere in it: a
+    short run has its share of them. The same for the same seed.
     """
     draw = random.Random(seed)
-    share = 1 / (2 * burst)
-    low = rate if burst <= 1 else rate * 0.5 / (1 - share)
-    now, bursting = 0.0, False
-    until = math.inf if burst <= 1 else draw.expovariate(share / (1 - share) / burst_s)
+    high, low = rate, rate
+    period, begins = math.inf, [0.0]
+    if burst > 1:
+        high, low = rate * burst, rate * burst / (2 * burst - 1)
+        period = 2 * burst * burst_s
+        begins = [at * period + draw.uniform(0, period - burst_s) for at in range(int(seconds / period) + 1)]
     times: list[float] = []
-    while True:
-        following = now + draw.expovariate(rate * burst if bursting else low)
-        if following > until:
-            now, bursting = until, not bursting
-            until = now + draw.expovariate(1 / burst_s if bursting else share / (1 - share) / burst_s)
-        elif following >= seconds:
-            return times
-        else:
-            now = following
+    now = draw.expovariate(high)
+    while now < seconds:
+        bursting = 0 <= now - begins[int(now / period)] < burst_s
+        if bursting or draw.random() * high < low:
             times.append(now)
-        if now >= seconds:
-            return times
+        now += draw.expovariate(high)
+    return times
 
 
 def build_variants(source: Path, directory: Path, model: SloModel) -> list[str]:

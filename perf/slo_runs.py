@@ -24,6 +24,8 @@ from perf.slo import (
 __all__ = ["run_batching_hurts", "run_goodput"]
 
 _IN_FLIGHT = 64
+#: a batch of all that are in flight may take most of a second
+_LEAST_S = 2.0
 _HURTS = SloModel("magika", 2000, "bytes", "INT32", 2048)
 #: ways to serve magika: with threads inside of single executions, with batches on one thread, and left to the SLO
 _WAYS = {
@@ -34,24 +36,25 @@ _WAYS = {
 }
 
 
-def run_goodput(repository: Path, name: str, seconds: float, rounds: int) -> dict[str, dict[str, Any]]:
-    """Figures of the model ``name`` for each load. ``repository`` holds magika, if it is that one."""
-    model = next(one for one in MODELS if one.name == name)
-    if name == "wide_mlp":
-        write_wide_mlp(repository / name)
-    served = repository.parent / f"served_{name}"
-    variants = build_variants(repository / name, served, model)
+def run_goodput(repository: Path, which: str, seconds: float, rounds: int) -> dict[str, dict[str, Any]]:
+    """Figures of the model ``which`` for each load. ``repository`` holds magika, if it is that one."""
+    model = next(one for one in MODELS if one.name == which)
+    if which == "wide_mlp":
+        write_wide_mlp(repository / which)
+    served = repository.parent / f"served_{which}"
+    variants = build_variants(repository / which, served, model)
     figures: dict[str, dict[str, Any]] = {}
     with start_server("pyinfer", served) as server:
         # what the model can do: as fast as it goes in any of these ways
-        possible = max(measure_rate(server, one, model, _IN_FLIGHT, seconds / 2) for one in variants)
-        for load, (share, burst) in LOADS.items():
+        possible = max(measure_rate(server, one, model, _IN_FLIGHT, max(seconds / 2, _LEAST_S)) for one in variants)
+        for name, load in LOADS.items():
             seen: dict[str, list[Goodput]] = {variant: [] for variant in variants}
             for turn in range(rounds):
-                times = arrivals(share * possible, seconds, burst, 2e-3 * model.slo_ms, turn)
+                length = load.length * seconds
+                times = arrivals(load.rate * possible, length, load.burst, 1.5e-3 * model.slo_ms, turn)
                 for variant in variants:
                     seen[variant].append(measure_goodput(server, variant, model, times))
-            figures[load] = {"rate_per_s": share * possible} | _compared(seen)
+            figures[name] = {"rate_per_s": load.rate * possible} | _compared(seen)
     return figures
 
 
