@@ -151,8 +151,13 @@ CALLERS = {
                 flags = pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_START if index == 0 else 0
                 if index == len(values) - 1:
                     flags |= pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_END
-                call = ask("adding", np.array([[value]], np.float32), correlation_id=77, flags=flags)
-                total = output(call.exec())
+                # a number and the same as a text are two sequences
+                number, text = (
+                    output(ask("adding", np.array([[value]], np.float32), correlation_id=key, flags=flags).exec())
+                    for key in (77, "77")
+                )
+                assert number == text, (number, text)
+                total = number
             responses.append(answer(total))
         return responses
 """,

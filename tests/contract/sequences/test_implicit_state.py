@@ -52,6 +52,11 @@ FROM_FILE = 'initial_state { name: "i" data_type: TYPE_INT32 dims: [ 1 ] data_fi
 MODELS = {
     "direct": {"strategy": "direct { }", "initial": "", "shown": ""},
     "oldest": {"strategy": "oldest { max_candidate_sequences: 8 }", "initial": "", "shown": ""},
+    "one_buffer": {
+        "strategy": "direct { }",
+        "initial": "use_same_buffer_for_input_output: true",
+        "shown": "",
+    },
     "from_file": {"strategy": "direct { }", "initial": FROM_FILE, "shown": ""},
     "shown": {"strategy": "direct { }", "initial": "", "shown": SHOWN},
 }
@@ -94,7 +99,7 @@ def infer(client: Any, model: str, value: int, sequence: int | str, output: str 
 START, END = {"sequence_start": True}, {"sequence_end": True}
 
 
-@pytest.mark.parametrize("model", ["direct", "oldest"])
+@pytest.mark.parametrize("model", ["direct", "oldest", "one_buffer"])
 def test_each_sequence_has_a_sum_of_its_own(client: Any, model: str) -> None:
     ids = [11, "a text", 2**40, 12, 13]
     assert [infer(client, model, 1, one, **START) for one in ids] == [1] * len(ids)
