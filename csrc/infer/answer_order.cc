@@ -24,6 +24,21 @@ void AnswerOrder::Deliver(RequestPtr request, Response response) noexcept {
   DeliverDue(lock);
 }
 
+void AnswerOrder::Abandon(RequestPtr request, Response response) noexcept {
+  std::unique_lock<std::mutex> lock(mutex_);
+  const uint64_t turn = request->turn;
+  if (sending_ && turn == next_) {
+    Turn& due = held_[turn];
+    due.responses.clear();
+    due.answered = std::move(request);
+    due.last = std::move(response);
+    return;
+  }
+  held_.erase(turn);
+  lock.unlock();
+  request->Answer(std::move(response));  // which skips its turn
+}
+
 void AnswerOrder::Skip(uint64_t turn) noexcept {
   std::unique_lock<std::mutex> lock(mutex_);
   skipped_.insert(turn);
@@ -45,9 +60,11 @@ void AnswerOrder::DeliverDue(std::unique_lock<std::mutex>& lock) noexcept {
       Response response = std::move(turn.responses.front());
       turn.responses.pop_front();
       Request& request = *turn.request;
+      sending_ = true;
       lock.unlock();
       request.Send(std::move(response));
       lock.lock();
+      sending_ = false;
       continue;
     }
     if (!turn.answered) break;  // there is more to come

@@ -133,7 +133,7 @@ class Request {
   // For who wants to know of a cancellation after the request has gone to another owner.
   std::weak_ptr<const CompletionSink> sink() const { return sink_; }
 
-  // One response of several. Requires: not answered(), and the model is decoupled.
+  // One response of several. Requires: not answered(), and the model is decoupled. Reads no flags, inputs or times.
   void Send(Response response) noexcept;
   // The only or last response. Requires: not answered().
   void Answer(Response response) noexcept;

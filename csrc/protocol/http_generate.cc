@@ -33,9 +33,10 @@ Object WriteObject(const Request& request, const Response& response) {
   return {v2_http::ErrorObject(json.status().message()), false};
 }
 
-// Whether an error comes from before the model has begun.
-bool Refused(const Request& request, const Response& response) {
-  return !response.status.ok() && request.timeline.picked == 0;
+// Whether an error comes from before the model has begun. Before the last response the request's times are still
+// written.
+bool Refused(const Request& request, const Response& response, bool final) {
+  return final && !response.status.ok() && request.timeline.picked == 0;
 }
 
 Status NoMemory() { return Status::Internal("the answer does not fit into memory"); }
@@ -56,7 +57,7 @@ GenerateAnswer::GenerateAnswer(std::shared_ptr<HttpHost> host, uint64_t place, b
 void GenerateAnswer::Send(const Request& request, Response response, bool final) noexcept {
   if (cancelled()) return;
   try {
-    if (Refused(request, response)) {
+    if (Refused(request, response, final)) {
       responses_ = 1;
       answer_ = v2_http::WriteError(response.status, keep_alive_);
     } else if (!response.only_ends && ++responses_ == 1) {
@@ -106,7 +107,7 @@ void GenerateStream::AppendEnd(Output& output) const {
 
 GenerateStream::Part GenerateStream::Write(const Request& request, const Response& response, bool final) {
   Part part;
-  if (Refused(request, response) && !begun_) {
+  if (Refused(request, response, final) && !begun_) {
     part.bytes = v2_http::WriteError(response.status, keep_alive_);
     part.whole = true;
     return part;

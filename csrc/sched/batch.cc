@@ -107,8 +107,7 @@ void Batch::ReturnRequests() noexcept {
     } else if (observer_) {
       observer_->OnRescheduled(std::move(requests_[i]));
     } else {
-      requests_[i]->Fail(FailureReason::kRejected, StoppingStatus());
-      requests_[i].reset();
+      GiveUp(std::move(requests_[i]), FailureReason::kRejected, StoppingStatus());
     }
   }
 }

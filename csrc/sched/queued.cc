@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <string_view>
+#include <utility>
 
+#include "infer/answer_order.h"
 #include "infer/padding.h"
 
 namespace pyinfer {
@@ -39,13 +41,23 @@ TimeNs OwnDeadline(const Request& request) {
   return request.timeline.queued + static_cast<TimeNs>(std::min(request.timeout_us, kMostUs)) * 1000;
 }
 
+void GiveUp(RequestPtr request, FailureReason reason, Status status) noexcept {
+  request->failure = reason;
+  Response response = Response::Error(std::move(status));
+  // One that was executed before may have responses that wait for their turn.
+  if (const std::shared_ptr<AnswerOrder> order = request->order) {
+    return order->Abandon(std::move(request), std::move(response));
+  }
+  request->Answer(std::move(response));
+}
+
 void AnswerCancelled(std::vector<RequestPtr>& requests) {
-  for (RequestPtr& request : requests) request->Fail(FailureReason::kCancelled, Status::Cancelled());
+  for (RequestPtr& request : requests) GiveUp(std::move(request), FailureReason::kCancelled, Status::Cancelled());
 }
 
 void AnswerExpired(std::vector<RequestPtr>& requests) {
   for (RequestPtr& request : requests) {
-    request->Fail(FailureReason::kRejected, Status::Unavailable("Request timeout expired"));
+    GiveUp(std::move(request), FailureReason::kRejected, Status::Unavailable("Request timeout expired"));
   }
 }
 

@@ -17,6 +17,8 @@ bool SameShapes(const Request& a, const Request& b);
 // When the time that the request gives itself (its parameter timeout) is over; 0: never.
 TimeNs OwnDeadline(const Request& request);
 
+// Answers a request that is not being executed with an error; one whose answers leave in order, out of turn.
+void GiveUp(RequestPtr request, FailureReason reason, Status status) noexcept;
 void AnswerCancelled(std::vector<RequestPtr>& requests);
 // Their time in the queue is over.
 void AnswerExpired(std::vector<RequestPtr>& requests);

@@ -164,7 +164,7 @@ void SequenceSource::Return(RequestPtr request) {
       return;
     }
   }
-  request->Fail(FailureReason::kRejected, StoppingStatus());
+  GiveUp(std::move(request), FailureReason::kRejected, StoppingStatus());
 }
 
 void SequenceSource::Release(const CorrelationId& id) {
@@ -330,7 +330,7 @@ void SequenceSource::FailAll(const Status& status) {
     live_.clear();
     NotifyAllLocked();
   }
-  for (RequestPtr& request : left) request->Fail(FailureReason::kRejected, status);
+  for (RequestPtr& request : left) GiveUp(std::move(request), FailureReason::kRejected, status);
 }
 
 size_t SequenceSource::size() const {

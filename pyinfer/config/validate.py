@@ -149,10 +149,6 @@ def unsupported(config: Mapping[str, Any]) -> list[str]:
         found.append("runtime")
     if BATCH_STRATEGY in config["parameters"]:
         found.append(f"parameters: {BATCH_STRATEGY}")
-    sequences = config.get("sequence_batching") or {}
-    ordered = (sequences.get("oldest") or {}).get("preserve_ordering")
-    if ordered and sequences["iterative_sequence"] and _enabled(config, "model_transaction_policy", "decoupled"):
-        found.append("sequence_batching.oldest.preserve_ordering of a decoupled model with iterative_sequence")
     for kind in ("input", "output"):
         for index, io in enumerate(config[kind]):
             flags = ("is_shape_tensor", "is_non_linear_format_io")

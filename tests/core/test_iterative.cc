@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <atomic>
 #include <memory>
+#include <mutex>
+#include <random>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "check.h"
@@ -19,9 +24,10 @@ using testing::SinkPtr;
 // A model of one instance whose requests are executed until they are answered.
 struct Fixture {
   explicit Fixture(SequenceOptions::Strategy strategy = SequenceOptions::Strategy::kOldest, bool decoupled = false,
-                   size_t slots = 2) {
+                   size_t slots = 2, bool ordered = false) {
     ModelSpec spec = IntModel({2, true, {2}, 0});
     spec.decoupled = decoupled;
+    spec.batching.preserve_ordering = ordered;
     spec.sequence.emplace();
     spec.sequence->strategy = strategy;
     spec.sequence->slots = slots;
@@ -38,8 +44,7 @@ struct Fixture {
   }
   ~Fixture() { model->Stop(); }
 
-  SinkPtr Push(uint64_t sequence = 0) {
-    auto sink = std::make_shared<KeepingSink>();
+  SinkPtr Push(uint64_t sequence = 0, SinkPtr sink = std::make_shared<KeepingSink>()) {
     RequestPtr request = IntRequest(model->spec(), sink);
     request->correlation_id.number = sequence;
     request->flags = sequence == 0 ? 0 : kSequenceStart;
@@ -182,6 +187,140 @@ TEST(Iterative, ResponsesOfSeveralRounds) {
   CHECK(f.Take().empty());
   f.Push();
   CHECK_EQ(f.Take().size(), size_t{1});
+}
+
+// Of a decoupled model in order.
+struct Ordered : Fixture {
+  explicit Ordered(size_t slots = 3) : Fixture(SequenceOptions::Strategy::kOldest, true, slots, true) {}
+
+  // One round of the row `index`: so many responses, and then the last one or another round.
+  static void Round(Batch& batch, size_t index, int responses, bool last) {
+    const std::shared_ptr<Responder> responder = batch.Detach(index);
+    for (int i = 0; i < responses; ++i) CHECK(responder->Send({{"OUT", DType::kInt32, {1, 1}, Ints({i})}}, {}, false));
+    CHECK(last ? responder->End() : batch.Reschedule(index, responder.get()));
+  }
+};
+
+TEST(Iterative, ARequestKeepsItsTurnFromRoundToRound) {
+  Ordered f;
+  const SinkPtr first = f.Push(), second = f.Push();
+  const auto check = [&](size_t of_first, size_t of_second, int first_ended, int second_ended) {
+    CHECK_EQ(first->partial.size(), of_first);
+    CHECK_EQ(second->partial.size(), of_second);
+    CHECK(first->answers == first_ended && second->answers == second_ended);
+  };
+  Batch batch = f.Take();
+  Ordered::Round(batch, 1, 1, /*last=*/false);
+  Ordered::Round(batch, 0, 1, /*last=*/false);
+  batch.Finish();
+  check(1, 0, 0, 0);
+  batch = f.Take();
+  Ordered::Round(batch, 1, 1, /*last=*/true);
+  Ordered::Round(batch, 0, 1, /*last=*/false);
+  batch.Finish();
+  check(2, 0, 0, 0);
+  CHECK_EQ(f.model->in_flight(), size_t{2});
+  batch = f.Take();
+  CHECK_EQ(batch.size(), size_t{1});
+  Ordered::Round(batch, 0, 0, /*last=*/true);
+  batch.Finish();
+  check(2, 2, 1, 1);
+}
+
+// Its answer is out of turn and at once, and what was kept of its responses goes with it.
+TEST(Iterative, WhoIsGivenUpBetweenRoundsHoldsNobodyUp) {
+  Ordered f;
+  const SinkPtr first = f.Push();
+  Batch alone = f.Take();  // its turn is the first
+  const SinkPtr second = f.Push(), third = f.Push();
+  Batch batch = f.Take();
+  Ordered::Round(batch, 0, 2, /*last=*/false);
+  Ordered::Round(batch, 1, 1, /*last=*/true);
+  batch.Finish();
+  second->cancel = true;
+  f.model->Reap();
+  CHECK(second->answers == 1 && second->partial.empty());
+  CHECK(second->code() == Code::kCancelled);
+  CHECK(third->answers == 0 && third->partial.empty());
+  Ordered::Round(alone, 0, 1, /*last=*/true);
+  CHECK(first->answers == 1 && third->answers == 1);
+  CHECK_EQ(third->partial.size(), size_t{1});
+}
+
+// Gives up with the first response that it gets.
+struct Leaver final : KeepingSink {
+  explicit Leaver(Model& its) : model(its) {}
+  void Send(const Request& request, Response response, bool final) noexcept override {
+    KeepingSink::Send(request, std::move(response), final);
+    if (final) return;
+    cancel = true;
+    model.Reap();
+    CHECK_EQ(answers.load(), 0);  // never two at a time
+  }
+  Model& model;
+};
+
+TEST(Iterative, WhoIsGivenUpWhileAResponseLeavesIsAnsweredBehindIt) {
+  Ordered f;
+  const SinkPtr first = f.Push();
+  Batch alone = f.Take();
+  const auto leaver = std::make_shared<Leaver>(*f.model);
+  f.Push(0, leaver);
+  Batch batch = f.Take();
+  Ordered::Round(batch, 0, 3, /*last=*/false);
+  batch.Finish();
+  Ordered::Round(alone, 0, 0, /*last=*/true);
+  CHECK_EQ(first->answers.load(), 1);
+  CHECK_EQ(leaver->partial.size(), size_t{1});
+  CHECK_EQ(leaver->answers.load(), 1);
+  CHECK(leaver->code() == Code::kCancelled);
+  CHECK_EQ(f.model->in_flight(), size_t{0});
+}
+
+// Rounds go on while other threads end what was before, and clients leave.
+TEST(Iterative, TurnsUnderAStorm) {
+  Ordered f(4);
+  constexpr size_t kRequests = 400;
+  std::vector<SinkPtr> sinks;
+  for (size_t i = 0; i < kRequests; ++i) sinks.push_back(f.Push());
+  std::mutex mutex;
+  std::vector<std::shared_ptr<Responder>> late;
+  std::atomic<bool> over{false};
+  std::thread ender([&] {
+    for (bool last = false; !last;) {
+      last = over;
+      std::vector<std::shared_ptr<Responder>> some;
+      {
+        std::lock_guard<std::mutex> lock(mutex);
+        some.swap(late);
+      }
+      for (const auto& responder : some) responder->End();
+      std::this_thread::yield();
+    }
+  });
+  std::thread client([&] {
+    for (size_t i = 7; i < kRequests; i += 7) {
+      sinks[i]->cancel = true;
+      f.model->Reap();
+    }
+  });
+  std::mt19937 random(1);
+  while (f.model->pending() != 0) {
+    Batch batch = f.Take();
+    for (size_t i = 0; i < batch.size(); ++i) {
+      if (random() % 3 != 0) {
+        Ordered::Round(batch, i, static_cast<int>(random() % 3), /*last=*/random() % 3 == 0);
+        continue;
+      }
+      std::lock_guard<std::mutex> lock(mutex);
+      late.push_back(batch.Detach(i));
+    }
+  }
+  client.join();
+  over = true;
+  ender.join();
+  CHECK_EQ(f.model->in_flight(), size_t{0});
+  for (const SinkPtr& sink : sinks) CHECK_EQ(sink->answers.load(), 1);
 }
 
 }  // namespace

@@ -189,6 +189,7 @@ def _second(policy: str) -> str:
 
 
 _ITERATIVE = "sequence_batching { iterative_sequence: true oldest { max_candidate_sequences: 4 } }"
+_IN_ORDER = _ITERATIVE.replace("oldest {", "oldest { preserve_ordering: true")
 _SAMPLE = 'inputs { key: "INPUT" value { data_type: TYPE_INT32 dims: [ 2 ] zero_data: true } }'
 _SAMPLES = (
     f'model_warmup [ {{ name: "three" batch_size: 3 {_SAMPLE} }}, {{ name: "skipped" batch_size: 0 {_SAMPLE} }}, '
@@ -204,6 +205,7 @@ SCHEDULING: tuple[Model, ...] = (
     _queue("levels"),
     Model("no_batcher", "busy", _config(["MS INT32 1"], ["PLACE INT32 1"], batch=1)),
     Model("rounds", "rounds", _config(["ROUNDS INT32 1"], ["NOTES BYTES 1"], batch=4, more=_ITERATIVE)),
+    Model("rounds_in_order", "rounds", _config(["ROUNDS INT32 1"], ["NOTES BYTES 1"], batch=4, more=_IN_ORDER)),
     Model("warmed", "warmed", _config(["INPUT INT32 2"], ["SEEN BYTES 1"], batch=4, more=_SAMPLES)),
     _queue("limited", _second(f"max_queue_size: 2 {_OVERRIDE}")),
     _queue("rejecting", _second(f"timeout_action: REJECT {_OVERRIDE}")),

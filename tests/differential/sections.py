@@ -103,6 +103,7 @@ _SECTIONS = (
     Section("guarded-control", guarded.no_control, "guarded", (normalise.index,)),
     Section("queues", scheduling.queues, "scheduling"),
     Section("rounds", iterations.rounds, "scheduling"),
+    Section("ordered-rounds", iterations.ordered_rounds, "scheduling"),
     Section("warmed", iterations.warmed, "scheduling"),
     Section("sequence-places", scheduling.sequence_places, "scheduling"),
     Section("sequence-timeouts", scheduling.sequence_timeouts, "scheduling"),

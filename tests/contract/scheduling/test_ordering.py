@@ -69,6 +69,34 @@ class TritonPythonModel:
         sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
         (self.folder / f"done{number}").touch()
 """
+#: the same, a response in each round; number 0 goes round until there is the file "open"
+ROUNDS = """
+import time
+from pathlib import Path
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        self.folder, self.sent = Path(args["model_repository"]), {}
+
+    def execute(self, requests):
+        time.sleep(0.002)
+        for request in requests:
+            number, key = int(request.inputs()[0].as_numpy()[0, 0]), request.correlation_id()
+            sender, sent = request.get_response_sender(), self.sent.setdefault(key, 0)
+            if sent <= number:
+                output = pb_utils.Tensor("OUTPUT0", np.array([[10 * number + sent]], np.int32))
+                sender.send(pb_utils.InferenceResponse([output]))
+                self.sent[key] += 1
+            if sent < number or number == 0 and not (self.folder / "open").exists():
+                request.set_release_flags(pb_utils.TRITONSERVER_REQUEST_RELEASE_RESCHEDULE)
+                continue
+            sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+            (self.folder / f"done{number}").touch()
+"""
 CONFIG = """
 backend: "python" max_batch_size: 1
 input [ {{ name: "INPUT0" data_type: TYPE_INT32 dims: [ 1 ] }} ]
@@ -124,15 +152,17 @@ def test_answers_leave_in_the_order_of_requests(served: tuple[Path, RunningServe
 
 DYNAMIC = "dynamic_batching { preserve_ordering: true }"
 OLDEST = "sequence_batching { oldest { preserve_ordering: true } }"
+ITERATIVE = OLDEST.replace("{ oldest {", "{ iterative_sequence: true oldest { max_candidate_sequences: 4")
 
 
 class Ordered:
     """The model ``many``, decoupled and of one instance, beside ``free``; notes what comes, of whatever request."""
 
     def __init__(self, repository: Path, batching: str) -> None:
-        self.folder, self._sequences = repository / "many", "sequence" in batching
+        self.folder, self._sequences = repository / "many", batching == OLDEST
         config = CONFIG.format(ordered="true").replace(DYNAMIC, batching).replace("count: 2", "count: 1")
-        add_model(repository, "many", config + "model_transaction_policy { decoupled: true }", {"model.py": DECOUPLED})
+        model = ROUNDS if batching == ITERATIVE else DECOUPLED
+        add_model(repository, "many", config + "model_transaction_policy { decoupled: true }", {"model.py": model})
         add_model(repository, "free", CONFIG.format(ordered="false").replace('"python"', '"identity"'))
         self.came: list[int] = []
 
@@ -156,9 +186,12 @@ class Ordered:
             self.came.extend(json.loads(event[6:])["OUTPUT0"] for event in events)
 
 
-@pytest.mark.parametrize(("protocol", "batching"), [("http", DYNAMIC), ("grpc", DYNAMIC), ("grpc", OLDEST)])
+@pytest.mark.parametrize(
+    ("protocol", "batching"),
+    [("http", DYNAMIC), ("grpc", DYNAMIC), ("grpc", OLDEST), ("http", ITERATIVE), ("grpc", ITERATIVE)],
+)
 def test_so_do_the_responses_of_decoupled_models(tmp_path: Path, protocol: str, batching: str) -> None:
-    """There is no ``generate_stream`` for sequences, as in Triton."""
+    """There is no ``generate_stream`` for sequences, as in Triton; for iterative ones there is."""
     many = Ordered(tmp_path, batching)
     with run_server(tmp_path) as server, grpc_client.InferenceServerClient(server.grpc) as client:
         client.start_stream(many.note)
@@ -179,7 +212,7 @@ def test_so_do_the_responses_of_decoupled_models(tmp_path: Path, protocol: str, 
         assert many.came == [0, 7, 20, 21, 22]
 
 
-@pytest.mark.parametrize("batching", [DYNAMIC, OLDEST])
+@pytest.mark.parametrize("batching", [DYNAMIC, OLDEST, ITERATIVE])
 def test_who_is_cancelled_between_two_responses_lets_the_others_go(tmp_path: Path, batching: str) -> None:
     many = Ordered(tmp_path, batching)
     with (

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,25 @@ def test_each_sequence_has_a_sum_of_its_own(client: Any, model: str) -> None:
     assert [infer(client, model, 1, one, **END) for one in ids] == [2, 12, 22, 32, 42]
     assert infer(client, model, 5, ids[0], **START) == 5  # nothing is left of the one before
     assert infer(client, model, 7, ids[0], **START) == 7  # nor of one that was not ended
+
+
+def test_so_it_has_on_a_stream(server: RunningServer) -> None:
+    results: Queue[Any] = Queue()
+    with grpc_client.InferenceServerClient(server.grpc) as client:
+        client.start_stream(lambda result, error: results.put((result, error)))
+        ids: list[int | str] = [61, "61", "a text"]  # a number and the same as a text are two sequences
+        for step, one in [(step, one) for step in range(3) for one in ids]:
+            tensor = grpc_client.InferInput("INPUT", [1, 1], "INT32")
+            tensor.set_data_from_numpy(np.array([[10**step]], np.int32))
+            flags = {"sequence_id": one, "sequence_start": step == 0, "sequence_end": step == 2}
+            client.async_stream_infer("direct", [tensor], request_id=f"{one!r}", **flags)
+        sums: dict[str, list[int]] = {f"{one!r}": [] for one in ids}
+        for _ in range(3 * len(ids)):
+            result, error = results.get(timeout=60)
+            assert error is None
+            sums[result.get_response().id].append(int(result.as_numpy("OUTPUT")[0, 0]))
+        client.stop_stream()
+    assert list(sums.values()) == [[1, 11, 111]] * 3
 
 
 def test_the_first_state_may_come_from_a_file(client: Any) -> None:

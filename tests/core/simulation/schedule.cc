@@ -124,6 +124,7 @@ void Schedule::Push() {
   RequestPtr request = Make(asked, sink);
   sent_.push_back({asked, sink, 0, asked.width});
   open_.push_back(asked.number);
+  if (!model_->spec()->sequence) JoinLine(0, asked.number);
   // A hit never gets to the queue: what is full, closed or late does not matter to it.
   const bool hit = kept_.count(KeyOf(asked)) != 0;
   const End end = hit ? End::kNone : rules_->Push(asked);
@@ -206,6 +207,9 @@ void Schedule::Take(Instance& instance) {
   Batch batch = wait ? model_->NextBatch(instance.number) : model_->TakeNow(instance.number);
   CheckBatch(batch, rows);
   if (batch.empty()) return;
+  for (const int number : rows) {
+    if (model_->spec()->sequence && number != kEmptyRow) JoinLine(instance.number, number);
+  }
   instance.batch.emplace(std::move(batch));
   instance.rows = std::move(rows);
 }
@@ -249,10 +253,27 @@ void Schedule::Finish(Instance& instance) {
   if (random_.Chance(80)) batch.Finish();
 }
 
+void Schedule::JoinLine(size_t line, int number) {
+  if (model_->spec()->batching.preserve_ordering && LineOf(number) == nullptr) lines_[line].open.push_back(number);
+}
+
+Schedule::Line* Schedule::LineOf(int number) {
+  for (auto& [at, line] : lines_) {
+    if (std::find(line.open.begin(), line.open.end(), number) != line.open.end()) return &line;
+  }
+  return nullptr;
+}
+
 void Schedule::Answer(Batch& batch, size_t row, int number) {
   if (iterative() && random_.Chance(45)) {
     log_("  ", number, " is to run again");
-    CHECK(batch.may_reschedule(row) && batch.Reschedule(row, nullptr));
+    CHECK(batch.may_reschedule(row));
+    std::shared_ptr<Responder> responder = model_->spec()->decoupled ? batch.Detach(row) : nullptr;
+    for (size_t some = responder ? random_.Below(3) : 0; some != 0; --some) {
+      CHECK(responder->Send(Output(At(number)), {}, false));
+      ++At(number).partial;
+    }
+    CHECK(batch.Reschedule(row, responder.get()));
     again_.insert(number);
     return;
   }
@@ -265,7 +286,7 @@ void Schedule::Answer(Batch& batch, size_t row, int number) {
     }
     batch.Respond(row, std::move(outputs), {});
     said_[number] = Said::kValue;
-  } else if (how < 85 && !batch.has_states() && !iterative()) {
+  } else if (how < 85 && !batch.has_states()) {
     apart_.push_back({batch.Detach(row), number});
   } else if (how < 93) {
     batch.Fail(row, Status::Unavailable("refused"));

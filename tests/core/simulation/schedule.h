@@ -52,6 +52,11 @@ class Schedule {
   };
   // What an executor said of a request; its client may have to wait for it.
   enum class Said { kValue, kRefused, kNothing, kDropped };
+  // Requests whose answers leave in this order.
+  struct Line {
+    std::vector<int> open;
+    size_t last = 0;  // where in order_ the last one is whose place is promised
+  };
   struct Counts {
     uint64_t ok = 0, rows = 0, executions = 0, hits = 0;
     std::array<uint64_t, kFailureReasons> failures{};
@@ -65,6 +70,10 @@ class Schedule {
   void Take(Instance& instance);
   void Finish(Instance& instance);
   void Answer(Batch& batch, size_t row, int number);
+  // In turn `line` from now on, where it is not already.
+  void JoinLine(size_t line, int number);
+  // Null where its answers need not leave in order, or it has no turn yet.
+  Line* LineOf(int number);
   void Respond(size_t which, bool last);
   void AddInstance();
   void RemoveInstance();
@@ -80,11 +89,13 @@ class Schedule {
   void CheckStep();
   void CheckCounts();
   void CheckSaid();
+  void ExpectSaid(int number, Said said);
   void ExpectFailure(int number, Code code, const std::string& message, FailureReason reason);
   void ExpectValue(int number);
   // It is answered from the cache.
   void ExpectHit(int number);
-  void Close(Sent& sent);
+  // `out_of_turn`: nobody waited for those before it, and what was kept back of it may be lost.
+  void Close(Sent& sent, bool out_of_turn = false);
 
   // Of requests with one key, the answer to one is that to all.
   using Key = std::tuple<int32_t, int64_t, int64_t, bool>;
@@ -113,7 +124,7 @@ class Schedule {
   std::set<int> again_;            // of the batch that is finished: those that are to be executed once more
   uint64_t iterations_ = 0;        // requests to an iterative model: each is a sequence of its own
   std::set<Key> kept_;             // by the cache
-  size_t in_order_ = 0;            // where in it the last one is whose place is promised
+  std::map<size_t, Line> lines_;   // of the model, or of each instance where there are sequences
   Counts counts_;
 };
 

@@ -111,62 +111,68 @@ void Schedule::CheckEnded() {
 }
 
 void Schedule::CheckSaid() {
-  const bool ordered = model_->spec()->batching.preserve_ordering;
-  for (const int number : std::vector<int>(open_)) {
-    const auto said = said_.find(number);
-    if (said == said_.end()) {
-      if (ordered) break;  // the answers to those behind are kept back
-      continue;
-    }
-    if (ordered) {
-      const auto begin = order_.begin() + static_cast<std::ptrdiff_t>(in_order_);
+  for (auto& [at, line] : lines_) {
+    while (!line.open.empty()) {
+      const int number = line.open.front();
+      const auto said = said_.find(number);
+      if (said == said_.end()) break;  // the answers to those behind are kept back
+      const auto begin = order_.begin() + static_cast<std::ptrdiff_t>(line.last);
       const auto found = std::find(begin, order_.end(), number);
       CHECK(found != order_.end());
-      in_order_ = static_cast<size_t>(found - order_.begin());
+      line.last = static_cast<size_t>(found - order_.begin());
+      ExpectSaid(number, said->second);
     }
-    const FailureReason backend = FailureReason::kBackend;
-    switch (said->second) {
-      case Said::kValue:
-        ExpectValue(number);
-        break;
-      case Said::kRefused:
-        ExpectFailure(number, Code::kUnavailable, "refused", backend);
-        break;
-      case Said::kNothing:
-        ExpectFailure(number, Code::kInternal, "the model 'm' did not answer the request", backend);
-        break;
-      case Said::kDropped:
-        ExpectFailure(number, Code::kInternal, "the model 'm' dropped a request before its last response", backend);
-        break;
-    }
+  }
+  for (const int number : std::vector<int>(open_)) {
+    const auto said = said_.find(number);
+    if (said != said_.end() && LineOf(number) == nullptr) ExpectSaid(number, said->second);
+  }
+}
+
+void Schedule::ExpectSaid(int number, Said said) {
+  const FailureReason backend = FailureReason::kBackend;
+  switch (said) {
+    case Said::kValue:
+      return ExpectValue(number);
+    case Said::kRefused:
+      return ExpectFailure(number, Code::kUnavailable, "refused", backend);
+    case Said::kNothing:
+      return ExpectFailure(number, Code::kInternal, "the model 'm' did not answer the request", backend);
+    case Said::kDropped:
+      return ExpectFailure(number, Code::kInternal, "the model 'm' dropped a request before its last response",
+                           backend);
   }
 }
 
 void Schedule::CheckStep() {
   CheckEnded();
   CheckSaid();
-  const bool ordered = model_->spec()->batching.preserve_ordering;
   for (const int number : open_) {
     CHECK_EQ(At(number).sink->answers.load(), 0);
     // Where there is an order, those of whoever is first in it leave.
-    CHECK_EQ(At(number).sink->partial.size(), ordered && number != open_.front() ? 0 : At(number).partial);
+    const Line* line = LineOf(number);
+    CHECK_EQ(At(number).sink->partial.size(), line && line->open.front() != number ? 0 : At(number).partial);
   }
   CHECK_EQ(model_->pending(), rules_->waiting());
   CHECK_EQ(model_->in_flight(), open_.size());
 }
 
-void Schedule::Close(Sent& sent) {
+void Schedule::Close(Sent& sent, bool out_of_turn) {
   CHECK(sent.open);
   sent.open = false;
-  open_.erase(std::find(open_.begin(), open_.end(), sent.asked.number));
+  const int number = sent.asked.number;
+  open_.erase(std::find(open_.begin(), open_.end(), number));
   CHECK_EQ(sent.sink->answers.load(), 1);
-  CHECK_EQ(sent.sink->partial.size(), sent.partial);
+  Line* line = LineOf(number);
+  const bool lost = out_of_turn && line != nullptr && line->open.front() != number && sent.sink->partial.empty();
+  if (!lost) CHECK_EQ(sent.sink->partial.size(), sent.partial);
+  if (line != nullptr) line->open.erase(std::find(line->open.begin(), line->open.end(), number));
 }
 
 void Schedule::ExpectFailure(int number, Code code, const std::string& message, FailureReason reason) {
   Sent& sent = At(number);
   log_("  ", number, " fails: ", message);
-  Close(sent);
+  Close(sent, reason == FailureReason::kCancelled || reason == FailureReason::kRejected);
   CHECK_EQ(sent.sink->message(), message);
   CHECK(sent.sink->code() == code);
   CHECK(sent.sink->reason == reason);

@@ -97,6 +97,8 @@ ModelSpec DrawSpec(Random& random) {
   if (random.Chance(50)) {
     spec.sequence = DrawSequence(random, spec.batching);
     if (!spec.sequence->states.empty()) spec.decoupled = false;
+    const bool oldest = spec.sequence->strategy == SequenceOptions::Strategy::kOldest;
+    spec.batching.preserve_ordering = oldest && random.Chance(40);
   } else {
     DrawQueue(random, spec.queue);
     spec.batching.preserve_ordering = random.Chance(25);

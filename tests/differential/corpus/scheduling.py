@@ -166,8 +166,6 @@ def sequence_ids() -> Iterable[Case]:
             parameters = {"sequence_id": key, "sequence_start": True, "sequence_end": True}
             over_grpc = grpc_infer(model, [("INPUT", "INT32", [1, 1])], [bytes(4)], parameters=parameters)
             yield Case(f"{kind}: {shown}", over_grpc)
-            on_stream = infer_request(model, [("INPUT", "INT32", [1, 1])], [bytes(4)], parameters=parameters)
-            yield Case(f"{kind}: {shown} on a stream", stream(on_stream))
             if not isinstance(key, tuple):
                 inputs = [tensor("INPUT", "INT32", [1, 1], [1])]
                 yield Case(f"{kind}: {shown} over HTTP", json_infer(model, inputs, parameters=parameters))

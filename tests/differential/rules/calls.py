@@ -20,7 +20,7 @@ def _notes(answer: Answer) -> Notes | None:
     """What the model tells; None where the answer is not one of these."""
     body = answer.get("json")
     outputs = body.get("outputs", []) if isinstance(body, dict) else []
-    if len(outputs) != 1 or outputs[0]["name"] != "NOTES":
+    if len(outputs) != 1 or outputs[0]["name"] != "NOTES" or body["model_name"] != "caller":
         return None
     found: Notes = json.loads(outputs[0]["data"][0])
     return found

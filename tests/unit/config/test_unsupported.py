@@ -29,13 +29,6 @@ UNSUPPORTED = [
     ("instance_group { secondary_devices {} }", ["instance_group[0].secondary_devices"]),
     ("instance_group { profile: '1' }", ["instance_group[0].profile"]),
     (
-        (
-            "model_transaction_policy { decoupled: true } "
-            "sequence_batching { iterative_sequence: true oldest { preserve_ordering: true } }"
-        ),
-        ["sequence_batching.oldest.preserve_ordering of a decoupled model with iterative_sequence"],
-    ),
-    (
         "parameters { key: 'TRITON_BATCH_STRATEGY_PATH' value { string_value: '/x.so' } } dynamic_batching {}",
         ["parameters: TRITON_BATCH_STRATEGY_PATH"],
     ),
@@ -65,6 +58,10 @@ def test_unsupported_fields_are_named(text, fields):
         "dynamic_batching { preserve_ordering: true } model_transaction_policy { decoupled: true }",
         "sequence_batching { oldest { preserve_ordering: true } } model_transaction_policy { decoupled: true }",
         "sequence_batching { iterative_sequence: true }",
+        (
+            "model_transaction_policy { decoupled: true } "
+            "sequence_batching { iterative_sequence: true oldest { preserve_ordering: true } }"
+        ),
         "metric_tags { key: 'a' value: 'b' } version_policy { specific { versions: 3 } }",
         "output { label_filename: 'l' } input { optional: true format: FORMAT_NCHW reshape {} }",
         "response_cache { enable: true } dynamic_batching { preserve_ordering: true }",
