@@ -37,7 +37,7 @@ def config(name: str) -> str:
     if name in DECOUPLED:
         text += " model_transaction_policy { decoupled: true }"
     if name in SEQUENCES:
-        text = text.replace("dynamic_batching { }", "sequence_batching { }")
+        text = text.replace("dynamic_batching { }", "sequence_batching { oldest { max_candidate_sequences: 2 } }")
     return text
 
 
