@@ -83,6 +83,8 @@ fi
 # A model of tests/faults asks for more memory than there is, which has to fail as it does without a sanitizer.
 # Sub-processes (servers that tests start, and their workers) inherit all of it; tests/contract/tools is left out, because
 # NVIDIA's load generator does not start under the runtime.
+# Under TSan a vfork is a fork: gRPC's client, in the process of the tests, would start threads between that and exec.
+export GRPC_ENABLE_FORK_SUPPORT=0
 asan="abort_on_error=1:strict_string_checks=1:detect_leaks=0:allocator_may_return_null=1"
 tsan="$tsan:ignore_noninstrumented_modules=1"
 if [ $# -gt 0 ]; then
