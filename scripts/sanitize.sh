@@ -85,8 +85,9 @@ fi
 # NVIDIA's load generator does not start under the runtime.
 # Under TSan a vfork is a fork: gRPC's client, in the process of the tests, would start threads between that and exec.
 export GRPC_ENABLE_FORK_SUPPORT=0
-asan="abort_on_error=1:strict_string_checks=1:detect_leaks=0:allocator_may_return_null=1"
-tsan="$tsan:ignore_noninstrumented_modules=1"
+# Workers that end by SIGSEGV are part of the tests, and no report: nobody handles it, and what crashes fails its test.
+asan="abort_on_error=1:strict_string_checks=1:detect_leaks=0:allocator_may_return_null=1:handle_segv=0"
+tsan="$tsan:ignore_noninstrumented_modules=1:handle_segv=0"
 if [ $# -gt 0 ]; then
   suite given "$@"
   cat "$logs/given.log"

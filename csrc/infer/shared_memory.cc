@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "infer/shared_memory.h"
 
+#include <algorithm>
 #include <new>
 #include <utility>
 
@@ -19,12 +20,21 @@ Status PlaceOutput(const SharedMemoryPart& part, Tensor& output) {
   return Status();
 }
 
+// Whether an output that is memory of an input can be moved to where it is to be.
+bool CanMove(const Request& request, const SharedMemoryPart& part) {
+  return std::none_of(
+      request.input_regions.begin(), request.input_regions.end(),
+      [&](const SharedMemoryRegionPtr& input) { return part.region->Aliases(part.offset, part.byte_size, *input); });
+}
+
 Status PlaceAll(const Request& request, Response& response) {
   // What is memory of the client is copied before any destination is written, because these may overlap, and because an
   // answer is not sent from memory that its client may take away meanwhile. A single output can be moved at once.
   const bool single = response.outputs.size() == 1;
   for (Tensor& output : response.outputs) {
-    if (!output.data.foreign() || (single && DestinationOf(request, output) != nullptr)) continue;
+    if (!output.data.foreign()) continue;
+    const SharedMemoryPart* destination = DestinationOf(request, output);
+    if (single && destination != nullptr && CanMove(request, *destination)) continue;
     output.data = Slice::Copy(output.data.data(), output.data.size());
   }
   for (Tensor& output : response.outputs) {

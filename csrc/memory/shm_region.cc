@@ -75,14 +75,15 @@ StatusOr<std::shared_ptr<SystemRegion>> SystemRegion::Open(std::string name, std
   void* const mapping = mmap(nullptr, static_cast<size_t>(byte_size) + lead, PROT_READ | PROT_WRITE, MAP_SHARED,
                              object.fd(), static_cast<off_t>(offset - lead));
   if (mapping == MAP_FAILED) return Status::Internal("Unable to map shared memory region: '" + name + "'");
-  return std::shared_ptr<SystemRegion>(
-      new SystemRegion(std::move(name), std::move(key), offset, byte_size, mapping, lead));
+  return std::shared_ptr<SystemRegion>(new SystemRegion(std::move(name), std::move(key), {facts.st_dev, facts.st_ino},
+                                                        offset, byte_size, mapping, lead));
 }
 
-SystemRegion::SystemRegion(std::string name, std::string key, uint64_t offset, uint64_t byte_size, void* mapping,
-                           size_t lead)
+SystemRegion::SystemRegion(std::string name, std::string key, ObjectId object, uint64_t offset, uint64_t byte_size,
+                           void* mapping, size_t lead)
     : SharedMemoryRegion(Kind::kSystem, std::move(name), byte_size),
       key_(std::move(key)),
+      object_(object),
       offset_(offset),
       mapping_(mapping),
       lead_(lead) {
@@ -104,9 +105,18 @@ StatusOr<Slice> SystemRegion::Read(uint64_t offset, uint64_t size, bool share) c
 }
 
 Status SystemRegion::Write(uint64_t offset, std::string_view bytes) const {
-  // The bytes may come from the same region.
+  // The bytes may come from the same region; where they come from one that this one aliases, the caller has copied
+  // them.
   std::memmove(at(offset), bytes.data(), bytes.size());
   return Check();
+}
+
+bool SystemRegion::Aliases(uint64_t offset, uint64_t size, const SharedMemoryRegion& other) const {
+  if (&other == this || other.kind() != Kind::kSystem) return false;
+  const auto& system = static_cast<const SystemRegion&>(other);
+  if (system.object_.device != object_.device || system.object_.inode != object_.inode) return false;
+  const uint64_t begin = offset_ + offset;
+  return begin < system.offset_ + system.byte_size() && system.offset_ < begin + size;
 }
 
 Status SystemRegion::Check() const {

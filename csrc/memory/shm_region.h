@@ -5,6 +5,8 @@
 // The client may change or shorten the memory at any time, so what is read from it is checked only in a private copy.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -36,6 +38,11 @@ class SharedMemoryRegion : public std::enable_shared_from_this<SharedMemoryRegio
   virtual StatusOr<Slice> Read(uint64_t offset, uint64_t size, bool share) const = 0;
   // Requires: the range lies within the region.
   virtual Status Write(uint64_t offset, std::string_view bytes) const = 0;
+  // Whether `other` is another mapping of the same memory and has a part of [offset, offset + size): what is moved from
+  // there to here then does not see where it meets itself. Requires: the range lies within the region.
+  virtual bool Aliases(uint64_t /*offset*/, uint64_t /*size*/, const SharedMemoryRegion& /*other*/) const {
+    return false;
+  }
   // What has become of the memory since it was registered.
   virtual Status Check() const = 0;
 
@@ -71,15 +78,24 @@ class SystemRegion final : public SharedMemoryRegion {
 
   StatusOr<Slice> Read(uint64_t offset, uint64_t size, bool share) const override;
   Status Write(uint64_t offset, std::string_view bytes) const override;
+  bool Aliases(uint64_t offset, uint64_t size, const SharedMemoryRegion& other) const override;
   Status Check() const override;
 
  private:
+  // What tells objects apart, whatever their keys: one may be unlinked and its key be given to another.
+  struct ObjectId {
+    dev_t device;
+    ino_t inode;
+  };
+
   // The mapping begins at a page; the region `lead` bytes later.
-  SystemRegion(std::string name, std::string key, uint64_t offset, uint64_t byte_size, void* mapping, size_t lead);
+  SystemRegion(std::string name, std::string key, ObjectId object, uint64_t offset, uint64_t byte_size, void* mapping,
+               size_t lead);
 
   uint8_t* at(uint64_t offset) const { return static_cast<uint8_t*>(mapping_) + lead_ + offset; }
 
   const std::string key_;
+  const ObjectId object_;
   const uint64_t offset_;
   void* const mapping_;
   const size_t lead_;

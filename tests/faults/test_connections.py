@@ -97,6 +97,10 @@ def rests(pid: int) -> bool:
     return cpu_seconds(pid) - before < 0.1
 
 
+@pytest.mark.skipif(
+    os.environ.get("PYINFER_SANITIZER") == "address",
+    reason="UBSan looks at objects through a pipe, and takes them for broken where it gets none",
+)
 @pytest.mark.parametrize("kind", ["http", "grpc"])
 def test_row_33_no_descriptors(models: Path, kind: str) -> None:
     """Those that there is no descriptor for are turned away; who is there is served, and it does not spin."""

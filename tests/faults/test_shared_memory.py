@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
 import random
 import threading
@@ -189,6 +190,21 @@ def test_row_19_one_object_by_two_names_and_parts_that_overlap(client: Asker) ->
             region.map[64:80] = FOUR
             assert client.ask("flat", [4], Part("a", 16, 64), Part("b", 16, 64 + shift)) == b""
             assert region.map[64 + shift : 80 + shift] == FOUR
+
+
+def test_row_19_large_tensors_that_overlap_by_two_names(client: Asker) -> None:
+    """Other addresses, and still the same memory: a copy that looks at addresses does not see that."""
+    size, at = 64 * PAGE, 4 * PAGE
+    good = np.arange(size // 4, dtype=np.float32)
+    with memory(size + 2 * at) as region:
+        assert not client.register("a", region)
+        assert not client.register("b", region)
+        for source, destination in itertools.product("ab", repeat=2):
+            for shift in (-at, -64, 64, at):
+                region.map[at : at + size] = good.tobytes()
+                answer = client.ask("flat", [good.size], Part(source, size, at), Part(destination, size, at + shift))
+                assert answer == b""
+                assert region.map[at + shift : at + shift + size] == good.tobytes(), (source, destination, shift)
 
 
 def test_row_20_lengths_that_change_while_they_are_read(client: Asker) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -85,8 +86,8 @@ class TritonPythonModel:
             time.sleep(0.005)
         self.answer(sender, os.getpid(), final=True)
 """
-#: a worker that has leaked nothing is far below, and reaches it after some ten requests
-MEMORY_LIMIT = setting("MEMORY_LIMIT_MIB", 112)
+#: a worker that has leaked nothing is far below, and reaches it after some ten requests; a sanitizer has memory as well
+MEMORY_LIMIT = setting("MEMORY_LIMIT_MIB", 256 if "PYINFER_SANITIZER" in os.environ else 112)
 
 
 def infer(client: Any, protocol: str, model: str, value: float) -> tuple[float, int]:

@@ -128,11 +128,11 @@ def test_python_memory_does_not_grow() -> None:
 
     tracemalloc.start()
     try:
-        before = rounds(200)
-        grown = rounds(3000) - before
+        sizes = [rounds(200), rounds(2000), rounds(2000)]
     finally:
         tracemalloc.stop()
-    assert grown < 20_000
+    # not both times: a table of the interpreter may grow once, by as much as it likes
+    assert min(sizes[1] - sizes[0], sizes[2] - sizes[1]) < 20_000
 
 
 def test_arguments_are_let_go() -> None:
