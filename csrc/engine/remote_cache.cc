@@ -10,10 +10,7 @@ namespace pyinfer {
 
 RemoteCache::RemoteCache(const Limits& limits) : limits_(limits), watch_([this] { Watch(); }) {}
 
-RemoteCache::~RemoteCache() {
-  Close();
-  watch_.join();
-}
+RemoteCache::~RemoteCache() { Close(); }
 
 bool RemoteCache::Ask(const std::string& key, Found found) {
   {
@@ -108,6 +105,7 @@ void RemoteCache::Close() {
   work_.notify_all();
   waiting_.notify_all();
   Miss(missed);
+  std::call_once(joined_, [this] { watch_.join(); });
 }
 
 void RemoteCache::Watch() {

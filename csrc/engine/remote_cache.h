@@ -57,7 +57,7 @@ class RemoteCache final : public ResponseCache {
   // Where it can not be reached, what waits is a miss.
   void SetReachable(bool reachable);
   bool reachable() const;
-  // What waits is a miss, and nobody is asked any more. Idempotent.
+  // What waits is a miss, and nobody is asked any more. Idempotent; not from what is told that it missed.
   void Close();
   bool closed() const;
 
@@ -85,6 +85,7 @@ class RemoteCache final : public ResponseCache {
   uint64_t ids_ = 0;
   bool reachable_ = true;
   bool closed_ = false;
+  std::once_flag joined_;
   std::thread watch_;
 };
 
