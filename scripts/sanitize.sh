@@ -37,7 +37,7 @@ fi
 logs="$build/logs"
 suppressions="$root/sanitizers"
 asan="abort_on_error=1:strict_string_checks=1"
-tsan="suppressions=$suppressions/tsan.supp:history_size=7:second_deadlock_stack=1:exitcode=66"
+tsan="suppressions=$suppressions/tsan.supp:history_size=7:second_deadlock_stack=1:exitcode=66:atexit_sleep_ms=0"
 export LSAN_OPTIONS="suppressions=$suppressions/lsan.supp"
 export PYINFER_SANITIZER="$sanitizer"
 # Both runtimes want their shadow memory at fixed addresses, which kernels with much address randomisation deny.
@@ -87,7 +87,7 @@ fi
 export GRPC_ENABLE_FORK_SUPPORT=0
 # Workers that end by SIGSEGV are part of the tests, and no report: nobody handles it, and what crashes fails its test.
 asan="abort_on_error=1:strict_string_checks=1:detect_leaks=0:allocator_may_return_null=1:handle_segv=0"
-tsan="$tsan:ignore_noninstrumented_modules=1:handle_segv=0"
+tsan="$tsan:ignore_noninstrumented_modules=1:handle_segv=0:allocator_may_return_null=1"
 if [ $# -gt 0 ]; then
   suite given "$@"
   cat "$logs/given.log"

@@ -111,11 +111,11 @@ WorkerSession::Outcome WorkerSession::Execute(Batch& batch, TimeNs limit, Execut
       batch.FailOpen(status);
       return Outcome::kFailed;
     }
-    batch_ = &batch;
+    batch.MarkPacked();
+    batch_ = &batch;  // from here on others take its answers as well
     executor_ = std::move(executor);
     done_ = false;
   }
-  batch.MarkPacked();
   const TimeNs until = limit == 0 ? 0 : clock.Now() + limit;
   for (;;) {
     reader_.Wait(limit == 0 ? kLook : std::clamp(until - clock.Now(), TimeNs{1}, kLook));
