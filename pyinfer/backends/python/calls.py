@@ -81,10 +81,11 @@ def made() -> str:
 
 
 def control_of(model: str) -> ModelControl:
-    """What loads and unloads ``model`` here, for code of models. Raises TritonModelException outside the server, and
-    where the code would wait for itself.
+    """What loads and unloads ``model`` here, for code of models; "" where it is merely asked.
+
+    Raises TritonModelException outside the server, and where the code would wait for itself.
     """
-    if made() == model:
+    if model and made() == model:
         raise TritonModelException(
             f"model '{model}' would wait for ever for itself: neither initialize nor finalize can load or unload their "
             "own model"
