@@ -105,10 +105,11 @@ TimeNs LoadWorker::UntilNext(TimeNs most) const {
   if (first_retry_ == 0 && !chats_ && !pacer_) return most;
   const TimeNs now = clock_.Now();
   if (first_retry_ != 0) most = std::min(most, first_retry_ - now);
-  if (chats_) most = std::min(most, chats_->NextAfter(now, now + most) - now);
+  // What was due when it was looked at, and could not be sent, is sent when a socket is ready. What has become due
+  // since then is not waited for.
+  if (chats_) most = std::min(most, chats_->NextAfter(looked_at_, now + most) - now);
   const bool sends = pacer_ && !pacer_->done() && !is_out_ && !paused_.load(std::memory_order_relaxed);
-  // What is due and can not be sent is sent when a socket is ready.
-  if (sends && pacer_->next() > now) most = std::min(most, pacer_->next() - now);
+  if (sends && !is_blocked_) most = std::min(most, pacer_->next() - now);
   return std::max(most, TimeNs{0});
 }
 
@@ -182,10 +183,12 @@ void LoadWorker::SendDue() {
   if (ramp_) return SendRamp();
   if (chats_) return SendChats();
   if (!pacer_) return SendClosed();
+  is_blocked_ = false;
   for (int i = 0; i < kMostAtOnce && !pacer_->done() && pacer_->next() <= clock_.Now(); ++i) {
     uint32_t sequence = 0;
     LoadConnection* const connection = NextOpen(sequence);
-    if (connection == nullptr || !TakeFromBudget()) break;
+    is_blocked_ = connection == nullptr;
+    if (is_blocked_ || !TakeFromBudget()) break;
     SendNext(*connection, sequence, pacer_->next());
     pacer_->Pop();
   }
@@ -211,7 +214,7 @@ void LoadWorker::SendRamp() {
 }
 
 void LoadWorker::SendChats() {
-  const TimeNs now = clock_.Now();
+  const TimeNs now = looked_at_ = clock_.Now();
   for (size_t place = 0; place < connections_.size(); ++place) {
     LoadConnection& connection = *connections_[place];
     if (!connection.CanSubmit()) continue;

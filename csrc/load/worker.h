@@ -106,8 +106,10 @@ class LoadWorker {
   size_t unconnected_ = 0;
   size_t next_connection_ = 0;  // of an open loop
   size_t next_body_;
-  TimeNs first_retry_ = 1;  // the earliest attempt to connect that is waited for; 0: none
-  bool is_out_ = false;     // the budget is used up
+  TimeNs first_retry_ = 1;   // the earliest attempt to connect that is waited for; 0: none
+  bool is_out_ = false;      // the budget is used up
+  bool is_blocked_ = false;  // an open loop has no connection for what is due
+  TimeNs looked_at_ = 0;     // when it was looked at which turns of chats are due
   std::atomic<bool> paused_{false};
   std::atomic<bool> stopping_{false};
   std::atomic<bool> exhausted_{false};

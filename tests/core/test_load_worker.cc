@@ -2,67 +2,21 @@
 // A load and a server with known delays, over real sockets, on one clock that the test moves: what the load measures is
 // held against what the server did. No time of the machine is in it.
 #include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <future>
 #include <memory>
 #include <queue>
 #include <set>
 #include <vector>
 
 #include "check.h"
-#include "load/fake_server.h"
-#include "load/worker.h"
+#include "load_bench.h"
 
 namespace pyinfer {
 namespace {
 
-constexpr TimeNs kUs = 1000, kMs = 1000 * kUs, kS = 1000 * kMs;
-constexpr TimeNs kStep = 100 * kUs;
 constexpr double kPercents[] = {50, 90, 95, 99, 99.9};
-
-struct Bench {
-  Bench(FakeServerOptions fake, LoadOptions load)
-      : options(std::move(load)), server(std::make_unique<FakeServer>(std::move(fake), clock)) {
-    options.address = "127.0.0.1";
-    options.port = server->port();
-    if (options.protocol != LoadProtocol::kHttp) {
-      const char* const method = options.protocol == LoadProtocol::kGrpc ? "ModelInfer" : "ModelStreamInfer";
-      options.headers = {{":method", "POST"},
-                         {":scheme", "http"},
-                         {":path", std::string("/inference.GRPCInferenceService/") + method},
-                         {":authority", "fake"},
-                         {"te", "trailers"},
-                         {"content-type", "application/grpc"}};
-      options.bodies = {std::string(5, '\0')};
-    } else {
-      const std::string method = options.streamed ? "generate_stream" : "infer";
-      options.bodies = {"POST /v2/models/m/" + method + " HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"};
-    }
-    budget = static_cast<int64_t>(options.max_requests);
-    worker = std::make_unique<LoadWorker>(options, 0, clock.Now() + 50 * kMs, budget, clock);
-    Play(50 * kMs);  // connect
-  }
-
-  void Play(TimeNs time) {
-    for (TimeNs passed = 0; passed < time; passed += kStep) {
-      clock.Advance(kStep);
-      if (server) server->Turn(0);
-      worker->Turn(0);
-      if (server) server->Turn(0);
-    }
-  }
-
-  LoadWindow Take() {
-    LoadWindow window;
-    worker->TakeInto(window, clock.Now());
-    return window;
-  }
-
-  ManualClock clock{kS};
-  LoadOptions options;
-  std::unique_ptr<FakeServer> server;
-  std::atomic<int64_t> budget{0};
-  std::unique_ptr<LoadWorker> worker;
-};
 
 void CheckNear(const LatencyHistogram& measured, const LatencyHistogram& truth) {
   for (const double percent : kPercents) {
@@ -100,7 +54,7 @@ LoadOptions Open(LoadProtocol protocol, double rate, uint32_t connections, bool 
 
 TEST(LoadWorker, ClosedLoopMeasuresWhatTheServerDid) {
   for (const LoadProtocol protocol : {LoadProtocol::kGrpc, LoadProtocol::kHttp}) {
-    Bench bench(Spread(), Closed(protocol, 16, protocol == LoadProtocol::kHttp ? 16 : 4));
+    LoadBench bench(Spread(), Closed(protocol, 16, protocol == LoadProtocol::kHttp ? 16 : 4));
     bench.Play(6 * kS);
     const LoadWindow window = bench.Take();
     const FakeServerReport report = bench.server->Report();
@@ -116,7 +70,7 @@ TEST(LoadWorker, ClosedLoopMeasuresWhatTheServerDid) {
 TEST(LoadWorker, OpenLoopMeasuresWhatTheServerDid) {
   for (const bool poisson : {false, true}) {
     for (const LoadProtocol protocol : {LoadProtocol::kGrpc, LoadProtocol::kHttp}) {
-      Bench bench(Spread(), Open(protocol, 1000, protocol == LoadProtocol::kHttp ? 200 : 4, poisson));
+      LoadBench bench(Spread(), Open(protocol, 1000, protocol == LoadProtocol::kHttp ? 200 : 4, poisson));
       bench.Play(6 * kS);
       const LoadWindow window = bench.Take();
       const FakeServerReport report = bench.server->Report();
@@ -128,6 +82,22 @@ TEST(LoadWorker, OpenLoopMeasuresWhatTheServerDid) {
   }
 }
 
+// It becomes due between a look at what is due and the wait for sockets, of which none has anything to tell; and it is
+// more than is sent between two such waits.
+TEST(LoadWorker, WhatIsDueWaitsForNoSocket) {
+  FakeServerOptions fake;
+  fake.delays = {kMs};
+  LoadBench bench(std::move(fake), Open(LoadProtocol::kHttp, 1000, 500));
+  bench.Play(10 * kMs);
+  bench.Take();
+  bench.clock.Advance(400 * kMs);
+  for (int i = 0; i < 2; ++i) {
+    const auto turn = std::async(std::launch::async, [&] { bench.worker->Turn(100 * kS); });
+    CHECK(turn.wait_for(std::chrono::seconds(60)) == std::future_status::ready);
+  }
+  CHECK(bench.Take().unanswered >= 400);
+}
+
 FakeServerOptions Stalling() {
   FakeServerOptions fake;
   fake.delays = {5 * kMs};
@@ -136,7 +106,7 @@ FakeServerOptions Stalling() {
 }
 
 TEST(LoadWorker, OpenLoopShowsAStall) {
-  Bench bench(Stalling(), Open(LoadProtocol::kGrpc, 1000, 8));
+  LoadBench bench(Stalling(), Open(LoadProtocol::kGrpc, 1000, 8));
   bench.Play(6 * kS);
   const LoadWindow window = bench.Take();
   CheckNear(window.latency, bench.server->Report().served);
@@ -149,7 +119,7 @@ TEST(LoadWorker, OpenLoopShowsAStall) {
 // care: the truth is that of a queue before so many servers.
 TEST(LoadWorker, LatencyCountsFromWhenTheRequestWasToBeSent) {
   constexpr uint32_t kConnections = 20;
-  Bench bench(Stalling(), Open(LoadProtocol::kHttp, 1000, kConnections));
+  LoadBench bench(Stalling(), Open(LoadProtocol::kHttp, 1000, kConnections));
   bench.Play(6 * kS);
   const LoadWindow window = bench.Take();
   LatencyHistogram truth;
@@ -167,7 +137,7 @@ TEST(LoadWorker, LatencyCountsFromWhenTheRequestWasToBeSent) {
 }
 
 TEST(LoadWorker, ClosedLoopHidesAStallAndCorrectionShowsIt) {
-  Bench bench(Stalling(), Closed(LoadProtocol::kGrpc, 4, 1));
+  LoadBench bench(Stalling(), Closed(LoadProtocol::kGrpc, 4, 1));
   bench.Play(6 * kS);
   const LoadWindow window = bench.Take();
   CHECK(window.latency.Percentile(99) < 6 * kMs);
@@ -179,7 +149,7 @@ TEST(LoadWorker, ClosedLoopHidesAStallAndCorrectionShowsIt) {
 TEST(LoadWorker, WhatIsNotAnsweredIsTold) {
   FakeServerOptions never;
   never.delays = {3600 * kS};
-  Bench bench(never, Open(LoadProtocol::kHttp, 100, 10));
+  LoadBench bench(never, Open(LoadProtocol::kHttp, 100, 10));
   bench.Play(1 * kS);
   const LoadWindow window = bench.Take();
   CHECK_EQ(window.latency.count(), 0u);
@@ -189,7 +159,7 @@ TEST(LoadWorker, WhatIsNotAnsweredIsTold) {
 }
 
 TEST(LoadWorker, WindowsShareOutTheRequests) {
-  Bench bench(Spread(), Closed(LoadProtocol::kGrpc, 8, 2));
+  LoadBench bench(Spread(), Closed(LoadProtocol::kGrpc, 8, 2));
   LoadWindow sum;
   for (int i = 0; i < 10; ++i) {
     bench.Play(200 * kMs);
@@ -204,7 +174,7 @@ TEST(LoadWorker, ErrorsAreCountedByTextAndHaveNoLatency) {
   for (const LoadProtocol protocol : {LoadProtocol::kGrpc, LoadProtocol::kHttp}) {
     FakeServerOptions fake = Spread();
     fake.error_every = 10;
-    Bench bench(fake, Closed(protocol, 4, 4));
+    LoadBench bench(fake, Closed(protocol, 4, 4));
     bench.Play(2 * kS);
     const LoadWindow window = bench.Take();
     const FakeServerReport report = bench.server->Report();
@@ -227,7 +197,7 @@ TEST(LoadWorker, StreamsMeasureFirstResponsesAndGaps) {
       const uint32_t connections = protocol == LoadProtocol::kHttp ? 64 : 4;
       LoadOptions load = closed ? Closed(protocol, 64, connections) : Open(protocol, 500, connections);
       load.record = load.streamed = true;
-      Bench bench(fake, load);
+      LoadBench bench(fake, load);
       bench.Play(4 * kS);
       const LoadWindow window = bench.Take();
       const FakeServerReport report = bench.server->Report();
@@ -255,7 +225,7 @@ TEST(LoadWorker, ErrorsOfStreamsAreThoseOfTheirRequests) {
     fake.error_every = 10;
     LoadOptions load = Closed(protocol, 8, 8);
     load.streamed = true;
-    Bench bench(fake, load);
+    LoadBench bench(fake, load);
     bench.Play(2 * kS);
     const LoadWindow window = bench.Take();
     const FakeServerReport report = bench.server->Report();
@@ -277,7 +247,7 @@ TEST(LoadWorker, ConcurrencyGrowsWithTheResponses) {
     LoadOptions load = Closed(protocol, 8, protocol == LoadProtocol::kHttp ? 8 : 2);
     load.record = load.streamed = true;
     load.ramp = {2, 3, 8, 2};
-    Bench bench(fake, load);
+    LoadBench bench(fake, load);
     bench.Play(1 * kS);
     CHECK(bench.worker->exhausted());
     CHECK_EQ(bench.worker->responses(), 32u);
@@ -305,7 +275,7 @@ TEST(LoadWorker, ConcurrencyGrowsWithRequestsThatAreOver) {
     LoadOptions load = Closed(protocol, 20, 20);
     load.streamed = protocol == LoadProtocol::kGrpcStream;
     load.ramp = {1, 4, 20, 10};
-    Bench bench(fake, load);
+    LoadBench bench(fake, load);
     bench.Play(3 * kS);
     CHECK(bench.worker->exhausted());
     const LoadWindow window = bench.Take();
@@ -324,7 +294,7 @@ TEST(LoadWorker, SequencesAreEnded) {
       load.sequences.data = {{0, 1}};
       load.sequences.serial = true;
       load.record = true;
-      Bench bench(Spread(), load);
+      LoadBench bench(Spread(), load);
       bench.Play(1 * kS);
       CHECK_EQ(bench.Take().failed, 0u);
       const uint64_t before = bench.server->Report().inferences;
@@ -348,7 +318,7 @@ TEST(LoadWorker, LateErrorsOfASequenceAreItsOwn) {
   load.sequences.length = 1000;
   load.sequences.data = {{0, 1}};
   load.record = true;
-  Bench bench(fake, load);
+  LoadBench bench(fake, load);
   bench.Play(2 * kS);
   const LoadWindow window = bench.Take();
   std::set<uint64_t> begun, refused;
@@ -364,7 +334,7 @@ TEST(LoadWorker, BudgetIsExact) {
   LoadOptions load = Closed(LoadProtocol::kGrpc, 7, 3);
   load.max_requests = 100;
   load.record = true;
-  Bench bench(Spread(), load);
+  LoadBench bench(Spread(), load);
   bench.Play(5 * kS);
   const LoadWindow window = bench.Take();
   CHECK_EQ(window.latency.count(), 100u);
@@ -375,7 +345,7 @@ TEST(LoadWorker, BudgetIsExact) {
 
 TEST(LoadWorker, ServerThatGoesIsCountedAndTriedAgain) {
   auto load = Closed(LoadProtocol::kGrpc, 4, 2);
-  Bench bench(Spread(), load);
+  LoadBench bench(Spread(), load);
   bench.Play(500 * kMs);
   const uint64_t before = bench.Take().latency.count();
   CHECK(before > 0);
