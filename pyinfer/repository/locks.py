@@ -78,9 +78,8 @@ class NameLocks:
     def _refuse_one(self, operation: _Operation) -> None:
         """Where ``operation`` is part of a ring, refuse a question in it that waits: its own, or the next one."""
         ring = self._path(operation, operation, set())
-        if (
-            ring
-        ):  # not only of locks, which are taken in one order: what follows on a question is one or waits for a lock
+        if ring:
+            # Locks alone close none: one of its questions waits for a lock.
             next(each for each in ring if each.asking and each.wanted).refused = True
             self._changed.notify_all()
 

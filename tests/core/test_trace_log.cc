@@ -4,6 +4,7 @@
 #include <csignal>
 #include <mutex>
 
+#include "folder.h"
 #include "telemetry/trace_file.h"
 #include "telemetry/trace_log.h"
 #include "tracing.h"

@@ -8,7 +8,6 @@
 #include <array>
 #include <cstdio>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <stdexcept>
@@ -16,6 +15,7 @@
 #include <string_view>
 
 #include "check.h"
+#include "folder.h"
 #include "load/tls_library.h"
 
 namespace pyinfer::testing {
@@ -32,7 +32,7 @@ Function* Openssl(const char* name) {
 // A key and a certificate signed with it, of one day, in files of PEM.
 class TestCertificate {
  public:
-  explicit TestCertificate(const std::string& host) : folder_(MakeFolder()) {
+  explicit TestCertificate(const std::string& host) {
     void* const key =
         Openssl<void*(void*, const char*, const char*, ...)>("EVP_PKEY_Q_keygen")(nullptr, nullptr, "EC", "P-256");
     void* const certificate = Openssl<void*()>("X509_new")();
@@ -58,25 +58,16 @@ class TestCertificate {
     Openssl<void(void*)>("X509_free")(certificate);
     Openssl<void(void*)>("EVP_PKEY_free")(key);
   }
-  ~TestCertificate() { std::filesystem::remove_all(folder_); }
-  TestCertificate(const TestCertificate&) = delete;
-  TestCertificate& operator=(const TestCertificate&) = delete;
 
-  std::string certificate() const { return folder_ + "/certificate.pem"; }
-  std::string key() const { return folder_ + "/key.pem"; }
+  std::string certificate() const { return folder_ / "certificate.pem"; }
+  std::string key() const { return folder_ / "key.pem"; }
   // One that holds no PEM.
   std::string Nonsense() const {
-    std::ofstream(folder_ + "/nonsense.pem") << "nonsense";
-    return folder_ + "/nonsense.pem";
+    std::ofstream(folder_ / "nonsense.pem") << "nonsense";
+    return folder_ / "nonsense.pem";
   }
 
  private:
-  static std::string MakeFolder() {
-    std::string made = std::filesystem::temp_directory_path() / "tls-XXXXXX";
-    if (mkdtemp(made.data()) == nullptr) throw Failure("no folder for certificates");
-    return made;
-  }
-
   template <typename Writer>
   static void Write(const std::string& path, Writer write) {
     void* const out = Openssl<void*(const char*, const char*)>("BIO_new_file")(path.c_str(), "w");
@@ -85,7 +76,7 @@ class TestCertificate {
     Openssl<int(void*)>("BIO_free")(out);
   }
 
-  const std::string folder_;
+  const Folder folder_;
 };
 
 // What comes from the client goes into Receive, what is for it comes out of Take. `alpn`: the one that is chosen where

@@ -1,14 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// tracing.h - a tracer on a clock that stands still, requests that pass it, and a folder for files of traces.
+// tracing.h - a tracer on a clock that stands still, and requests that pass it.
 #pragma once
 
-#include <unistd.h>
-
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <memory>
-#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -48,34 +42,6 @@ struct Traced {
   std::shared_ptr<ManualClock> clock = std::make_shared<ManualClock>(1000);
   std::shared_ptr<const ModelSpec> model = Shared(IntModel({}, /*version=*/3));
   std::shared_ptr<Tracer> tracer;
-};
-
-// A temporary folder.
-class Folder {
- public:
-  Folder() {
-    std::string name = (std::filesystem::temp_directory_path() / "pyinfer-test-XXXXXX").string();
-    if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("no temporary folder");
-    path_ = name;
-  }
-  ~Folder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-
-  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
-  bool Has(const std::string& name) const { return std::filesystem::exists(path_ / name); }
-  std::string Read(const std::string& name) const {
-    std::ifstream file(path_ / name);
-    std::stringstream text;
-    text << file.rdbuf();
-    return text.str();
-  }
-
- private:
-  std::filesystem::path path_;
 };
 
 }  // namespace pyinfer::testing

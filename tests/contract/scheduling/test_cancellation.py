@@ -21,6 +21,7 @@ import httpx
 import numpy as np
 import pytest
 
+from contract.calls.callers import passing_on
 from contract.conftest import add_model, identity, isolated
 from contract.scheduling.leavers import CallLeaver, HttpLeaver, Leaver, RawLeaver, StreamLeaver
 from faults.client import document, message, tensor
@@ -71,19 +72,6 @@ class TritonPythonModel(Notes):
             sender.send(answer(request))
             self.hold(request, sender.is_cancelled)
             sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-"""
-CALLS = """
-
-class TritonPythonModel(Notes):
-    def execute(self, requests):
-        answers = []
-        for request in requests:
-            call = pb_utils.InferenceRequest(
-                model_name="holds", requested_output_names=["OUTPUT0"], inputs=[request.inputs()[0]]
-            )
-            called = call.exec()
-            answers.append(pb_utils.InferenceResponse(error=called.error()) if called.has_error() else called)
-        return answers
 """
 TENSOR = '{kind} [ {{ name: "{name}" data_type: TYPE_INT32 dims: [ 2 ] }} ] '
 TENSORS = TENSOR.format(kind="input", name="INPUT0") + TENSOR.format(kind="output", name="OUTPUT0")
@@ -239,7 +227,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, isolation: str) -> Iterator[
         ("limited", HOLDS, RESOURCE),
         ("cached", HOLDS, ONE + "response_cache { enable: true }"),
         ("streams", STREAMS, ONE + "model_transaction_policy { decoupled: true }"),
-        ("calls", CALLS, ONE),
+        ("calls", passing_on("holds"), ONE),
     ):
         add_model(models, name, CONFIG + more, {"model.py": COMMON + code})
     with closing(StalledCache()) as cache:
