@@ -92,8 +92,17 @@ class H2:
         self._buffer = b""
         self._decoder = hpack.Decoder(max_header_list_size=1 << 24)
         if preface:
-            self.send(preface + settings(*pairs))
-            next(self.frames())  # the limits that the server announces hold once they are acknowledged
+            try:
+                self._exchange_settings(preface + settings(*pairs))
+            except OSError:
+                self.socket.close()
+                raise
+
+    def _exchange_settings(self, opening: bytes) -> None:
+        """The limits that the server announces hold once they are acknowledged."""
+        self.send(opening)
+        if next(self.frames(), None) is None:
+            raise ConnectionResetError("the server has closed the connection, before its settings")
 
     def __enter__(self) -> H2:
         return self

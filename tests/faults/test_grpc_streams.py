@@ -350,7 +350,7 @@ def turned_away(server: RunningServer) -> bool:
     """Whether a new connection is."""
     try:
         H2(server.grpc_port).socket.close()
-    except (OSError, StopIteration):
+    except OSError:
         return True
     return False
 
