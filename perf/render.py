@@ -39,7 +39,8 @@ Where load tools are beside each other, each loads pyinfer: `client_us` is the t
 under way, `cpu_us` that of the server, `served_per_s` what the server counts meanwhile. `agreement` says how far
 `pyinfer perf` is from another tool, as a share, and what of it may be chance (`noise`): the 95 % confidence interval of
 the ratio over the rounds, the difference between two runs of one and the same tool, and what a histogram can tell
-apart, whichever is widest; of several tools, the one that is furthest beyond its noise.
+apart, whichever is widest; of several tools, the one that is furthest beyond its noise. Goals allow a hundredth on top:
+each tool counts the time that its own client takes as the server's.
 """
 
 _LOAD_COLUMNS = (
