@@ -6,6 +6,53 @@
 #include <utility>
 
 namespace pyinfer {
+namespace {
+
+// Those of `waits` that are for ever, in their order; none as soon as `asked`, where there is one, is not. A template,
+// as the graph keeps the type of its waits to itself.
+template <typename Waits, typename Wait>
+std::vector<const typename Waits::value_type*> Stuck(const Waits& waits, bool with_yielding, const Wait* asked) {
+  using Entry = typename Waits::value_type;
+  std::vector<const Entry*> waiting;
+  for (const Entry& entry : waits) {
+    if (with_yielding || !entry.second.yields) waiting.push_back(&entry);
+  }
+  // All are taken to wait for ever; those of them that do not are left out, until that frees no more.
+  for (;;) {
+    std::map<const CallNode*, std::set<size_t>> waiting_of;  // of a model that waits: its instances that do, and count
+    std::vector<const LimitedInstance*> keeping;
+    for (const Entry* entry : waiting) {
+      const Wait* one = &entry->second;
+      const CallNode* model = one->caller.model.get();
+      std::set<size_t>& numbers = waiting_of[model];
+      if (one->yields || model->takes_batches(one->caller.instance)) numbers.insert(one->caller.instance);
+      if (one->keeps() != nullptr) keeping.push_back(one->keeps());
+    }
+    const auto could_execute = [&](const auto& instance) {
+      return std::find(keeping.begin(), keeping.end(), instance.get()) == keeping.end() && instance->CouldHold(keeping);
+    };
+    const auto is_stuck = [&](const CallGraph::Callee& callee) {
+      const auto found = waiting_of.find(callee.model.get());
+      if (found != waiting_of.end()) {
+        if (callee.ordered || found->second.size() >= callee.model->instances()) return true;
+      }
+      if (keeping.empty()) return false;
+      const auto limited = callee.model->Limits();
+      return !limited.empty() && std::none_of(limited.begin(), limited.end(), could_execute);
+    };
+    const auto goes_on = [&](const Entry* entry) {
+      const auto& callees = entry->second.callees;
+      return std::none_of(callees.begin(), callees.end(), is_stuck);
+    };
+    const auto left = std::remove_if(waiting.begin(), waiting.end(), goes_on);
+    if (left == waiting.end()) return waiting;
+    waiting.erase(left, waiting.end());
+    const auto is_asked = [&](const Entry* entry) { return &entry->second == asked; };
+    if (asked != nullptr && std::none_of(waiting.begin(), waiting.end(), is_asked)) return {};
+  }
+}
+
+}  // namespace
 
 std::optional<uint64_t> CallGraph::Enter(Caller caller, std::vector<Callee> callees) {
   std::lock_guard<std::mutex> lock(mutex_);
@@ -35,24 +82,19 @@ void CallGraph::Reconsider() {
   std::vector<std::weak_ptr<WaitingCall>> refused;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    const auto find_stuck = [&] {  // the latest first
-      std::vector<uint64_t> stuck;
-      for (auto wait = waits_.rbegin(); wait != waits_.rend(); ++wait) {
-        if (!wait->second.yields && ForEverLocked(wait->second, /*with_yielding=*/false)) stuck.push_back(wait->first);
-      }
-      return stuck;
-    };
-    for (std::vector<uint64_t> stuck = find_stuck(); !stuck.empty(); stuck = find_stuck()) {
+    const Wait* const any = nullptr;
+    const auto find_stuck = [&] { return Stuck(waits_, /*with_yielding=*/false, any); };
+    for (auto stuck = find_stuck(); !stuck.empty(); stuck = find_stuck()) {
       // Who waits behind a ring goes on once the ring is broken: the one to refuse is in it, so that others go on with
       // it; or it is a ring of its own.
-      const auto breaks_ring = [&](uint64_t number) {
-        auto wait = waits_.extract(number);
+      const auto breaks_ring = [&](const auto* entry) {
+        auto wait = waits_.extract(entry->first);
         const bool breaks = find_stuck().size() + 1 != stuck.size();
         waits_.insert(std::move(wait));
         return breaks;
       };
-      const auto found = std::find_if(stuck.begin(), stuck.end(), breaks_ring);
-      const auto chosen = waits_.extract(found == stuck.end() ? stuck.front() : *found);
+      const auto latest = std::find_if(stuck.rbegin(), stuck.rend(), breaks_ring);
+      const auto chosen = waits_.extract((latest == stuck.rend() ? stuck.back() : *latest)->first);
       refused.push_back(chosen.mapped().caller.call);
     }
   }
@@ -86,40 +128,7 @@ bool CallGraph::ForEverLocked(const Wait& wait, bool with_yielding) const {
     return one.keeps() != nullptr || std::any_of(wait.callees.begin(), wait.callees.end(), is_its);
   };
   if (std::none_of(waits_.begin(), waits_.end(), concerns)) return false;
-  std::vector<const Wait*> waiting;
-  for (const auto& [number, one] : waits_) {
-    if (with_yielding || !one.yields) waiting.push_back(&one);
-  }
-  // All are taken to wait for ever; those of them that do not are left out, until that frees no more.
-  for (;;) {
-    std::map<const CallNode*, std::set<size_t>> waiting_of;  // of a model that waits: its instances that do, and count
-    std::vector<const LimitedInstance*> keeping;
-    for (const Wait* one : waiting) {
-      const CallNode* model = one->caller.model.get();
-      std::set<size_t>& numbers = waiting_of[model];
-      if (one->yields || model->takes_batches(one->caller.instance)) numbers.insert(one->caller.instance);
-      if (one->keeps() != nullptr) keeping.push_back(one->keeps());
-    }
-    const auto could_execute = [&](const auto& instance) {
-      return std::find(keeping.begin(), keeping.end(), instance.get()) == keeping.end() && instance->CouldHold(keeping);
-    };
-    const auto is_stuck = [&](const Callee& callee) {
-      const auto found = waiting_of.find(callee.model.get());
-      if (found != waiting_of.end()) {
-        if (callee.ordered || found->second.size() >= callee.model->instances()) return true;
-      }
-      if (keeping.empty()) return false;
-      const auto limited = callee.model->Limits();
-      return !limited.empty() && std::none_of(limited.begin(), limited.end(), could_execute);
-    };
-    const auto goes_on = [&](const Wait* one) {
-      return std::none_of(one->callees.begin(), one->callees.end(), is_stuck);
-    };
-    const auto left = std::remove_if(waiting.begin(), waiting.end(), goes_on);
-    if (left == waiting.end()) return true;
-    waiting.erase(left, waiting.end());
-    if (std::find(waiting.begin(), waiting.end(), &wait) == waiting.end()) return false;
-  }
+  return !Stuck(waits_, with_yielding, &wait).empty();
 }
 
 }  // namespace pyinfer

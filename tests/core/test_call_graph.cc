@@ -15,11 +15,15 @@ namespace {
 
 class FakeModel final : public CallNode {
  public:
-  size_t instances() const override { return count - gone.size(); }
+  size_t instances() const override {
+    ++asked;
+    return count - gone.size();
+  }
   bool takes_batches(size_t instance) const override { return gone.count(instance) == 0; }
   std::vector<std::shared_ptr<const LimitedInstance>> Limits() const override { return limited; }
 
   size_t count = 1;
+  mutable size_t asked = 0;  // how often somebody wanted to know
   std::set<size_t> gone;
   std::vector<std::shared_ptr<const LimitedInstance>> limited;
 };
@@ -246,6 +250,19 @@ TEST(CallGraph, ARingThatIsClosedByWhoGoesLosesItsLatestCall) {
   graph.a->gone = {1};
   graph.Reconsider();
   CHECK(!first->refused && second->refused && !beside->refused);
+}
+
+// Calls wait for its lock: what they all wait for is found once, not once for each.
+TEST(CallGraph, ManyWhoWaitAreLookedAtTogether) {
+  constexpr size_t kCallers = 1000;
+  Graph graph;
+  CHECK(graph.Call(graph.b, 0, 1, {graph.c}).has_value());
+  for (size_t instance = 0; instance < kCallers; ++instance) {
+    CHECK(graph.Call(graph.a, instance, kCallers, {graph.b}).has_value());
+  }
+  graph.b->asked = 0;
+  graph.Reconsider();
+  CHECK(graph.b->asked <= 3 * kCallers);
 }
 
 }  // namespace
