@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Row 67 of the catalogue of bad input: sequences that are not as they should be share no state and keep no slot.
 
-Beside these: no START, START and END twice, id 0, idle limits and exhausted slots (``test_sequences``), ids that are
-too long or of the wrong kind (``test_controls``).
+Beside these: no START, START twice, id 0, idle limits and exhausted slots (``test_sequences``), ids that are too long
+or of the wrong kind (``test_controls``).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import grpc
@@ -142,13 +143,18 @@ def test_row_67_ids_of_iterations_can_not_be_named(ask: Ask) -> None:
     assert ask("iterative", 6, 2**63 - 1, start=True) == 6
 
 
-def _begin(server: RunningServer, folder: Path, protocol: str) -> Any:
-    """A request without answer begins sequence 5 of the one slot, and another one waits behind it; returns that one."""
+def _occupy(client: Any, folder: Path, answered: Callable[..., None] = lambda result, error: None) -> None:
+    """A request begins sequence 5 of the one slot, and is executed until there is the file "open"."""
     for name in ("began", "open"):
         (folder / name).unlink(missing_ok=True)
-    client = grpc_client.InferenceServerClient(server.grpc)
-    client.async_infer(f"one_{protocol}", [_tensor(0)], lambda result, error: None, sequence_id=5, sequence_start=True)
+    client.async_infer(folder.name, [_tensor(0)], answered, sequence_id=5, sequence_start=True)
     eventually((folder / "began").exists, "the sequence began")
+
+
+def _begin(server: RunningServer, folder: Path, protocol: str) -> Any:
+    """A request without answer begins sequence 5 of the one slot, and another one waits behind it; returns that one."""
+    client = grpc_client.InferenceServerClient(server.grpc)
+    _occupy(client, folder)
     if protocol == "grpc":
         behind: Any = client.async_infer("one_grpc", [_tensor(7)], lambda result, error: None, sequence_id=5)
     else:
@@ -173,6 +179,34 @@ def _tensor(value: int) -> Any:
 
 def _pending(server: RunningServer, protocol: str) -> int:
     return counter(server, "nv_inference_pending_request_count", f"one_{protocol}")
+
+
+def test_row_67_a_second_end_ends_nothing(server: RunningServer, repository: Path, ask: Ask) -> None:
+    """Neither the sequence whose END still waits, nor the one that has its id next; nor does it take a place."""
+    model, answers = "one_grpc", SimpleQueue[Any]()
+
+    def infer(value: int, **flags: bool) -> None:
+        client.async_infer(
+            model, [_tensor(value)], lambda result, error: answers.put(error or result), sequence_id=5, **flags
+        )
+
+    def outputs(count: int) -> list[int]:
+        return [int(answers.get(timeout=30).as_numpy("OUTPUT")[0, 0]) for _ in range(count)]
+
+    with grpc_client.InferenceServerClient(server.grpc) as client:
+        _occupy(client, repository / model, lambda result, error: answers.put(error or result))
+        infer(7, sequence_end=True)
+        eventually(lambda: _pending(server, "grpc") == 1, "its END waits")
+        with pytest.raises(InferenceServerException, match="for sequence 5 to model 'one_grpc' must specify the START"):
+            ask(model, 100, 5, end=True)
+        infer(20, sequence_start=True)
+        eventually(lambda: _pending(server, "grpc") == 2, "the next sequence waits for the slot")
+        (repository / model / "open").touch()
+        assert outputs(3) == [0, 7, 20]
+    assert ask(model, 1, 5, end=True) == 21
+    with pytest.raises(InferenceServerException, match="must specify the START flag"):
+        ask(model, 100, 5, end=True)
+    assert ask(model, 30, 6, start=True, end=True) == 30
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
