@@ -100,6 +100,7 @@ model_warmup [
 ]
 optimization { priority: PRIORITY_MIN }
 """
+FOREMOST = "optimization { priority: PRIORITY_MAX }"
 
 
 def sample(name: str, value: str, *, tensor: str = "IN", size: int = 1) -> str:
@@ -146,7 +147,7 @@ def notes(directory: Path) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made: Path = tmp_path_factory.mktemp("warmup")
-    add_model(made, "warm", CONFIG.format(instances=2, more=SAMPLES), {"model.py": NOTES})
+    add_model(made, "warm", CONFIG.format(instances=2, more=f"{SAMPLES}{FOREMOST}"), {"model.py": NOTES})
     add_model(made, "sequences", CONFIG.format(instances=1, more=SEQUENCES), {"model.py": NOTES})
     for name, (config, _) in BROKEN.items():
         add_model(made, name, CONFIG.format(instances=1, more=config), {"model.py": NOTES})
@@ -175,6 +176,8 @@ def test_each_instance_executes_every_sample(server: RunningServer, repository: 
     by_instance: dict[str, list[Any]] = {"warm_0_0": [], "warm_0_1": []}
     for note in notes(repository / "warm"):
         by_instance[note["instance"]].append(note["requests"])
+        # PRIORITY_MAX: none of the model's threads yields, and none is raised
+        assert note["nice"] == [os.getpriority(os.PRIO_PROCESS, 0)] * 3
     zeros = [{"IN": ["int32", [1, 2], [0, 0]], "flags": 0}] * 3
     for batches in by_instance.values():
         assert batches[:2] == [zeros, zeros]

@@ -41,6 +41,7 @@ MODELS: tuple[Model, ...] = (
     _model("strategy", _CPU, more=f"{_STRATEGY} dynamic_batching {{ }}"),
     _model("strategy_sequence", _CPU, more=f"{_STRATEGY} sequence_batching {{ }}"),
     _model("priority", _CPU, more="optimization { priority: PRIORITY_MIN }"),
+    _model("priority_max", _CPU, more="optimization { priority: PRIORITY_MAX }"),
 )
 
 
