@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// size.h - the one place where sizes from outside are multiplied and added, in uint64 with overflow checks.
+// size.h - the one place where sizes from outside are multiplied, in uint64 with overflow checks.
 #pragma once
 
 #include <cstdint>
@@ -11,12 +11,6 @@ inline std::optional<uint64_t> CheckedMultiply(uint64_t a, uint64_t b) {
   uint64_t product = 0;
   if (__builtin_mul_overflow(a, b, &product)) return std::nullopt;
   return product;
-}
-
-inline std::optional<uint64_t> CheckedAdd(uint64_t a, uint64_t b) {
-  uint64_t sum = 0;
-  if (__builtin_add_overflow(a, b, &sum)) return std::nullopt;
-  return sum;
 }
 
 }  // namespace pyinfer

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // check.h - the registry and the checks of the core's own tests. main.cc runs what is registered.
 //
-//   TEST(Sizes, AreChecked) { CHECK(CheckedAdd(1, 2) == 3); }
+//   TEST(Sizes, AreChecked) { CHECK(CheckedMultiply(2, 3) == 6); }
 //
 // A failed check ends its test, not the run.
 #pragma once

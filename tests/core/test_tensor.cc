@@ -55,8 +55,6 @@ TEST(DType, UnknownNames) {
 
 TEST(Size, ChecksOverflow) {
   constexpr uint64_t most = std::numeric_limits<uint64_t>::max();
-  CHECK(CheckedAdd(most, 0) == most);
-  CHECK(!CheckedAdd(most, 1));
   CHECK(CheckedMultiply(most, 1) == most);
   CHECK(CheckedMultiply(uint64_t{1} << 32, (uint64_t{1} << 32) - 1) == most - ((uint64_t{1} << 32) - 1));
   CHECK(!CheckedMultiply(uint64_t{1} << 32, uint64_t{1} << 32));
