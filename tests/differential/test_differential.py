@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from differential.case import Http
 from differential.conftest import Session
 from differential.documented import PAGE, read_rows
 from differential.outcome import report
@@ -12,6 +13,13 @@ from differential.sections import SECTIONS
 
 #: both servers and many requests: the limit of other tests is not enough on a busy machine
 pytestmark = pytest.mark.timeout(600)
+
+
+def test_the_corpus_is_large_and_of_both_protocols() -> None:
+    cases = [case for section in SECTIONS.values() for case in section.cases()]
+    over_http = sum(isinstance(case.request, Http) for case in cases)
+    assert len(cases) >= 2000
+    assert over_http >= 500 and len(cases) - over_http >= 500
 
 
 @pytest.mark.parametrize("name", SECTIONS)

@@ -71,6 +71,23 @@ def test_licence_line() -> None:
     assert not without, f"no SPDX line at the top: {', '.join(map(str, without))}"
 
 
+# What comes from sockets, workers and files of models is data: nothing makes objects, code or a command line of it.
+DANGEROUS = re.compile(
+    r"^\s*(?:c?import|from)\s+(?:pickle|marshal|shelve|dill|cloudpickle|multiprocessing)\b"
+    r"|(?<!def )(?<![.\w])(?:eval|exec)\(|shell=True|os\.(?:system|popen)\(",
+    re.MULTILINE,
+)
+
+
+def test_nothing_is_unpickled_or_evaluated() -> None:
+    found = {path: DANGEROUS.search(tree.read(path)) for path in tree.files(".py", ".pyx", under="pyinfer")}
+    said = [f"{path} says {one[0].strip()}" for path, one in found.items() if one]
+    assert found and not said, "\n".join(said)
+    for line in ("import pickle", "  from marshal import loads", "eval(text)", "run(line, shell=True)", "os.system(x)"):
+        assert DANGEROUS.search(line), line
+    assert not DANGEROUS.search("loader.exec_module(module)\nanswer = call.exec()\nno pickle\n")
+
+
 def test_no_unfinished_work() -> None:
     words = re.compile("|".join(["TO" + "DO", "FIX" + "ME", "XX" + "X", "Not" + "ImplementedError"]))
     found = {path: words.search(tree.read(path)) for path in tree.files(".py", under="pyinfer")}
