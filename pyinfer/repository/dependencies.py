@@ -96,6 +96,11 @@ class DependencyGraph:
             left -= set(group)
         return groups, sorted(left)
 
+    def users_first(self, models: Iterable[ModelId]) -> list[ModelId]:
+        """``models`` in an order in which each comes before what it needs."""
+        groups, circular = self.generations(models)
+        return [*circular, *(model for group in reversed(groups) for model in group)]
+
     def circle(self, model: ModelId) -> str:
         """Triton's text on the circle that ``model`` is on or leads to; empty where there is none."""
         path = [model]
@@ -143,8 +148,7 @@ def plan_unload(
                 unload.add(model)
                 todo.append(model)
     suspend = graph.all_dependents(unload)
-    groups, circular = graph.generations(unload | suspend)
-    order = [*circular, *(model for group in reversed(groups) for model in group)]
+    order = graph.users_first(unload | suspend)
     return UnloadPlan(
         tuple(model for model in order if model in unload), tuple(model for model in order if model in suspend)
     )

@@ -172,10 +172,10 @@ class ModelManager:
         served: dict[ModelId, list[Served]] = {}
         for version in self._table.served():
             served.setdefault(version.model, []).append(version)
-        groups, circular = self._installer.graph().generations(served)
-        order = [*circular, *(model for group in reversed(groups) for model in group)]
         drained = [
-            version.handle.drain(max(0.0, until - time.monotonic())) for model in order for version in served[model]
+            version.handle.drain(max(0.0, until - time.monotonic()))
+            for model in self._installer.graph().users_first(served)
+            for version in served[model]
         ]
         return self._retirement.join(until) and all(drained)
 

@@ -58,6 +58,8 @@ def test_generations() -> None:
     groups, circular = _graph(NEEDS).generations(_ids(["outer", "inner", "left", *"abcd"]))
     assert [_names(group) for group in groups] == [["a", "b", "c", "d"], ["inner", "left"], ["outer"]]
     assert circular == []
+    some = _graph(NEEDS).users_first(_ids(["left", "outer", "a", "inner"]))
+    assert _names(some) == ["outer", "inner", "a", "left"]
     groups, circular = _graph({"x": ["y"], "y": ["x"], "z": ["x"], "w": ["a"]}).generations(_ids("xyzwa"))
     assert [_names(group) for group in groups] == [["a"], ["w"]]
     assert _names(circular) == ["x", "y", "z"]
