@@ -38,12 +38,8 @@ def loading(
     monkeypatch_module.setenv("TMPDIR", str(scratch))
     flags = ("--model-control-mode=explicit", "--load-model=*", "--strict-readiness=false")
     with run_server(repository, *flags) as server:
-        guard = Guard(server)
-        try:
+        with Guard(server) as guard:
             yield server, guard
-        finally:
-            guard.control.stop()
-        guard.finish()
         assert server.stop() == 0
     assert list(scratch.iterdir()) == []  # what load requests bring is removed
 

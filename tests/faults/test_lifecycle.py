@@ -182,12 +182,8 @@ def loading(repository: Path) -> Iterator[tuple[RunningServer, Guard]]:
         # what a broken model needs to say that it is broken is imported once, and stays
         write(repository, "warm", onnx_config(), {"model.onnx": onnx_bytes()})
         assert http(server, "/v2/repository/models/warm/load", b"").status == 200
-        guard = Guard(server)
-        try:
+        with Guard(server) as guard:
             yield server, guard
-        finally:
-            guard.control.stop()
-        guard.finish()
         assert server.stop() == 0
 
 

@@ -58,12 +58,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def served(repository: Path) -> Iterator[tuple[RunningServer, Guard]]:
     with run_server(repository, "--model-control-mode=explicit", "--load-model=*") as server:
-        guard = Guard(server)
-        try:
+        with Guard(server) as guard:
             yield server, guard
-        finally:
-            guard.control.stop()
-        guard.finish()
         assert server.stop() == 0
 
 

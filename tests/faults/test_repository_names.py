@@ -43,12 +43,8 @@ def served(root: Path) -> Iterator[tuple[RunningServer, Guard]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(root / "scratch"))
         with run_server(root / "models", "--model-control-mode=explicit", "--load-model=*") as server:
-            guard = Guard(server)
-            try:
+            with Guard(server) as guard:
                 yield server, guard
-            finally:
-                guard.control.stop()
-            guard.finish()
             assert server.stop() == 0
     assert list((root / "scratch").iterdir()) == [], "what was put aside was not removed"
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.grpc as grpc_client
-import tritonclient.http as http_client
 from tritonclient.utils import InferenceServerException
 
 from contract.conftest import add_model, isolated
@@ -79,15 +78,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, isolation: str) -> Iterator
     add_model(repository, "impatient", short, {"model.py": ACCUMULATE})
     with run_server(repository, isolated(isolation)) as running:
         yield running
-
-
-@pytest.fixture(params=["http", "grpc"])
-def client(request: pytest.FixtureRequest, server: RunningServer) -> Iterator[Any]:
-    module = http_client if request.param == "http" else grpc_client
-    made = module.InferenceServerClient(getattr(server, request.param))
-    made.tensor = module.InferInput
-    yield made
-    made.close()
 
 
 def infer(

@@ -119,6 +119,39 @@ class Client:
         self._mailbox.close()
 
 
+class Askers:
+    """Threads that ask model ``m``, one request after the other, while they are entered."""
+
+    def __init__(self, engine: Engine, count: int) -> None:
+        self._engine = engine
+        self._done = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(count)]
+        #: the status of each answer
+        self.answers: list[int] = []
+
+    def __enter__(self) -> Askers:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        for thread in self._threads:
+            thread.join()
+
+    def wait(self, more: int) -> None:
+        """Until there are so many more answers, or one of them has failed."""
+        until = len(self.answers) + more
+        while len(self.answers) < until and all(thread.is_alive() for thread in self._threads):
+            threading.Event().wait(0.001)
+
+    def _ask(self) -> None:
+        client = Client(self._engine)
+        while not self._done.is_set():
+            self.answers.append(client.infer("m", [1.0])[0])
+        client.close()
+
+
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     before = {thread.ident for thread in threading.enumerate()}

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from contract.service.conftest import IDENTITY, Bench, Client
+from contract.service.conftest import IDENTITY, Askers, Bench, Client
 from waiting import eventually
 
 # Each instance notes its name at its start and its end, and the first one of each group can be held up, all by files
@@ -141,29 +140,13 @@ def test_native_instances_change_in_place(bench: Bench, client: Client) -> None:
 def test_instances_come_and_go_while_requests_come(bench: Bench) -> None:
     bench.write("m", config(1), model=NOTING)
     service = bench.start()
-    done = threading.Event()
-    answers: list[int] = []
-
-    def ask() -> None:
-        asking = Client(bench.engine)
-        while not done.is_set():
-            answers.append(asking.infer("m", [1.0])[0])
-        asking.close()
-
-    askers = [threading.Thread(target=ask) for _ in range(3)]
-    for asker in askers:
-        asker.start()
-    for count in [3, 1, 4, 2, 1] * 3:
-        seen = len(answers)
-        bench.write("m", config(count))
-        service.load_model("m")
-        while len(answers) < seen + 10 and all(asker.is_alive() for asker in askers):
-            threading.Event().wait(0.001)
-    done.set()
-    for asker in askers:
-        asker.join()
-    assert set(answers) == {200}
-    assert service.statistics("m")["model_stats"][0]["inference_count"] == len(answers)
+    with Askers(bench.engine, 3) as askers:
+        for count in [3, 1, 4, 2, 1] * 3:
+            bench.write("m", config(count))
+            service.load_model("m")
+            askers.wait(10)
+    assert set(askers.answers) == {200}
+    assert service.statistics("m")["model_stats"][0]["inference_count"] == len(askers.answers)
 
 
 def with_hook(answer: str, kind: str = "") -> str:

@@ -10,25 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from contract.conftest import GATE
 from contract.service.conftest import IDENTITY, Bench, Client
 from waiting import eventually
-
-GATED = """
-import time
-from pathlib import Path
-
-import triton_python_backend_utils as pb_utils
-
-class TritonPythonModel:
-    def initialize(self, args):
-        self.folder = Path(args["model_repository"])
-
-    def execute(self, requests):
-        (self.folder / "began").touch()
-        while not (self.folder / "open").exists():
-            time.sleep(0.002)
-        return [pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", r.inputs()[0].as_numpy())]) for r in requests]
-"""
 
 
 class Gate:
@@ -47,7 +31,7 @@ class Gate:
 @pytest.fixture
 def gate(bench: Bench) -> Iterator[Gate]:
     config = IDENTITY.replace('"identity"', '"python"').replace("count: 2", "count: 1")
-    made = Gate(bench.write("gated", config, model=GATED))
+    made = Gate(bench.write("gated", config, model=GATE))
     yield made
     made.open()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from contract.service.conftest import IDENTITY, PYTHON_MODEL, Bench, Client
+from contract.service.conftest import IDENTITY, PYTHON_MODEL, Askers, Bench, Client
 from pyinfer.errors import InvalidArgument, ModelError, PyinferError, Unavailable
 from pyinfer.repository.overrides import bare_repository
 
@@ -152,28 +152,12 @@ def test_a_failed_reload_keeps_serving(bench: Bench, client: Client) -> None:
 def test_no_request_fails_while_a_model_is_reloaded(bench: Bench) -> None:
     directory = bench.write("m", PYTHON, model=_python())
     service = bench.start()
-    done = threading.Event()
-    answers: list[int] = []
-
-    def ask() -> None:
-        client = Client(bench.engine)
-        while not done.is_set():
-            answers.append(client.infer("m", [1.0])[0])
-        client.close()
-
-    askers = [threading.Thread(target=ask) for _ in range(2)]
-    for asker in askers:
-        asker.start()
-    for round_number in range(10):
-        (directory / "1" / "model.py").write_text(_python() + f"# {'x' * round_number}\n")
-        seen = len(answers)
-        service.load_model("m")
-        while len(answers) < seen + 10 and all(asker.is_alive() for asker in askers):
-            threading.Event().wait(0.001)
-    done.set()
-    for asker in askers:
-        asker.join()
-    assert set(answers) == {200}
+    with Askers(bench.engine, 2) as askers:
+        for round_number in range(10):
+            (directory / "1" / "model.py").write_text(_python() + f"# {'x' * round_number}\n")
+            service.load_model("m")
+            askers.wait(10)
+    assert set(askers.answers) == {200}
 
 
 def test_unload_answers_what_it_has_accepted(bench: Bench, client: Client) -> None:
