@@ -15,7 +15,7 @@ from repo import tree
 MODULES = [
     *tree.files(".py", ".pyi", under="pyinfer"),
     *tree.files(".py", under="perf"),
-    *[path for path in tree.files(".py") if path.name == "triton_python_backend_utils.py"],
+    *tree.files(".py", under="triton_python_backend_utils"),
 ]
 
 

@@ -14,7 +14,7 @@ import pytest
 from repo import tree
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
-TYPED = [name for name in ("pyinfer", "perf") if (tree.ROOT / name).is_dir()]
+TYPED = [name for name in ("pyinfer", "perf", "triton_python_backend_utils") if (tree.ROOT / name).is_dir()]
 CPP = [*tree.files(".h", ".cc", under="csrc"), *tree.files(".h", ".cc", under="tests/core")]
 
 

@@ -116,7 +116,8 @@ def check_content(wheel: Path) -> None:
     assert "manylinux" in wheel.name, f"{wheel.name} was not repaired"
     for needed in (r"pyinfer/_core\..*\.so", r"pyinfer/backends/python/_objects\..*\.so", r"pyinfer/protos\.binpb"):
         assert any(re.fullmatch(needed, name) for name in names), f"no {needed} in the wheel"
-    for needed in ("pyinfer/_core.pyi", "pyinfer/py.typed", "triton_python_backend_utils.py"):
+    typed = ("pyinfer/_core.pyi", "pyinfer/py.typed", "pyinfer/backends/python/_objects.pyi")
+    for needed in (*typed, "triton_python_backend_utils/__init__.py", "triton_python_backend_utils/py.typed"):
         assert needed in names, f"no {needed} in the wheel"
     for library in BUNDLED:
         assert any(name.startswith(f"pyinfer.libs/{library}") for name in names), f"{library} is not bundled"

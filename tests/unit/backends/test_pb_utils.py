@@ -6,6 +6,9 @@ from __future__ import annotations
 import ast
 import json
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,37 @@ def test_stub_names_what_the_compiled_module_has() -> None:
         special = {"__dlpack__", "__dlpack_device__"}
         compiled = {item for item in vars(getattr(_objects, name)) if not item.startswith("_") or item in special}
         assert written == compiled
+
+
+MODEL = """
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
+        responses = []
+        for request in requests:
+            given = pb_utils.get_input_tensor_by_name(request, "INPUT0")
+            assert given is not None
+            responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", np.negative(given.as_numpy()))]))
+        return responses
+"""
+
+
+@pytest.mark.timeout(300)
+def test_the_code_of_a_model_can_be_checked(tmp_path: Path) -> None:
+    """It has types, for those who install it too: a package without the marker has none."""
+    package = Path(pb_utils.__file__).parent
+    assert package.joinpath("py.typed").is_file()
+    (tmp_path / "model.py").write_text(MODEL)
+    (tmp_path / "wrong.py").write_text(MODEL.replace('"INPUT0"', "0"))
+    command = [sys.executable, "-m", "mypy", "--strict", f"--cache-dir={tmp_path / 'cache'}", "model.py", "wrong.py"]
+    environment = {**os.environ, "MYPYPATH": str(package.parent)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    errors = [line for line in done.stdout.splitlines() if ": error: " in line]
+    assert len(errors) == 1 and errors[0].startswith("wrong.py:10: "), done.stdout + done.stderr
+    assert 'incompatible type "int"; expected "str"' in errors[0]
 
 
 @pytest.mark.parametrize("dtype", NUMERIC, ids=str)
