@@ -27,7 +27,7 @@ def blocks() -> Iterator[tuple[str, str, str]]:
         text = page.read_text()
         for block in re.finditer(r"^```(python|sh)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
             language, code = block.groups()
-            asks = re.search(r"(localhost|127\.0\.0\.1):800[0-2]", code)
+            asks = re.search(r"(localhost|127\.0\.0\.1):800[0-2]|run_server\(", code)
             is_command = language == "sh" and not code.startswith("curl ")
             if asks and not is_command and not any(other in code for other in OTHERS):
                 yield f"{page.name}:{text.count(chr(10), 0, block.start()) + 1}", language, code
@@ -61,5 +61,6 @@ def test_it_runs_as_it_is_printed(server: RunningServer, tmp_path: Path, languag
         pytest.skip("there is no curl")
     else:
         command = ["sh", "-ec", re.sub(r"(?m)^curl ", "curl --fail-with-body ", code)]
+    (tmp_path / "model_repository").symlink_to(ROOT / "model_repository")
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
