@@ -4,22 +4,21 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from http import HTTPStatus
 from typing import Any
 
-from perf.load import LoadError, Window
+from perf.load import LoadError, Window, error_of
 from perf.servers import Server
 from perf.turns import in_turns, medians
+from pyinfer._core import LoadRun
 
 __all__ = ["measure_polled"]
 
 _HZ = 100
+#: for the last answer
+_DRAIN_S = 10.0
 
 
 def measure_polled(server: Server, model: str, window: Callable[[], Window], rounds: int) -> dict[str, dict[str, Any]]:
@@ -30,13 +29,11 @@ def measure_polled(server: Server, model: str, window: Callable[[], Window], rou
     """
 
     def measure(name: str) -> dict[str, float]:
-        nobody: AbstractContextManager[list[float]] = contextlib.nullcontext([])
-        with _polled(server, model) if name == "pyinfer" else nobody as asked:
-            start = time.perf_counter()
+        nobody: AbstractContextManager[list[float]] = contextlib.nullcontext([0.0])
+        with _polled(server, model) if name == "pyinfer" else nobody as polls:
             seen = window()
-            took = time.perf_counter() - start
         row = {"requests_per_s": seen.requests_per_s, "cpu_us": seen.cpu_us, "failures": float(seen.failures)}
-        return {**row, "polls_per_s": len(asked) / took}
+        return {**row, "polls_per_s": polls[0]}
 
     window()
     return {name: medians(rows) for name, rows in in_turns(["pyinfer", "unpolled"], rounds, measure).items()}
@@ -44,43 +41,31 @@ def measure_polled(server: Server, model: str, window: Callable[[], Window], rou
 
 @contextlib.contextmanager
 def _polled(server: Server, model: str) -> Iterator[list[float]]:
-    """Ask for metrics, statistics and trace settings, each a hundred times a second; the times of these rounds."""
+    """Ask for metrics, statistics and trace settings, each a hundred times a second; in the end how often it was.
+
+    Whoever asks shares the cores with the server and the load: the engine of loads takes the least of them.
+    """
     host, port = server.http.split(":")
-    done = threading.Event()
-    asked: list[float] = []
-
-    def poll() -> None:
-        places = [
-            (http.client.HTTPConnection(host, int(port) + offset, timeout=10), path)
-            for offset, path in ((2, "/metrics"), (0, f"/v2/models/{model}/stats"), (0, "/v2/trace/setting"))
-        ]
-        due = time.monotonic()
-        with contextlib.ExitStack() as stack:
-            for connection, _ in places:
-                stack.enter_context(contextlib.closing(connection))
-            while not done.is_set():
-                for connection, path in places:
-                    _ask(connection, path)
-                asked.append(due)
-                due = max(due + 1 / _HZ, time.monotonic())  # what is late is not made up for
-                time.sleep(max(0.0, due - time.monotonic()))
-
-    with ThreadPoolExecutor(1) as threads:
-        polling = threads.submit(poll)
-        try:
-            yield asked
-        finally:
-            done.set()
-        polling.result()
-
-
-def _ask(connection: http.client.HTTPConnection, path: str) -> None:
-    """Raises LoadError where there is no answer, or one that is no 200."""
+    asking = [
+        _ask(host, int(port) + 2, ("/metrics",)),
+        _ask(host, int(port), (f"/v2/models/{model}/stats", "/v2/trace/setting")),
+    ]
+    polls: list[float] = []
+    started = time.monotonic()
+    for run in asking:
+        run.start()
     try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        answer.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise LoadError(f"{path}: {error}") from error
-    if answer.status != HTTPStatus.OK:
-        raise LoadError(f"{path}: {answer.status}")
+        yield polls
+    finally:
+        took = time.monotonic() - started
+        ended = [run.stop(_DRAIN_S) for run in asking]
+    for met in ended:
+        if met.failed:
+            raise LoadError(f"a question: {error_of(met)}")
+    polls.append(min(ended[0].latency.count, ended[1].latency.count / 2) / took)
+
+
+def _ask(host: str, port: int, paths: tuple[str, ...]) -> LoadRun:
+    """Requests on one connection, for one path after the other, each ``_HZ`` times a second."""
+    bodies = [f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode() for path in paths]
+    return LoadRun(protocol="http", address=host, port=port, bodies=bodies, rate=_HZ * len(paths))
