@@ -73,6 +73,8 @@ __all__ = [
     "load_sequence_fields",
     "metrics_page",
     "serialize_bytes",
+    "statistics_json",
+    "statistics_message",
 ]
 
 @final
@@ -487,8 +489,6 @@ class Model:
         """
     def pending(self) -> int:
         """Requests queued and not yet executing. GIL: held."""
-    def statistics(self) -> dict[str, Any]:
-        """Triton's ModelStatistics as in the JSON of the statistics extension, all numbers int. GIL: held."""
 
 @final
 class LimitedInstance:
@@ -1163,6 +1163,12 @@ def metrics_page(
     cumulative durations out. Raises ValueError for another type of family. Any thread. GIL: released while the page is
     written.
     """
+
+def statistics_json(models: Sequence[Model]) -> bytes:
+    """What the statistics extension tells of ``models``, as JSON. Any thread. GIL: released while it is written."""
+
+def statistics_message(models: Sequence[Model]) -> bytes:
+    """The same as an ``inference.ModelStatisticsResponse``."""
 
 @final
 class LatencyHistogram:

@@ -14,12 +14,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from pyinfer import __version__
-from pyinfer._core import MetricModel
+from pyinfer._core import MetricModel, statistics_json, statistics_message
 from pyinfer.errors import InvalidArgument, NotFound, Unavailable
 from pyinfer.model_files import wire_type
 from pyinfer.readiness import all_ready
@@ -34,7 +35,7 @@ from pyinfer.telemetry.tracing import TraceSettings
 if TYPE_CHECKING:
     from pyinfer._core import Engine, Model
 
-__all__ = ["EXTENSIONS", "Service", "parse_version"]
+__all__ = ["EXTENSIONS", "Service", "Statistics", "parse_version"]
 
 #: in Triton's order; only what this version has: a client that asks before it uses an extension is told the truth
 EXTENSIONS = (
@@ -67,6 +68,25 @@ class _Phase(Enum):
     SERVING = 1
     STOPPING = 2
     STOPPED = 3
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The statistics of ``models`` as they are when they are written, which the core does. Any thread."""
+
+    models: Sequence[Model]
+    #: held meanwhile
+    turn: AbstractContextManager[object]
+
+    def json(self) -> bytes:
+        """The document ``{"model_stats": [...]}``."""
+        with self.turn:
+            return statistics_json(self.models)
+
+    def message(self) -> bytes:
+        """The message ``inference.ModelStatisticsResponse``."""
+        with self.turn:
+            return statistics_message(self.models)
 
 
 def parse_version(text: str) -> int | None:
@@ -231,8 +251,8 @@ class Service:
         """The complete, normalized configuration. Raises as :meth:`model_metadata`. The result is the caller's."""
         return dict(self._manager.find(name, parse_version(version)).config)
 
-    def statistics(self, name: str = "", version: str = "") -> dict[str, Any]:
-        """``{"model_stats": [...]}`` of all ready versions, of those of one model, or of one version.
+    def statistics(self, name: str = "", version: str = "") -> Statistics:
+        """Of all ready versions, of those of one model, or of one version.
 
         Raises InvalidArgument where the model or version that is named is not ready, known or not.
         """
@@ -241,11 +261,10 @@ class Service:
         if name and len({entry.model for entry in served}) != 1:
             raise InvalidArgument(f"requested model '{name}' is not available")
         if name and wanted is not None:
-            served = [entry for entry in served if entry.version == wanted]
+            served = tuple(entry for entry in served if entry.version == wanted)
             if not served:
                 raise InvalidArgument(f"requested model version is not available for model '{name}'")
-        with nullcontext() if name else self._turn():
-            return {"model_stats": [entry.core.statistics() for entry in served]}
+        return Statistics([entry.core for entry in served], nullcontext() if name else self._turn())
 
     def has_many_models(self) -> bool:
         """Whether what is told of all models takes so long that it must not be on an event loop. Does not block."""

@@ -115,62 +115,6 @@ py::object PollInstance(InstanceHandle& instance) {
   return py::cast(std::make_shared<BatchHandle>(std::move(batch)));
 }
 
-py::dict Duration(const DurationSum& sum) {
-  py::dict duration;
-  duration["count"] = sum.count;
-  duration["ns"] = sum.ns;
-  return duration;
-}
-
-py::dict ResponsesDict(const ModelHandle& handle) {
-  py::dict by_index;
-  size_t index = 0;
-  for (const ResponseStatistics& sums : handle.model()->ResponseStatisticsByIndex()) {
-    py::dict entry;
-    entry["compute_infer"] = Duration(sums.compute_infer);
-    entry["compute_output"] = Duration(sums.compute_output);
-    entry["success"] = Duration(sums.success);
-    entry["fail"] = Duration(sums.fail);
-    entry["empty_response"] = Duration(sums.empty_response);
-    entry["cancel"] = Duration(sums.cancel);
-    by_index[py::str(std::to_string(index++))] = std::move(entry);
-  }
-  return by_index;
-}
-
-py::dict StatisticsDict(const ModelHandle& handle) {
-  const ModelStatistics sum = handle.model()->Statistics();
-  py::dict inference;
-  inference["success"] = Duration(sum.success);
-  inference["fail"] = Duration(sum.fail);
-  inference["queue"] = Duration(sum.queue);
-  inference["compute_input"] = Duration(sum.compute_input);
-  inference["compute_infer"] = Duration(sum.compute_infer);
-  inference["compute_output"] = Duration(sum.compute_output);
-  inference["cache_hit"] = Duration(sum.cache_hit);
-  inference["cache_miss"] = Duration(sum.cache_miss);
-  py::list batches;
-  for (const auto& [rows, batch] : sum.batches) {
-    py::dict entry;
-    entry["batch_size"] = rows;
-    entry["compute_input"] = Duration(batch.compute_input);
-    entry["compute_infer"] = Duration(batch.compute_infer);
-    entry["compute_output"] = Duration(batch.compute_output);
-    batches.append(std::move(entry));
-  }
-  py::dict statistics;
-  statistics["name"] = handle.model()->spec()->name;
-  statistics["version"] = handle.model()->spec()->version_text;
-  statistics["last_inference"] = sum.last_inference_ms;
-  statistics["inference_count"] = sum.inference_count;
-  statistics["execution_count"] = sum.execution_count;
-  statistics["inference_stats"] = std::move(inference);
-  statistics["response_stats"] = ResponsesDict(handle);
-  statistics["batch_stats"] = std::move(batches);
-  statistics["memory_usage"] = py::list();
-  return statistics;
-}
-
 using ResourceTuple = std::tuple<std::string, bool, uint64_t>;
 
 std::shared_ptr<LimitedInstance> Limit(const ModelHandle& handle, uint32_t priority,
@@ -224,8 +168,7 @@ void BindModel(py::module_& module) {
              handle.model()->Stop();
            })
       .def("rehearse", &Rehearse, py::arg("inputs"), py::arg("size"), py::arg("execute"))
-      .def("pending", [](const ModelHandle& handle) { return handle.model()->pending(); })
-      .def("statistics", &StatisticsDict);
+      .def("pending", [](const ModelHandle& handle) { return handle.model()->pending(); });
 
   py::class_<InstanceHandle>(module, "Instance", py::is_final())
       .def_readonly("name", &InstanceHandle::name)

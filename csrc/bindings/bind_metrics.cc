@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// bind_metrics.cc - the page of metrics.
+// bind_metrics.cc - the page of metrics, and reports of the statistics of models.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <cstring>
 #include <tuple>
 
+#include "bindings/connections.h"
 #include "bindings/gil.h"
 #include "bindings/register.h"
 #include "telemetry/metrics_page.h"
+#include "telemetry/statistics_report.h"
 
 namespace py = pybind11;
 
@@ -35,16 +38,42 @@ MetricFamily MakeFamily(const FamilyTuple& given) {
   return family;
 }
 
+// What `write` returns, which is called without the GIL. It may be megabytes: these are copied without it as well.
+template <typename Write>
+py::bytes Written(Write write) {
+  std::string text;
+  {
+    ReleaseGil release;
+    text = write();
+  }
+  auto made =
+      py::reinterpret_steal<py::bytes>(PyBytes_FromStringAndSize(nullptr, static_cast<py::ssize_t>(text.size())));
+  if (!made) throw py::error_already_set();
+  char* const to = PyBytes_AS_STRING(made.ptr());
+  if (text.size() < kReleaseGilFrom) {
+    std::memcpy(to, text.data(), text.size());
+  } else {
+    ReleaseGil release;  // nobody else knows the object yet
+    std::memcpy(to, text.data(), text.size());
+    text = std::string();
+  }
+  return made;
+}
+
 py::bytes Page(const std::vector<std::shared_ptr<MetricModel>>& models, const std::vector<FamilyTuple>& given,
                bool latency_counters) {
   std::vector<MetricFamily> families;
   for (const FamilyTuple& family : given) families.push_back(MakeFamily(family));
-  std::string page;
-  {
-    ReleaseGil release;
-    page = MetricsPage(models, families, {latency_counters});
-  }
-  return page;
+  return Written([&] { return MetricsPage(models, families, {latency_counters}); });
+}
+
+using ModelHandles = std::vector<std::shared_ptr<ModelHandle>>;
+
+py::bytes Report(const ModelHandles& handles, std::string (*write)(const std::vector<std::shared_ptr<Model>>&)) {
+  std::vector<std::shared_ptr<Model>> models;
+  models.reserve(handles.size());
+  for (const auto& handle : handles) models.push_back(handle->model());
+  return Written([&] { return write(models); });
 }
 
 }  // namespace
@@ -59,6 +88,11 @@ void BindMetrics(py::module_& module) {
            py::arg("load_seconds") = 0.0);
   module.def("metrics_page", &Page, py::arg("models"), py::arg("families") = py::tuple(), py::kw_only(),
              py::arg("latency_counters") = true);
+  module.def(
+      "statistics_json", [](const ModelHandles& models) { return Report(models, &StatisticsJson); }, py::arg("models"));
+  module.def(
+      "statistics_message", [](const ModelHandles& models) { return Report(models, &StatisticsMessage); },
+      py::arg("models"));
 }
 
 }  // namespace pyinfer

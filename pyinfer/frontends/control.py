@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 JSON_HEADERS = (("Content-Type", "application/json"),)
 _STATUS = {code: statuses[0] for code, statuses in error_table().items()}
 
-_dump = partial(json.dumps, separators=(",", ":"), ensure_ascii=False)
+_dump = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 #: items of a list
 _LONG = 64
 
@@ -38,7 +38,7 @@ _PLAIN_SETTINGS = {"log_frequency", "trace_count", "trace_rate"}
 
 def error_body(text: str) -> bytes:
     """The one form of errors over HTTP."""
-    return json.dumps({"error": text}, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+    return _dump({"error": text}).encode("utf-8", "replace")
 
 
 def error_result(status: int, text: str, headers: tuple[tuple[str, str], ...] = ()) -> Result:
@@ -140,7 +140,9 @@ def _parse(body: bytes) -> Any:
         raise InvalidArgument(f"failed to parse the request JSON buffer: {error}") from None
 
 
-def _result(endpoint: Endpoint, value: dict[str, Any]) -> Result:
+def _result(endpoint: Endpoint, value: Any) -> Result:
+    if endpoint.answer is Answer.WRITTEN:
+        return Result(200, value.json(), JSON_HEADERS)
     if endpoint.answer is Answer.FLAG:
         if all(value.values()):
             return Result(200)

@@ -13,16 +13,35 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
 from pyinfer.errors import InvalidArgument, Unsupported
 from pyinfer.frontends.bounded import BoundedCache
 from pyinfer.service import Service
 
-__all__ = ["ENDPOINTS", "GRPC_SERVICE", "INFERENCES", "RPCS", "Answer", "Arguments", "Endpoint", "Match", "Router"]
+__all__ = [
+    "ENDPOINTS",
+    "GRPC_SERVICE",
+    "INFERENCES",
+    "RPCS",
+    "Answer",
+    "Arguments",
+    "Endpoint",
+    "Match",
+    "Router",
+    "Written",
+]
 
 GRPC_SERVICE = "inference.GRPCInferenceService"
+
+
+class Written(Protocol):
+    """What is written without being a plain value before: asked for often, or long."""
+
+    def json(self) -> bytes: ...
+    def message(self) -> bytes:
+        """The response message."""
 
 
 class Answer(Enum):
@@ -37,6 +56,7 @@ class Answer(Enum):
     GENERATE_STREAM = "generate_stream"  # over HTTP only
     VALUES = "values"  # the values of the response message's one map
     STREAM = "stream"  # not a handler: over gRPC only, with any number of messages
+    WRITTEN = "written"  # a Written, over gRPC as well
     SETTINGS = "settings"  # the values of the response message's settings, without the names of their types
 
 
@@ -58,7 +78,7 @@ class Arguments:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _unreachable(service: Service, arguments: Arguments) -> dict[str, Any]:
+def _unreachable(service: Service, arguments: Arguments) -> Any:
     raise AssertionError("inference does not pass through a handler")
 
 
@@ -74,8 +94,8 @@ class Endpoint:
     #: the group that ``--http-restricted-api`` and ``--grpc-restricted-protocol`` name
     category: str
     answer: Answer
-    #: (service, arguments) -> the fields of the response message
-    handle: Callable[[Service, Arguments], dict[str, Any]] = _unreachable
+    #: (service, arguments) -> the fields of the response message, a dict; or a :class:`Written`
+    handle: Callable[[Service, Arguments], Any] = _unreachable
     #: whether it may take long, so that it must not run on the loop thread
     blocking: bool = False
     #: whether the answer may depend on a model's own code: then the same holds
@@ -141,7 +161,7 @@ def _model_config(service: Service, arguments: Arguments) -> dict[str, Any]:
     return {"config": service.model_config(arguments.model, arguments.version)}
 
 
-def _statistics(service: Service, arguments: Arguments) -> dict[str, Any]:
+def _statistics(service: Service, arguments: Arguments) -> Written:
     return service.statistics(arguments.model, arguments.version)
 
 
@@ -259,7 +279,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "GET",
         ("/v2/models/stats", *_by_model("/stats")),
         "statistics",
-        Answer.JSON,
+        Answer.WRITTEN,
         _statistics,
         of_all=True,
     ),

@@ -244,6 +244,9 @@ def _perform(service: Service, endpoint: Endpoint, request: bytes) -> bytes | _F
     _log.debug("gRPC request: %s", endpoint.rpc)
     try:
         value = endpoint.handle(service, _arguments(endpoint, request))
+        if endpoint.answer is Answer.WRITTEN:
+            written: bytes = value.message()
+            return written
         response = message(endpoint.response_message)()
         ParseDict(value, response)
         return response.SerializeToString()

@@ -37,6 +37,11 @@ class TritonPythonModel:
 """
 
 
+def told(service: Service, name: str = "", version: str = "") -> list[dict[str, Any]]:
+    """The statistics, one dict for each version."""
+    return list(json.loads(service.statistics(name, version).json())["model_stats"])
+
+
 class Bench:
     """A repository and the service over it."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from contract.service.conftest import IDENTITY, Askers, Bench, Client
+from contract.service.conftest import IDENTITY, Askers, Bench, Client, told
 from waiting import eventually
 
 # Each instance notes its name at its start and its end, and the first one of each group can be held up, all by files
@@ -61,7 +61,7 @@ def test_instances_are_added_beside_a_busy_one(bench: Bench, client: Client) -> 
     bench.write("m", config(1), model=NOTING)
     directory = bench.repository.parent
     service = bench.start()
-    before = service.statistics("m")["model_stats"][0]
+    before = told(service, "m")[0]
     (directory / "hold").touch()
     client.send("m", [1.0])
     eventually((directory / "began").exists, "the model never began")
@@ -74,7 +74,7 @@ def test_instances_are_added_beside_a_busy_one(bench: Bench, client: Client) -> 
     queued.close()
     (directory / "hold").unlink()
     assert client.receive()[1]["outputs"][0]["data"] == [1.0]
-    after = service.statistics("m")["model_stats"][0]
+    after = told(service, "m")[0]
     assert after["inference_count"] == before["inference_count"] + 2, "the version was built anew"
     assert notes(directory) == ["+m_0_0", "+m_0_1"]
     assert service.model_config("m")["instance_group"][0]["count"] == 2
@@ -134,7 +134,7 @@ def test_native_instances_change_in_place(bench: Bench, client: Client) -> None:
         bench.write("m", IDENTITY.replace("count: 2", f"count: {count}"))
         service.load_model("m")
         assert client.infer("m", [1.0])[0] == 200
-    assert service.statistics("m")["model_stats"][0]["inference_count"] == 3
+    assert told(service, "m")[0]["inference_count"] == 3
 
 
 def test_instances_come_and_go_while_requests_come(bench: Bench) -> None:
@@ -146,7 +146,7 @@ def test_instances_come_and_go_while_requests_come(bench: Bench) -> None:
             service.load_model("m")
             askers.wait(10)
     assert set(askers.answers) == {200}
-    assert service.statistics("m")["model_stats"][0]["inference_count"] == len(askers.answers)
+    assert told(service, "m")[0]["inference_count"] == len(askers.answers)
 
 
 def with_hook(answer: str, kind: str = "") -> str:
@@ -228,7 +228,7 @@ def test_namespaces(bench: Bench, client: Client, tmp_path: Path) -> None:
     assert client.infer("three", [1.0]) == (404, {"error": "Request for unknown model: 'three' is not found"})
     with pytest.raises(Exception, match="requested model 'two' is not available"):
         service.statistics("two")
-    stats = [(entry["name"], entry["version"]) for entry in service.statistics()["model_stats"]]
+    stats = [(entry["name"], entry["version"]) for entry in told(service)]
     assert stats == [("m", "1"), ("two", "1"), ("two", "2")]
     assert client.infer("m", [1.0])[0] == 200
     metrics = service.metrics().decode()

@@ -124,6 +124,11 @@ class House:
                 samples[",".join(others)] = float(value)
         return samples
 
+    def statistics(self) -> dict[str, Any]:
+        """The model's own, as the statistics extension tells them."""
+        [told] = json.loads(_core.statistics_json([self.model]))["model_stats"]
+        return dict(told)
+
     def failures(self) -> dict[str, float]:
         """Failed requests by reason; only those that there were."""
         return {reason: count for reason, count in self.metric("nv_inference_request_failure").items() if count}

@@ -236,7 +236,7 @@ COUNTERS = [
 def test_names_and_empty_statistics() -> None:
     house = House()
     assert (house.model.name, house.model.version, house.instance.name) == ("m", 1, "i")
-    statistics = house.model.statistics()
+    statistics = house.statistics()
     assert statistics["name"] == "m" and statistics["version"] == "1"
     assert statistics["execution_count"] == statistics["inference_count"] == statistics["last_inference"] == 0
     assert statistics["batch_stats"] == []
@@ -259,7 +259,7 @@ def test_statistics_and_counters_are_of_the_timeline() -> None:
     house.clock.advance_ns(5_000)
     batch.finish()
     assert house.answer(connection).status == 200
-    inference = house.model.statistics()["inference_stats"]
+    inference = house.statistics()["inference_stats"]
     assert {name: entry["ns"] for name, entry in inference.items() if entry["count"]} == {
         "success": 14_500,
         "queue": 2_500,

@@ -167,7 +167,7 @@ class Schedule:
         assert self.house.engine.in_flight() == 0
         assert self.house.model.pending() == 0
         assert self.house.failures() == dict(+self.failures)
-        self.check_statistics(self.house.model.statistics())
+        self.check_statistics(self.house.statistics())
 
     def check_statistics(self, statistics: dict[str, Any]) -> None:
         inference = statistics["inference_stats"]
