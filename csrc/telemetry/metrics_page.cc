@@ -10,8 +10,9 @@ namespace {
 
 struct Row {
   const MetricModel* source;
-  Labels labels;
   ModelMetrics metrics;
+
+  const Labels& labels() const { return source->labels(); }
 };
 
 using Rows = std::vector<Row>;
@@ -32,7 +33,7 @@ void WriteCache(Exposition& page, const Rows& rows) {
   if (!AnyCached(rows)) return;
   const auto counter = [&](const char* name, const char* help, auto value) {
     page.Family(name, help, "counter");
-    ForCached(rows, [&](const Row& row) { page.Sample("", row.labels, uint64_t{value(row.metrics.sums)}); });
+    ForCached(rows, [&](const Row& row) { page.Sample("", row.labels(), uint64_t{value(row.metrics.sums)}); });
   };
   counter("nv_cache_num_hits_per_model", "Number of cache hits per model",
           [](const ModelSums& sums) { return sums.cache_hit.count; });
@@ -45,11 +46,10 @@ void WriteCache(Exposition& page, const Rows& rows) {
 }
 
 void WriteFailures(Exposition& page, const Rows& rows) {
-  static constexpr std::array<const char*, kFailureReasons> kNames = {"REJECTED", "CANCELED", "BACKEND", "OTHER"};
   page.Family("nv_inference_request_failure", "Number of failed inference requests, all batch sizes", "counter");
   for (const Row& row : rows) {
     for (size_t i = 0; i < kFailureReasons; ++i) {
-      page.Sample("", row.source->LabelsOf(kNames[i]), row.metrics.sums.failures[i]);
+      page.Sample("", row.source->labels(static_cast<FailureReason>(i)), row.metrics.sums.failures[i]);
     }
   }
 }
@@ -57,7 +57,7 @@ void WriteFailures(Exposition& page, const Rows& rows) {
 template <typename Value>
 void Write(Exposition& page, const Rows& rows, const char* name, const char* help, const char* type, Value value) {
   page.Family(name, help, type);
-  for (const Row& row : rows) page.Sample("", row.labels, value(row));
+  for (const Row& row : rows) page.Sample("", row.labels(), value(row));
 }
 
 void WriteCounters(Exposition& page, const Rows& rows, const MetricsPageOptions& options) {
@@ -120,9 +120,20 @@ void WriteFamilies(Exposition& page, const std::vector<MetricFamily>& families, 
   }
 }
 
-// `upper(i)` is the upper end of range i as it is shown; `sum` is a number of the same unit.
-template <typename Counts, typename Upper, typename Sum>
-void WriteHistogram(Exposition& page, const Labels& labels, const Counts& counts, Upper upper, Sum sum) {
+// The label of each range of a histogram. `upper(i)` is the upper end of range i as it is shown; the last has none.
+template <typename Upper>
+std::vector<Labels> RangeLabels(size_t ranges, Upper upper) {
+  std::vector<Labels> labels(ranges);
+  for (size_t i = 0; i < ranges; ++i) {
+    labels[i].Add("le", i + 1 < ranges ? upper(i) : std::numeric_limits<double>::infinity());
+  }
+  return labels;
+}
+
+// `sum` is a number of the unit of `ranges`.
+template <typename Counts, typename Sum>
+void WriteHistogram(Exposition& page, const Labels& labels, const Counts& counts, const std::vector<Labels>& ranges,
+                    Sum sum) {
   uint64_t total = 0;
   for (const uint64_t count : counts) total += count;
   page.Sample("_count", labels, total);
@@ -130,9 +141,7 @@ void WriteHistogram(Exposition& page, const Labels& labels, const Counts& counts
   uint64_t below = 0;
   for (size_t i = 0; i < counts.size(); ++i) {
     below += counts[i];
-    Labels bounded = labels;
-    bounded.Add("le", i + 1 < counts.size() ? upper(i) : std::numeric_limits<double>::infinity());
-    page.Sample("_bucket", bounded, below);
+    page.Sample("_bucket", labels, below, ranges[i]);
   }
 }
 
@@ -143,9 +152,9 @@ void WriteFirstResponses(Exposition& page, const Rows& rows) {
     if (!row.metrics.first_response) continue;
     const ConfiguredHistogram& histogram = *row.metrics.first_response;
     const std::vector<double>& bounds = row.source->model().spec()->statistics.first_response_bounds_ms;
-    WriteHistogram(
-        page, row.labels, histogram.counts(), [&](size_t i) { return bounds[i]; },
-        static_cast<double>(histogram.sum_ns()) / 1e6);
+    WriteHistogram(page, row.labels(), histogram.counts(),
+                   RangeLabels(histogram.counts().size(), [&](size_t i) { return bounds[i]; }),
+                   static_cast<double>(histogram.sum_ns()) / 1e6);
   }
 }
 
@@ -172,11 +181,10 @@ void WriteSummaries(Exposition& page, const Rows& rows) {
       if (row.metrics.summaries.empty() || (i >= kOfCache && !row.source->model().cached())) continue;
       const SummaryValues& summary = row.metrics.summaries[i];
       const std::vector<QuantileTarget>& targets = row.source->model().spec()->statistics.summary_quantiles;
-      page.Sample("_count", row.labels, summary.count);
-      page.Sample("_sum", row.labels, summary.sum);
+      page.Sample("_count", row.labels(), summary.count);
+      page.Sample("_sum", row.labels(), summary.sum);
       for (size_t q = 0; q < targets.size(); ++q) {
-        Labels labels = row.labels;
-        page.Sample("", labels.Add("quantile", targets[q].quantile), summary.quantiles[q]);
+        page.Sample("", row.labels(), summary.quantiles[q], Labels().Add("quantile", targets[q].quantile));
       }
     }
   }
@@ -185,7 +193,13 @@ void WriteSummaries(Exposition& page, const Rows& rows) {
 // Only of models that were used: most of ten thousand models are not, and a histogram is many lines.
 void WriteOwnHistograms(Exposition& page, const Rows& rows) {
   constexpr double kNsInSecond = 1e9;
-  const auto seconds = [](size_t i) { return static_cast<double>(DurationBounds::kUpper[i]) / kNsInSecond; };
+  // Never freed: a page may be written while the process ends.
+  static const auto& kDurations =
+      *new std::vector<Labels>(RangeLabels(Histogram<DurationBounds>::kRanges, [](size_t i) {
+        return static_cast<double>(DurationBounds::kUpper[i]) / kNsInSecond;
+      }));
+  static const auto& kRows = *new std::vector<Labels>(RangeLabels(
+      Histogram<BatchBounds>::kRanges, [](size_t i) { return static_cast<double>(BatchBounds::kUpper[i]); }));
   const auto each = [&](auto write) {
     for (const Row& row : rows) {
       if (row.metrics.histograms && row.metrics.sums.execution_count != 0) write(row, *row.metrics.histograms);
@@ -194,19 +208,17 @@ void WriteOwnHistograms(Exposition& page, const Rows& rows) {
   page.Family("pyinfer_request_duration_seconds", "Duration of successful requests, from reception to answer",
               "histogram");
   each([&](const Row& row, const RequestHistograms& histograms) {
-    WriteHistogram(page, row.labels, histograms.request.counts(), seconds,
+    WriteHistogram(page, row.labels(), histograms.request.counts(), kDurations,
                    static_cast<double>(row.metrics.sums.success.ns) / kNsInSecond);
   });
   page.Family("pyinfer_queue_duration_seconds", "Time that successful requests waited for an instance", "histogram");
   each([&](const Row& row, const RequestHistograms& histograms) {
-    WriteHistogram(page, row.labels, histograms.queue.counts(), seconds,
+    WriteHistogram(page, row.labels(), histograms.queue.counts(), kDurations,
                    static_cast<double>(row.metrics.sums.queue.ns) / kNsInSecond);
   });
   page.Family("pyinfer_batch_size", "Rows of the executions", "histogram");
   each([&](const Row& row, const RequestHistograms& histograms) {
-    WriteHistogram(
-        page, row.labels, histograms.batch.counts(),
-        [](size_t i) { return static_cast<double>(BatchBounds::kUpper[i]); }, histograms.rows);
+    WriteHistogram(page, row.labels(), histograms.batch.counts(), kRows, histograms.rows);
   });
 }
 
@@ -219,7 +231,7 @@ void WriteSlo(Exposition& page, const Rows& rows) {
   if (reports.empty()) return;
   const auto family = [&](const char* name, const char* help, const char* type, auto value) {
     page.Family(name, help, type);
-    for (const auto& [row, report] : reports) page.Sample("", row->labels, uint64_t{value(report)});
+    for (const auto& [row, report] : reports) page.Sample("", row->labels(), uint64_t{value(report)});
   };
   family("pyinfer_slo_shed_total", "Requests refused on arrival, as the model is over capacity for its latency SLO",
          "counter", [](const SloReport& report) { return report.shed; });
@@ -231,8 +243,8 @@ void WriteSlo(Exposition& page, const Rows& rows) {
   constexpr double kNsInSecond = 1e9;
   for (const auto& [row, report] : reports) {
     for (const ServiceTimes::Point& point : report.learned) {
-      Labels labels = row->labels;
-      page.Sample("", labels.Add("rows", std::to_string(point.most_rows)), point.mean_ns / kNsInSecond);
+      page.Sample("", row->labels(), point.mean_ns / kNsInSecond,
+                  Labels().Add("rows", std::to_string(point.most_rows)));
     }
   }
 }
@@ -245,23 +257,22 @@ MetricModel::MetricModel(std::shared_ptr<Model> model, const std::string& name_s
     : model_(std::move(model)), load_seconds_(load_seconds) {
   std::map<std::string, std::string> valid;
   for (const auto& [tag, value] : tags) valid.emplace(LabelName("_" + tag), value);
-  for (const auto& [name, value] : valid) head_.Add(name, value);
-  head_.Add("model", model_->spec()->name);
-  if (!name_space.empty()) head_.Add("namespace", name_space);
-}
-
-Labels MetricModel::LabelsOf(const char* reason) const {
-  Labels labels = head_;
-  if (reason != nullptr) labels.Add("reason", reason);
-  labels.Add("version", model_->spec()->version_text);
-  return labels;
+  for (const auto& [name, value] : valid) labels_.Add(name, value);
+  labels_.Add("model", model_->spec()->name);
+  if (!name_space.empty()) labels_.Add("namespace", name_space);
+  static constexpr std::array<const char*, kFailureReasons> kReasons = {"REJECTED", "CANCELED", "BACKEND", "OTHER"};
+  for (size_t i = 0; i < kFailureReasons; ++i) {
+    of_failures_[i] = labels_;
+    of_failures_[i].Add("reason", kReasons[i]).Add("version", model_->spec()->version_text);
+  }
+  labels_.Add("version", model_->spec()->version_text);
 }
 
 std::string MetricsPage(const std::vector<std::shared_ptr<MetricModel>>& models,
                         const std::vector<MetricFamily>& families, const MetricsPageOptions& options) {
   Rows rows;
   rows.reserve(models.size());
-  for (const auto& model : models) rows.push_back({model.get(), model->LabelsOf(), model->model().Metrics()});
+  for (const auto& model : models) rows.push_back({model.get(), model->model().Metrics()});
   Exposition page;
   WriteCounters(page, rows, options);
   WriteCache(page, rows);

@@ -5,6 +5,7 @@
 // Any thread.
 #pragma once
 
+#include <array>
 #include <map>
 #include <memory>
 #include <string>
@@ -26,13 +27,15 @@ class MetricModel {
 
   Model& model() const { return *model_; }
   double load_seconds() const { return load_seconds_; }
-  // The labels of its samples; with a reason if that is not null.
-  Labels LabelsOf(const char* reason = nullptr) const;
+  // The labels of its samples, and of those of its failures.
+  const Labels& labels() const { return labels_; }
+  const Labels& labels(FailureReason reason) const { return of_failures_[static_cast<size_t>(reason)]; }
 
  private:
   const std::shared_ptr<Model> model_;
   const double load_seconds_;
-  Labels head_;  // what comes before the reason
+  Labels labels_;
+  std::array<Labels, kFailureReasons> of_failures_;
 };
 
 // A family of samples that do not belong to a model, with the values that they have now.

@@ -80,27 +80,30 @@ void Exposition::Family(std::string_view name, std::string_view help, std::strin
   head_ += '\n';
 }
 
-void Exposition::Begin(std::string_view suffix, const Labels& labels) {
+void Exposition::Begin(std::string_view suffix, const Labels& labels, const Labels& more) {
   text_ += head_;
   head_.clear();
   text_ += name_;
   text_ += suffix;
-  if (!labels.text().empty()) {
+  const bool both = !labels.text().empty() && !more.text().empty();
+  if (!labels.text().empty() || !more.text().empty()) {
     text_ += '{';
     text_ += labels.text();
+    if (both) text_ += ',';
+    text_ += more.text();
     text_ += '}';
   }
   text_ += ' ';
 }
 
-void Exposition::Sample(std::string_view suffix, const Labels& labels, uint64_t value) {
-  Begin(suffix, labels);
+void Exposition::Sample(std::string_view suffix, const Labels& labels, uint64_t value, const Labels& more) {
+  Begin(suffix, labels, more);
   AppendDigits(text_, value);
   text_ += '\n';
 }
 
-void Exposition::Sample(std::string_view suffix, const Labels& labels, double value) {
-  Begin(suffix, labels);
+void Exposition::Sample(std::string_view suffix, const Labels& labels, double value, const Labels& more) {
+  Begin(suffix, labels, more);
   AppendNumber(text_, value);
   text_ += '\n';
 }

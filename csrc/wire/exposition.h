@@ -33,14 +33,14 @@ class Exposition {
   // What follows are samples of `name`. A family without samples leaves no trace on the page.
   void Family(std::string_view name, std::string_view help, std::string_view type);
 
-  // A sample of the present family, whose name is continued by `suffix`.
-  void Sample(std::string_view suffix, const Labels& labels, uint64_t value);
-  void Sample(std::string_view suffix, const Labels& labels, double value);
+  // A sample of the present family, whose name is continued by `suffix`. It has `labels`, and `more` behind them.
+  void Sample(std::string_view suffix, const Labels& labels, uint64_t value, const Labels& more = {});
+  void Sample(std::string_view suffix, const Labels& labels, double value, const Labels& more = {});
 
   std::string Take() { return std::move(text_); }
 
  private:
-  void Begin(std::string_view suffix, const Labels& labels);
+  void Begin(std::string_view suffix, const Labels& labels, const Labels& more);
 
   std::string head_;  // of the present family, until it has a sample
   std::string name_;

@@ -205,7 +205,7 @@ class ModelManager:
         """Whether any version of ``name`` is or was loaded, or was tried."""
         return self._table.known(name)
 
-    def served(self, name: str | None = None) -> list[Served]:
+    def served(self, name: str | None = None) -> tuple[Served, ...]:
         """All that is served (by that name), by model and version."""
         return self._table.served(name)
 

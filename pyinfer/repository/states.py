@@ -101,6 +101,8 @@ class StateTable:
         # Kept with each change: whether the server is ready is asked more often than thousands of models can be.
         self._unhealthy: set[ModelId] = set()
         self._asked: set[ModelId] = set()
+        # Made when it is asked for: pages and reports are about all that is served, and changes are few. None: not yet.
+        self._all_served: tuple[Served, ...] | None = None
 
     # Transitions
 
@@ -228,10 +230,14 @@ class StateTable:
         with self._lock:
             return [model for model, _ in self._sorted(name)]
 
-    def served(self, name: str | None = None) -> list[Served]:
+    def served(self, name: str | None = None) -> tuple[Served, ...]:
         """All that is served (of that name), by model and version."""
         with self._lock:
-            return [served for _, record in self._sorted(name) for _, served in sorted(record.serving.items())]
+            if name is not None:
+                return self._serving(name)
+            if self._all_served is None:
+                self._all_served = self._serving(None)
+            return self._all_served
 
     def find(self, name: str, version: int | None) -> Served:
         """What serves ``version`` (None: the highest ready one) of ``name``.
@@ -290,6 +296,7 @@ class StateTable:
 
     def _note(self, model: ModelId) -> None:
         """Keep up what the questions about all models are answered from, after a change of ``model``."""
+        self._all_served = None
         record = self._find(model)
         for models, belongs in (
             (self._unhealthy, record is not None and not _is_healthy(record)),
@@ -311,6 +318,9 @@ class StateTable:
         names = self._records if name is None else [name] if name in self._records else []
         models = [ModelId(namespace, each) for each in names for namespace in self._records[each]]
         return ((model, self._records[model.name][model.namespace]) for model in sorted(models))
+
+    def _serving(self, name: str | None) -> tuple[Served, ...]:
+        return tuple(served for _, record in self._sorted(name) for _, served in sorted(record.serving.items()))
 
     def _resolve(self, name: str) -> _Record:
         """The record that ``name`` means: the serving one, else any."""

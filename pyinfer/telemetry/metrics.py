@@ -63,6 +63,7 @@ class Metrics:
         """``models`` and ``families`` are called for each page."""
         self._models = models
         self._families = families
+        self._polled = [read for read in families if isinstance(read, Polled)]
         self._latency_counters = latency_counters
         self._lock = threading.Lock()
         self._writing = threading.Lock()
@@ -70,7 +71,7 @@ class Metrics:
 
     def may_wait(self) -> bool:
         """Whether the next page waits for another one, or for what the machine tells. Does not block."""
-        return self._writing.locked() or any(read.due() for read in self._families if isinstance(read, Polled))
+        return self._writing.locked() or any(read.due() for read in self._polled)
 
     def render(self) -> bytes:
         """The page, not older than the call, in the text format, UTF-8; its media type is ``CONTENT_TYPE``.
