@@ -67,6 +67,8 @@ class TraceSettings:
         self._exporter = tuple(exporter)
         self._default = _Values(options.levels, options.rate, options.count, options.log_frequency)
         self._given: _Given = {"": {}}
+        #: what came of them, as it was handed in last
+        self._values: dict[str, _Values] = {}
         self._lock = threading.Lock()
         if problem := self._problem(self._default):
             _log.warning("nothing is traced: %s", problem)
@@ -78,12 +80,13 @@ class TraceSettings:
         The count is what is left of it.
         """
         with self._lock:
-            values = self._complete(self._given, model if model in self._given else "", self._tracer.count_left(model))
+            values = self._values.get(model) or self._values[""]
+            count = self._tracer.count_left(model)
         options = self._options
         settings = {
             "trace_level": list(values.levels) or ["OFF"],
             "trace_rate": [str(values.rate)],
-            "trace_count": [str(self._tracer.count_left(model))],
+            "trace_count": [str(count)],
         }
         if options.mode == "triton":
             settings |= {"log_frequency": [str(values.log_frequency)], "trace_file": [options.file]}
@@ -111,6 +114,7 @@ class TraceSettings:
                 raise InvalidArgument(f"Attempting to set invalid trace setting :{problem}")
             if model and not given[model]:
                 del given[model]
+                self._values.pop(model, None)
                 self._tracer.clear(model)
             self._given = given
             for name in given if not model else {model} & given.keys():
@@ -133,6 +137,7 @@ class TraceSettings:
         return "" if self._options.file else "trace file name is not given"
 
     def _hand_in(self, model: str, values: _Values) -> None:
+        self._values[model] = values
         levels = () if self._problem(values) else values.levels
         self._tracer.set(
             model,
