@@ -19,6 +19,18 @@ TEST(Exposition, WritesFamiliesThatHaveSamples) {
   CHECK_EQ(page.Take(), "# HELP a what \\\\ \"it\"\\nis\n# TYPE a counter\na 18446744073709551615\na_x{b=\"c\"} 0.5\n");
 }
 
+TEST(Exposition, PutsMoreLabelsBehindThoseOfTheSample) {
+  const Labels more = Labels().Add("le", 0.5);
+  Exposition page;
+  page.Family("a", "", "histogram");
+  page.Sample("_bucket", Labels().Add("b", "c"), uint64_t{1}, more);
+  page.Sample("_bucket", {}, 2.5, more);
+  page.Sample("_count", Labels().Add("b", "c"), uint64_t{1}, {});
+  CHECK_EQ(page.Take(),
+           "# HELP a \n# TYPE a histogram\na_bucket{b=\"c\",le=\"0.5\"} 1\na_bucket{le=\"0.5\"} 2.5\n"
+           "a_count{b=\"c\"} 1\n");
+}
+
 TEST(Exposition, WritesNumbersThatReadBack) {
   Exposition page;
   page.Family("a", "", "gauge");
