@@ -14,13 +14,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from pyinfer import __version__
-from pyinfer._core import MetricModel, statistics_json, statistics_message
+from pyinfer._core import MetricModel
 from pyinfer.errors import InvalidArgument, NotFound, Unavailable
 from pyinfer.model_files import wire_type
 from pyinfer.readiness import all_ready
@@ -30,12 +29,13 @@ from pyinfer.shared_memory import SharedMemory
 from pyinfer.telemetry.families import Family
 from pyinfer.telemetry.logging import LogSettings
 from pyinfer.telemetry.metrics import Metrics
+from pyinfer.telemetry.statistics import Statistics
 from pyinfer.telemetry.tracing import TraceSettings
 
 if TYPE_CHECKING:
     from pyinfer._core import Engine, Model
 
-__all__ = ["EXTENSIONS", "Service", "Statistics", "parse_version"]
+__all__ = ["EXTENSIONS", "Service", "parse_version"]
 
 #: in Triton's order; only what this version has: a client that asks before it uses an extension is told the truth
 EXTENSIONS = (
@@ -68,25 +68,6 @@ class _Phase(Enum):
     SERVING = 1
     STOPPING = 2
     STOPPED = 3
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """The statistics of ``models`` as they are when they are written, which the core does. Any thread."""
-
-    models: Sequence[Model]
-    #: held meanwhile
-    turn: AbstractContextManager[object]
-
-    def json(self) -> bytes:
-        """The document ``{"model_stats": [...]}``."""
-        with self.turn:
-            return statistics_json(self.models)
-
-    def message(self) -> bytes:
-        """The message ``inference.ModelStatisticsResponse``."""
-        with self.turn:
-            return statistics_message(self.models)
 
 
 def parse_version(text: str) -> int | None:
