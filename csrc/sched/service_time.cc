@@ -13,8 +13,13 @@ constexpr double kLeastDeviation = 0.02;   // of the mean, when something is cut
 constexpr int kChange = 3;                 // executions in a row that are cut on one side: a change, no strays
 constexpr double kFirstDeviation = 0.1;    // of the first execution's time
 constexpr uint64_t kTrusted = 2;           // executions of a size that are enough to believe them
-constexpr double kUnlucky =
-    0.6;  // among fewer, one that takes so much less than those before shows that they were slow
+// Among fewer, one that takes so much less than those before shows that they were slow.
+constexpr double kUnlucky = 0.6;
+// So many times the most rows yet may be tried, or so many if they are expected to take no more than so many times as
+// long.
+constexpr int64_t kGrowth = 2;
+constexpr int64_t kLeap = 4;
+constexpr double kLeapTime = 2;
 constexpr uint64_t kForgotten = 256;  // executions of other sizes after which one is learned anew
 // A size with fewer is to be tried again as if it had not been seen for so many times longer.
 constexpr uint64_t kDoubted = 16;
@@ -100,8 +105,15 @@ ServiceTimes::Point ServiceTimes::At(int64_t rows) const {
     return {wanted, above->mean_ns * share, above->deviation_ns * share, 0, 0};
   }
   const Point& below = *std::prev(above);
-  if (above == points_.end()) {
-    const double times = wanted / below.rows;
+  const bool last = above == points_.end();
+  const int64_t next = Next(below.most_rows);
+  const int64_t end = last ? INT64_MAX : above->most_rows == next ? below.most_rows : next;
+  // What was not seen is not left out for what larger sizes do: the line that led to the size below it goes on, through
+  // the next size if that was never seen, and beyond the last.
+  if (rows <= end) {
+    const Point& first = points_.front();
+    const double slope = &first == &below ? 0 : (below.mean_ns - first.mean_ns) / (below.rows - first.rows);
+    const double times = 1 + std::clamp(slope / below.mean_ns, 0.0, 1 / below.rows) * (wanted - below.rows);
     return {wanted, below.mean_ns * times, below.deviation_ns * times, 0, 0};
   }
   const double to = (wanted - below.rows) / (above->rows - below.rows);
@@ -119,14 +131,10 @@ TimeNs ServiceTimes::AtLeast(int64_t rows) const {
   return static_cast<TimeNs>(std::max(at.mean_ns / 2, at.mean_ns - 1.5 * at.deviation_ns));
 }
 
-TimeNs ServiceTimes::Hopeful(int64_t rows) const {
-  if (points_.empty() || static_cast<double>(rows) <= points_.back().rows) return Mean(rows);
-  const Point& first = points_.front();
-  const Point& last = points_.back();
-  const double a_row = last.mean_ns / last.rows;
-  const double slope =
-      points_.size() == 1 ? 0 : std::clamp((last.mean_ns - first.mean_ns) / (last.rows - first.rows), 0.0, a_row);
-  return static_cast<TimeNs>(last.mean_ns + slope * (static_cast<double>(rows) - last.rows));
+int64_t ServiceTimes::Reach() const {
+  const int64_t most = std::max<int64_t>(1, largest_);
+  const bool leap = points_.size() > 1 && At(kLeap * most).mean_ns <= kLeapTime * At(most).mean_ns;
+  return (leap ? kLeap : kGrowth) * most;
 }
 
 uint64_t ServiceTimes::Age(int64_t rows) const {

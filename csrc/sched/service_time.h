@@ -2,7 +2,8 @@
 // service_time.h - how long an execution of n rows takes, learned from those that were seen.
 //
 // No shape of the curve is assumed: a batch may take longer than its rows one by one. Sizes near each other share a
-// cell, at most two for each doubling; between cells lies a straight line, beyond the last one time grows with rows.
+// cell, at most two for each doubling; between cells lies a straight line. Beyond the last one, and in a gap where
+// nothing was seen, the line goes on that led from the first to there: what is not known is taken to be worth a look.
 // Each cell is a mean that forgets and a mean deviation. One execution moves a mean by a few deviations at most, so
 // that a stray pause does little, while a change that stays widens the deviation and is followed within some
 // executions. Not thread safe; reads no clock.
@@ -38,12 +39,11 @@ class ServiceTimes {
   // Few executions take less.
   TimeNs AtLeast(int64_t rows) const;
 
-  // The same as Mean for sizes that were seen. For larger ones what it may be at best, as there may be a part of the
-  // time that does not grow with rows.
-  TimeNs Hopeful(int64_t rows) const;
-
   // The most rows in an execution yet; 0 while nothing is known.
   int64_t largest() const { return largest_; }
+  // The most rows that an execution may have for what is not known to be learned at little risk: twice as many as ever,
+  // four times as many where that is expected to take at most twice as long.
+  int64_t Reach() const;
   // How many executions ago one of about this size was seen (the smaller its sample, the longer ago); all of them where
   // there was none.
   uint64_t Age(int64_t rows) const;
@@ -61,6 +61,8 @@ class ServiceTimes {
 
   static size_t IndexOf(int64_t rows);
   static int64_t MostOf(size_t index);
+  // The next larger size that is told apart from `rows`.
+  static int64_t Next(int64_t rows) { return MostOf(IndexOf(rows) + 1); }
   std::vector<Point> Points() const;
   static Point Believed(const Cell& cell, const Point* below);
   Point At(int64_t rows) const;

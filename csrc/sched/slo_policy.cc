@@ -7,9 +7,6 @@ namespace pyinfer {
 
 namespace {
 
-// How much larger a batch may be than any before it.
-constexpr int64_t kGrowth = 2;
-
 struct Prefix {
   size_t requests = 0;
   int64_t rows = 0;
@@ -22,11 +19,12 @@ Prefix BestPrefix(const SloView& view, size_t from, TimeNs now, TimeNs deadline,
                   const ServiceTimes& times) {
   Prefix best;
   double best_rate = 0;
+  const int64_t reach = times.Reach();
   int64_t rows = 0;
   for (size_t i = from; i < view.first.size(); ++i) {
     rows += view.first[i].rows;
     const bool lone = i == from;
-    if (!lone && rows > kGrowth * std::max<int64_t>(1, times.largest())) break;
+    if (!lone && rows > reach) break;
     const TimeNs likely = times.Likely(rows);
     if (!lone && times.Mean(rows) > limit) continue;
     if (!lone && deadline != 0 && now + likely > deadline) continue;
@@ -70,11 +68,10 @@ double Worth(const SloView& view, size_t from, const Prefix& batch, TimeNs now, 
 // are those given up that have no time for a larger one?
 SloDecision Rescue(const SloView& view, TimeNs now, const ServiceTimes& times, TimeNs slo) {
   const ServiceTimes::Point best = times.Best(ExecutionBudget(slo));
-  // Where more comes than can be done, time that is not used well is paid with requests that come later.
-  const double price = view.interval > 0 && best.mean_ns > static_cast<double>(view.interval) * best.rows *
-                                                               static_cast<double>(view.instances)
-                           ? best.rows / best.mean_ns
-                           : 0;
+  // Time is paid with those who come in it, as far as the model could answer them.
+  const double possible = best.rows / std::max(1.0, best.mean_ns);
+  const double arriving = view.interval > 0 ? 1 / static_cast<double>(view.interval) : 0;
+  const double price = std::min(possible, arriving / static_cast<double>(view.instances));
   const Prefix small = BestPrefix(view, 0, now, view.first.front().deadline, ExecutionBudget(slo), times);
   SloDecision decision{0, small.requests, 0};
   double worth = Worth(view, 0, small, now, price, times);
@@ -107,7 +104,7 @@ SloDecision DecideSlo(const SloView& view, TimeNs now, const ServiceTimes& times
   if (!all || lone || view.interval == 0) return decision;
   // One more row: worth its wait?
   const TimeNs next = view.last_arrival + view.interval;
-  if (next <= now || best.rows + 1 > kGrowth * times.largest()) return decision;
+  if (next <= now || best.rows + 1 > times.Reach()) return decision;
   const auto rate = [&](int64_t rows, TimeNs wait) {
     return static_cast<double>(rows) / static_cast<double>(std::max<TimeNs>(1, wait + times.Mean(rows)));
   };
@@ -125,7 +122,7 @@ TimeNs ExpectedAnswer(const SloView& view, int64_t rows, TimeNs now, const Servi
   if (best.rows <= 0) return now;
   // What was not tried yet may be better than what was.
   for (int64_t more = 2 * times.largest(); more <= view.most_rows; more *= 2) {
-    const auto mean = static_cast<double>(times.Hopeful(more));
+    const auto mean = static_cast<double>(times.Mean(more));
     if (mean > static_cast<double>(slo) / 2) break;
     if (static_cast<double>(more) * best.mean_ns > best.rows * mean)
       best = {static_cast<double>(more), mean, 0, 0, more};
@@ -136,7 +133,7 @@ TimeNs ExpectedAnswer(const SloView& view, int64_t rows, TimeNs now, const Servi
   const int64_t rounds = view.rows_waiting / round;
   const int64_t left = view.rows_waiting - rounds * round;
   const TimeNs begin = std::max(now, view.free_at) + rounds * static_cast<TimeNs>(best.mean_ns);
-  return begin + times.Hopeful(std::max(rows, std::min(size, left + rows)));
+  return begin + times.Mean(std::max(rows, std::min(size, left + rows)));
 }
 
 }  // namespace pyinfer

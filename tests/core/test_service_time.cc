@@ -33,11 +33,38 @@ TEST(ServiceTimes, LearnsEachSizeAndWhatIsBetween) {
   CHECK(Near(times.Mean(1), 2, 0.001));
   CHECK(Near(times.Mean(4), 8, 0.001));
   CHECK(Near(times.Mean(10), 9, 0.001));
-  CHECK(Near(times.Mean(32), 20, 0.001));  // no better than what is known
-  CHECK(times.Hopeful(32) < times.Mean(32));
+  CHECK(Near(times.Mean(31), 18, 0.001));  // the line from the first to the last
   CHECK_EQ(times.Best(100 * kMs).rows, 16.0);
   CHECK_EQ(times.Best(8 * kMs).most_rows, 1);  // the first of two that are as good, within the limit
   CHECK_EQ(times.largest(), 16);
+}
+
+// What larger sizes do says nothing of one that was not seen: the line that led up to it does.
+TEST(ServiceTimes, AGapIsTakenToBeWorthALook) {
+  ServiceTimes times;
+  Feed(times, 1, 5, 5);
+  Feed(times, 5, 7, 5);
+  Feed(times, 20, 50, 5);
+  CHECK(Near(times.Mean(6), 7.5, 0.001));  // of the same cell
+  CHECK(Near(times.Mean(8), 8.5, 0.001));  // of the next
+  CHECK(times.Mean(12) > 20 * kMs);        // no further
+  Feed(times, 8, 30, 5);
+  CHECK(Near(times.Mean(8), 30, 0.001));  // seen
+  CHECK(Near(times.Mean(6), 7.5, 0.001));
+  CHECK(times.Mean(7) > 20 * kMs);
+}
+
+TEST(ServiceTimes, ReachesAsFarAsTimeIsExpectedToAllow) {
+  ServiceTimes times;
+  CHECK_EQ(times.Reach(), 2);
+  Feed(times, 1, 20, 2);
+  CHECK_EQ(times.Reach(), 2);  // of one size nothing follows for others
+  Feed(times, 2, 20.5, 2);
+  CHECK_EQ(times.Reach(), 8);
+  Feed(times, 8, 24, 2);
+  CHECK_EQ(times.Reach(), 32);
+  Feed(times, 32, 100, 2);
+  CHECK_EQ(times.Reach(), 64);
 }
 
 // Each size that executions may have has a cell, whose name is the most rows that count in it.

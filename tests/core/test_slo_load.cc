@@ -2,6 +2,7 @@
 // test_slo_load.cc - a model with a latency SLO beside the same model with the best of many fixed queue delays, under
 // the same load. What is counted: requests answered within the SLO, those included from which it learned.
 #include <algorithm>
+#include <map>
 #include <sstream>
 #include <string>
 
@@ -19,6 +20,8 @@ struct Case {
   Curve curve;
   double slo_ms;
   size_t instances = 1;
+  double noise = 0.1;
+  double outliers = 0.005;
 };
 
 const std::vector<Case>& Cases() {
@@ -30,6 +33,8 @@ const std::vector<Case>& Cases() {
       {"no gain", [d](int64_t n) { return 5 * d(n); }, 100},
       {"batches hurt", [d](int64_t n) { return n == 1 ? 4.8 : 12 * d(n); }, 100},
       {"steps of 8", [d](int64_t n) { return 5 * d((n + 7) / 8); }, 50},
+      {"wide layers", [d](int64_t n) { return 14 + 0.6 * d(n); }, 100, 2},
+      {"wide layers, on a busy machine", [d](int64_t n) { return 14 + 0.6 * d(n); }, 100, 2, 0.3, 0.01},
       {"best at 8", [d](int64_t n) { return n <= 8 ? 4 + 0.5 * d(n) : 8 + 3 * d(n - 8); }, 80},
   };
   return cases;
@@ -67,6 +72,8 @@ SloScenario Scenario(const Case& one, double load, bool bursts, uint64_t seed) {
   scenario.curve = one.curve;
   scenario.slo_ms = one.slo_ms;
   scenario.instances = one.instances;
+  scenario.noise = one.noise;
+  scenario.outliers = one.outliers;
   scenario.seed = seed;
   scenario.load.rate = load * Capacity(one);
   scenario.load.burst = bursts ? 4 : 1;
@@ -75,42 +82,40 @@ SloScenario Scenario(const Case& one, double load, bool bursts, uint64_t seed) {
   return scenario;
 }
 
-size_t BestFixed(const SloScenario& scenario) {
-  size_t best = 0;
-  for (const double delay_ms : {0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0}) {
-    best = std::max(best, RunLoad(scenario, Batching(delay_ms)).good);
-  }
-  return best;
-}
-
-void CheckAgainstFixed(double load, bool bursts, double least) {
+// Strays are left out where little is lost: which of the ways meets them with a large batch is luck.
+void CheckAgainstFixed(double load, bool bursts, double least, bool strays = true) {
   for (const Case& one : Cases()) {
-    size_t good = 0, fixed = 0, sent = 0, late = 0;
-    for (uint64_t seed = 1; seed <= 2; ++seed) {
-      const SloScenario scenario = Scenario(one, load, bursts, seed);
+    size_t good = 0, sent = 0, late = 0;
+    std::map<double, size_t> fixed = {{0, 0}, {1, 0}, {2, 0}, {5, 0}, {10, 0}, {20, 0}, {40, 0}};
+    for (uint64_t seed = 1; seed <= 3; ++seed) {
+      SloScenario scenario = Scenario(one, load, bursts, seed);
+      if (!strays) scenario.outliers = 0;
       const LoadResult result = RunLoad(scenario, WithSlo(one.slo_ms));
       good += result.good;
       late += result.late;
       sent += result.sent;
-      fixed += BestFixed(scenario);
+      for (auto& [delay_ms, answered] : fixed) answered += RunLoad(scenario, Batching(delay_ms)).good;
     }
-    if (static_cast<double>(good) >= least * static_cast<double>(fixed) && late * 25 <= sent) continue;
+    size_t best = 0;
+    for (const auto& [delay_ms, answered] : fixed) best = std::max(best, answered);
+    const size_t most_late = sent / (one.noise > 0.2 ? 12 : 25);
+    if (static_cast<double>(good) >= least * static_cast<double>(best) && late <= most_late) continue;
     std::ostringstream what;
     what << one.name << " at " << load << (bursts ? " in bursts" : "") << ": " << good << " of " << sent << ", late "
-         << late << ", best fixed delay " << fixed;
+         << late << ", best fixed delay " << best;
     Fail(__FILE__, __LINE__, what.str());
   }
 }
 
-// Where fixed delays answer nearly all, a hundredth is what the first executions cost, from which it learns.
+// Where fixed delays answer nearly all, some thousandths are what the first executions cost, from which it learns.
 TEST(SloLoad, IsNoWorseThanAnyFixedDelayUnderLightLoad) {
-  CheckAgainstFixed(0.3, false, 0.99);
-  CheckAgainstFixed(0.6, false, 0.99);
+  CheckAgainstFixed(0.3, false, 0.999, false);
+  CheckAgainstFixed(0.6, false, 0.998, false);
 }
 
 TEST(SloLoad, IsNoWorseThanAnyFixedDelayNearCapacity) {
-  CheckAgainstFixed(0.8, false, 0.99);
-  CheckAgainstFixed(0.95, false, 0.97);
+  CheckAgainstFixed(0.8, false, 0.995, false);
+  CheckAgainstFixed(0.95, false, 0.995, false);
 }
 
 TEST(SloLoad, AnswersMuchMoreInBursts) {

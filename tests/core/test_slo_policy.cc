@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <functional>
 
 #include "check.h"
@@ -61,8 +62,23 @@ TEST(SloPolicy, BatchesLeaveTimeForTheNext) {
   CHECK(taken >= 16 && taken <= 21);
 }
 
-TEST(SloPolicy, GrowsByDoublingIntoTheUnknown) {
-  CHECK_EQ(DecideSlo(Many(60, 90), kNow, Learned(Overhead, 4), kSlo).take, size_t{8});
+TEST(SloPolicy, GrowsIntoTheUnknownByWhatIsToBeExpectedOfIt) {
+  CHECK_EQ(DecideSlo(Many(60, 90), kNow, Learned(Overhead, 4), kSlo).take, size_t{16});  // 18 ms instead of 12
+  const auto row_by_row = [](int64_t rows) { return 2.0 * static_cast<double>(rows); };
+  CHECK_EQ(DecideSlo(Many(60, 90), kNow, Learned(row_by_row, 4), kSlo).take, size_t{8});
+}
+
+// What time costs grows with what comes: nobody is given up for those who do not come.
+TEST(SloPolicy, TheFirstIsGivenUpForThoseWhoCome) {
+  // Eight have time only if few others go with them.
+  std::vector<TimeNs> left(30, 90);
+  std::fill(left.begin(), left.begin() + 8, 16);
+  SloView view = Queue(left);
+  CHECK_EQ(DecideSlo(view, kNow, Learned(Overhead), kSlo).drop, size_t{0});
+  view.interval = 10 * kMs;
+  CHECK_EQ(DecideSlo(view, kNow, Learned(Overhead), kSlo).drop, size_t{0});
+  view.interval = kMs / 2;
+  CHECK_EQ(DecideSlo(view, kNow, Learned(Overhead), kSlo).drop, size_t{8});
 }
 
 TEST(SloPolicy, ASmallerBatchSavesTheFirst) {
