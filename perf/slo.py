@@ -73,7 +73,12 @@ class Load:
     length: float
 
 
-LOADS: Mapping[str, Load] = {"light": Load(0.5, 1, 0.7), "poisson": Load(1.2, 1, 0.8), "bursts": Load(0.8, 4, 1.5)}
+LOADS: Mapping[str, Load] = {
+    "light": Load(0.5, 1, 0.7),
+    "near": Load(0.95, 1, 0.8),
+    "poisson": Load(1.2, 1, 0.8),
+    "bursts": Load(0.8, 4, 1.5),
+}
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from perf import slo_runs
 from perf.slo import DELAYS_MS, MODELS, Goodput, arrivals, build_variants
 from perf.slo_runs import _compared
 
@@ -53,3 +54,14 @@ def test_the_best_fixed_delay_is_what_counts():
     figures = _compared(seen)
     assert figures["best_fixed_delay_ms"] == DELAYS_MS[-1]
     assert figures["ratio"] == pytest.approx(0.8 / 0.4)
+
+
+def test_capacity_is_measured_with_full_batches_except_where_a_full_queue_is_refused(monkeypatch):
+    in_flight = {}
+    monkeypatch.setattr(
+        slo_runs, "measure_rate", lambda _server, way, _model, many, _s: in_flight.setdefault(way, many)
+    )
+    for way in ("wide_mlp_slo", "wide_mlp_0"):
+        slo_runs._capacity(None, MODELS[1], way, 1)
+    instances, rows = 2, 64
+    assert in_flight["wide_mlp_slo"] <= rows < instances * rows < in_flight["wide_mlp_0"]
