@@ -41,16 +41,38 @@ std::shared_ptr<WorkerSession> Announce(WorkerHost& host, const WorkerLanes& lan
   return host.Announce(lanes, [group] { kill(-group, SIGKILL); });
 }
 
+// Has the worker of an instance begin batches.
+class HostStarter final : public BatchStarter {
+ public:
+  HostStarter(WorkerHost& host, const InstanceHandle& instance)
+      : host_(host), model_(instance.model), instance_(instance.number) {}
+
+  void Begin(Batch batch) override { host_.Begin(std::move(batch), model_, instance_); }
+
+ private:
+  WorkerHost& host_;
+  const std::shared_ptr<Model> model_;
+  const size_t instance_;
+};
+
 void Run(WorkerHost& host, const InstanceHandle& instance) {
   const std::shared_ptr<Model> model = instance.model;
   const size_t number = instance.number;
+  HostStarter starter(host, instance);
   ReleaseGil release;
+  model->LetBegin(number, starter);
   while (host.WaitReady()) {
-    Batch batch = model->NextBatch(number);
+    bool begun = false;
+    Batch batch = model->NextBatch(number, &begun);
+    if (begun) {
+      host.Complete(model, number);
+      continue;
+    }
     if (batch.empty()) break;
     host.Execute(batch, model, number);
     batch.Finish();
   }
+  model->StopLending(number);
   host.WaitLate();
 }
 

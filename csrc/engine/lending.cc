@@ -2,26 +2,32 @@
 #include "engine/lending.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace pyinfer {
 
 InstanceLending::Entry* InstanceLending::FindLocked(size_t instance) {
   const auto found =
-      std::find_if(entries_.begin(), entries_.end(), [&](const Entry& one) { return one.instance == instance; });
+      std::find_if(entries_.begin(), entries_.end(), [&](const Entry& one) { return one.lent.instance == instance; });
   return found == entries_.end() ? nullptr : &*found;
 }
 
-void InstanceLending::Offer(size_t instance, BatchRunner* runner) {
+void InstanceLending::Offer(size_t instance, BatchRunner* runner) { Add({instance, runner, nullptr}); }
+
+void InstanceLending::Offer(size_t instance, BatchStarter* starter) { Add({instance, nullptr, starter}); }
+
+void InstanceLending::Add(Lent lent) {
   std::lock_guard<std::mutex> lock(mutex_);
-  entries_.push_back({instance, runner, Hands::kOwn});
-  offers_.store(true, std::memory_order_release);
+  entries_.push_back({lent, Hands::kOwn});
+  (lent.runner != nullptr ? runners_ : starters_).fetch_add(1, std::memory_order_release);
 }
 
 void InstanceLending::Withdraw(size_t instance) {
   std::lock_guard<std::mutex> lock(mutex_);
-  const auto is_it = [&](const Entry& one) { return one.instance == instance; };
-  entries_.erase(std::remove_if(entries_.begin(), entries_.end(), is_it), entries_.end());
-  offers_.store(!entries_.empty(), std::memory_order_release);
+  Entry* const entry = FindLocked(instance);
+  if (entry == nullptr) return;
+  (entry->lent.runner != nullptr ? runners_ : starters_).fetch_sub(1, std::memory_order_release);
+  entries_.erase(entries_.begin() + (entry - entries_.data()));
 }
 
 void InstanceLending::Rest(size_t instance) {
@@ -29,35 +35,46 @@ void InstanceLending::Rest(size_t instance) {
   if (Entry* entry = FindLocked(instance)) entry->hands = Hands::kNone;
 }
 
-bool InstanceLending::Resume(size_t instance) {
+InstanceLending::Back InstanceLending::TakeLocked(Entry& entry) {
+  if (entry.hands == Hands::kBorrower) return Back::kLent;
+  return std::exchange(entry.hands, Hands::kOwn) == Hands::kBegun ? Back::kBegun : Back::kAsItWas;
+}
+
+InstanceLending::Back InstanceLending::Resume(size_t instance) {
   std::lock_guard<std::mutex> lock(mutex_);
   Entry* const entry = FindLocked(instance);
-  if (entry == nullptr) return true;
-  if (entry->hands == Hands::kBorrower) return false;
-  entry->hands = Hands::kOwn;
-  return true;
+  return entry == nullptr ? Back::kAsItWas : TakeLocked(*entry);
 }
 
-void InstanceLending::Await(size_t instance) {
+InstanceLending::Back InstanceLending::Await(size_t instance) {
   std::unique_lock<std::mutex> lock(mutex_);
   returned_.wait(lock, [&] { return FindLocked(instance)->hands != Hands::kBorrower; });
-  FindLocked(instance)->hands = Hands::kOwn;
+  return TakeLocked(*FindLocked(instance));
 }
 
-InstanceLending::Lent InstanceLending::Borrow() {
-  std::lock_guard<std::mutex> lock(mutex_);
+InstanceLending::Lent InstanceLending::BorrowLocked(bool to_begin) {
   for (Entry& entry : entries_) {
-    if (entry.hands != Hands::kNone) continue;
+    if (entry.hands != Hands::kNone || (entry.lent.starter != nullptr) != to_begin) continue;
     entry.hands = Hands::kBorrower;
-    return {entry.instance, entry.runner};
+    return entry.lent;
   }
   return {};
 }
 
-void InstanceLending::GiveBack(const Lent& lent) {
+InstanceLending::Lent InstanceLending::Borrow() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return BorrowLocked(/*to_begin=*/false);
+}
+
+InstanceLending::Lent InstanceLending::BorrowToBegin() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return BorrowLocked(/*to_begin=*/true);
+}
+
+void InstanceLending::GiveBack(const Lent& lent, bool begun) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    FindLocked(lent.instance)->hands = Hands::kNone;
+    FindLocked(lent.instance)->hands = begun ? Hands::kBegun : Hands::kNone;
   }
   returned_.notify_all();
 }

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// lending.h - instances that a thread may run itself, which calls their model and waits, while their own threads rest.
+// lending.h - instances that another thread may do something for, while their own threads have nothing to do.
 //
 // To hand a batch to another thread and to wait for it costs two wake-ups, which is more than a small execution. Where
-// an instance does not mind which thread executes, and its own has nothing to do, a caller takes its place for one
-// batch. An instance is in one of three hands: its thread's, nobody's (its thread waits for a batch), a borrower's.
-// What the queue has is taken in its order, whoever takes it.
+// an instance does not mind which thread executes, a caller that waits takes its place for one batch. Where executing
+// is another process' work, whoever brings the requests can hand them to it: that does not wait then for the
+// instance's thread, which is woken meanwhile and does the rest.
+//
+// An instance is in one of three hands: its thread's, nobody's (its thread waits for a batch), a borrower's. What the
+// queue has is taken in its order, whoever takes it.
 #pragma once
 
 #include <atomic>
@@ -26,50 +29,71 @@ class BatchRunner {
   virtual void Run(Batch batch) = 0;
 };
 
+// What begins a batch for the thread of an instance.
+class BatchStarter {
+ public:
+  virtual ~BatchStarter() = default;
+  // Keeps the batch, which the instance's thread goes on with, and begins it if that takes no time. Never blocks.
+  // Called under no lock, from any thread, while the instance's thread has nothing to do.
+  virtual void Begin(Batch batch) = 0;
+};
+
 // The instances of one model that can be lent. Any thread; it is never locked while a batch is executed.
 class InstanceLending {
  public:
-  // Whether there are any.
-  bool offers() const { return offers_.load(std::memory_order_acquire); }
+  // Whether there are any, and any of each kind.
+  bool offers() const { return offers_runners() || offers_starters(); }
+  bool offers_runners() const { return runners_.load(std::memory_order_acquire) != 0; }
+  bool offers_starters() const { return starters_.load(std::memory_order_acquire) != 0; }
 
-  // The thread of `instance` will call Rest and Resume around each wait for a batch. `runner` is not called after
-  // Withdraw.
+  // The thread of `instance` will call Rest and Resume around each wait for a batch. `runner`, or `starter`, is not
+  // called after Withdraw.
   void Offer(size_t instance, BatchRunner* runner);
+  void Offer(size_t instance, BatchStarter* starter);
   // Requires: its thread has it, or it was not offered.
   void Withdraw(size_t instance);
 
   // The following do nothing for one that was not offered. Its thread has nothing to do: from now on it may be lent.
   void Rest(size_t instance);
-  // Whether its thread has it again. Where it is lent, not, and the thread is to see to it that somebody else is woken
-  // for what it was woken for; then to call Await.
-  bool Resume(size_t instance);
+  // Whether its thread has it again, and whether with a batch that was begun. Where it is still lent, the thread is to
+  // call Await. Unless it is as it was, the thread is to see to it that somebody else is woken for what it may have
+  // been woken for itself.
+  enum class Back { kLent, kAsItWas, kBegun };
+  Back Resume(size_t instance);
   // The same, but waits until it is back.
-  void Await(size_t instance);
+  Back Await(size_t instance);
 
   // One that nobody has; null where there is none.
   struct Lent {
     size_t instance = 0;
     BatchRunner* runner = nullptr;
+    BatchStarter* starter = nullptr;
 
-    explicit operator bool() const { return runner != nullptr; }
+    explicit operator bool() const { return runner != nullptr || starter != nullptr; }
   };
+  // One that has a runner, or one that has a starter.
   Lent Borrow();
-  void GiveBack(const Lent& lent);
+  Lent BorrowToBegin();
+  // `begun`: the starter has a batch. Its thread is to be woken then.
+  void GiveBack(const Lent& lent, bool begun = false);
 
  private:
-  enum class Hands { kOwn, kNone, kBorrower };
+  enum class Hands { kOwn, kNone, kBorrower, kBegun };
   struct Entry {
-    size_t instance;
-    BatchRunner* runner;
+    Lent lent;
     Hands hands;
   };
 
+  void Add(Lent lent);
   Entry* FindLocked(size_t instance);
+  Lent BorrowLocked(bool to_begin);
+  static Back TakeLocked(Entry& entry);
 
   std::mutex mutex_;
   std::condition_variable returned_;
   std::vector<Entry> entries_;
-  std::atomic<bool> offers_{false};
+  std::atomic<size_t> runners_{0};
+  std::atomic<size_t> starters_{0};
 };
 
 }  // namespace pyinfer

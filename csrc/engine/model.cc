@@ -217,6 +217,7 @@ TimeNs Model::KeepAnswer(const Request& request, const Response& response) {
 void Model::Dispatch() {
   const Burst burst;  // what the answers bring with them comes when no lock of an instance is held
   if (NativeInstance* quick = quick_.load(std::memory_order_acquire)) RunQuick(*quick);
+  if (lending_.offers_starters()) BeginBatches();
   source_->Wake();
 }
 
@@ -230,8 +231,14 @@ void Model::RunQuick(NativeInstance& quick) {
   }
 }
 
-Batch Model::NextBatch(size_t instance) {
-  while (WaitForWork(instance)) {
+Batch Model::NextBatch(size_t instance, bool* begun) {
+  for (;;) {
+    const Found found = WaitForWork(instance);
+    if (found == Found::kEnd) break;
+    if (found == Found::kBegun) {
+      *begun = true;
+      return Batch();
+    }
     Batch batch = limiter_ ? TakeLimited(instance, /*wait=*/true) : source_->Take(instance, clock_->Now());
     if (!batch.empty()) return batch;
   }

@@ -64,7 +64,7 @@ class Model final : public RequestObserver,
   // Returns when its time in the queue is over; 0 for never.
   TimeNs Push(RequestPtr request);
 
-  // Gets what was pushed going: runs it here where the executor is quick and free, or wakes an instance.
+  // Gets what was pushed going: runs or begins it here where that takes no time, or wakes an instance.
   void Dispatch();
   void Reap();
   TimeNs Expire(TimeNs now);
@@ -81,7 +81,15 @@ class Model final : public RequestObserver,
   std::vector<std::shared_ptr<const LimitedInstance>> Limits() const override;
   // Blocks until there is a batch; an empty one once the model is stopped, or the instance removed. For the thread of
   // an instance.
-  Batch NextBatch(size_t instance);
+  Batch NextBatch(size_t instance) { return NextBatch(instance, nullptr); }
+  // The same for an instance that LetBegin was called for. Where a batch was begun for it meanwhile, nothing is
+  // returned, and `begun` is true: that batch comes next.
+  Batch NextBatch(size_t instance, bool* begun);
+  // Lets whoever brings requests hand a batch to `starter` while the instance's thread is in NextBatch with nothing to
+  // do. Not where the instance is limited or keeps sequences, or inputs are padded. For the thread of the instance,
+  // which then asks by the NextBatch above; `starter` is not called any more once StopLending returns, which it must
+  // have called when it ends.
+  void LetBegin(size_t instance, BatchStarter& starter);
   // Lets threads that call this model and wait run `instance` while its own thread is in NextBatch with nothing to do.
   // Not where the instance is limited, or keeps sequences. See model_lending.cc. For the thread of the instance;
   // `runner` is not called any more once StopLending returns, which it must have called when it ends.
@@ -168,8 +176,10 @@ class Model final : public RequestObserver,
   void Start(NativeInstance& instance, std::shared_ptr<LimitedInstance> limited);
   void JoinEnded();
   void RunQuick(NativeInstance& instance);
-  // As the source's Wait; whoever borrows the instance has it back when this returns.
-  bool WaitForWork(size_t instance);
+  // As the source's Wait; nobody else has the instance when this returns.
+  enum class Found { kMaybe, kBegun, kEnd };
+  Found WaitForWork(size_t instance);
+  void BeginBatches();
   // See model_limits.cc.
   void SetLimits(size_t instance, std::shared_ptr<LimitedInstance> limited);
   void NoteRemoved(size_t instance);

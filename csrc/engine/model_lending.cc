@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// model_lending.cc - instances of a Model that a calling thread runs itself.
+// model_lending.cc - what threads do for instances of a Model that have nothing to do: run them, or begin their
+// batches.
 #include <utility>
 
 #include "engine/model.h"
@@ -13,21 +14,39 @@ void Model::Lend(size_t instance, BatchRunner& runner) {
   lending_.Offer(instance, &runner);
 }
 
-bool Model::WaitForWork(size_t instance) {
-  if (!lending_.offers()) return source_->Wait(instance);
+void Model::LetBegin(size_t instance, BatchStarter& starter) {
+  // As above. To pad is work, which who brings the requests has no time for.
+  if (spec_->sequence || spec_->padding || LimitsOf(instance)) return;
+  lending_.Offer(instance, &starter);
+}
+
+Model::Found Model::WaitForWork(size_t instance) {
+  using Back = InstanceLending::Back;
+  if (!lending_.offers()) return source_->Wait(instance) ? Found::kMaybe : Found::kEnd;
   lending_.Rest(instance);
   const bool goes_on = source_->Wait(instance);
-  if (!lending_.Resume(instance)) {
-    // It was woken for a request, and another instance may be free for it.
-    source_->Wake();
-    lending_.Await(instance);
+  Back back = lending_.Resume(instance);
+  // It may have been woken for a request, and another instance may be free for it.
+  if (back != Back::kAsItWas) source_->Wake();
+  if (back == Back::kLent) back = lending_.Await(instance);
+  if (back == Back::kBegun) return Found::kBegun;
+  return goes_on ? Found::kMaybe : Found::kEnd;
+}
+
+void Model::BeginBatches() {
+  while (const InstanceLending::Lent lent = lending_.BorrowToBegin()) {
+    Batch batch = TakeNow(lent.instance);
+    const bool begun = !batch.empty();
+    if (begun) lent.starter->Begin(std::move(batch));
+    lending_.GiveBack(lent, begun);
+    if (!begun) return;
+    source_->Nudge(lent.instance);
   }
-  return goes_on;
 }
 
 Model::BorrowedBatch Model::Borrow() {
   BorrowedBatch borrowed;
-  if (!lending_.offers()) return borrowed;
+  if (!lending_.offers_runners()) return borrowed;
   borrowed.lent = lending_.Borrow();
   if (!borrowed.lent) return borrowed;
   borrowed.batch = TakeNow(borrowed.lent.instance);

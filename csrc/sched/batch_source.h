@@ -40,9 +40,12 @@ class BatchSource {
   // Wakes an instance where there is something to look at. Returns false where the queue is empty.
   virtual bool Wake() = 0;
 
-  // Blocks until a batch may be ripe for `instance` (a hint: another one may be first); false once closed and empty, or
-  // removed.
+  // Blocks until a batch may be ripe for `instance` (a hint: another one may be first), or Nudge was called since the
+  // last Wait; false once closed and empty, or removed.
   virtual bool Wait(size_t instance) = 0;
+
+  // Ends the Wait of one instance, whatever is ripe. Only where instances keep nothing of their own.
+  virtual void Nudge(size_t) {}
 
   // Removes the batch that is ripe for `instance` at `now`, possibly none.
   // Cancelled requests found on the way are answered, not returned.

@@ -20,17 +20,18 @@ DynamicSource::DynamicSource(std::shared_ptr<const ModelSpec> model, const Clock
 
 size_t DynamicSource::AddInstance() {
   std::lock_guard<std::mutex> lock(mutex_);
-  removed_.push_back(false);
+  waiters_.emplace_back();
   if (slo_) slo_->AddInstance();
-  return removed_.size() - 1;
+  return waiters_.size() - 1;
 }
 
 void DynamicSource::RemoveInstance(size_t instance) {
   // Notified under the lock, so that no instance is between looking at its mark and waiting.
   std::lock_guard<std::mutex> lock(mutex_);
-  if (slo_ && !removed_.at(instance)) slo_->RemoveInstance();
-  removed_.at(instance) = true;
-  ripe_.notify_all();
+  Waiter& waiter = waiters_.at(instance);
+  if (slo_ && !waiter.removed) slo_->RemoveInstance();
+  waiter.removed = true;
+  waiter.ripe.notify_all();
 }
 
 void DynamicSource::TakeTurn(Request& request) {
@@ -59,34 +60,65 @@ bool DynamicSource::Push(RequestPtr request) {
   return false;
 }
 
+DynamicSource::Waiter& DynamicSource::WaiterLocked(size_t instance) {
+  while (waiters_.size() <= instance) waiters_.emplace_back();
+  return waiters_[instance];
+}
+
+std::condition_variable* DynamicSource::PickWaiterLocked() {
+  if (waiting_.empty()) return nullptr;
+  Waiter* const first = waiting_.front();
+  waiting_.erase(waiting_.begin());
+  return &first->ripe;
+}
+
+void DynamicSource::NotifyAllLocked() {
+  for (Waiter& waiter : waiters_) waiter.ripe.notify_all();
+}
+
 bool DynamicSource::Wake() {
-  bool notify = false;
+  std::condition_variable* next = nullptr;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     more_follow_ = false;
     if (queue_.empty()) return false;
-    notify = waiting_ != 0;
+    next = PickWaiterLocked();
   }
-  if (notify) ripe_.notify_one();
+  if (next != nullptr) next->notify_all();
   return true;
+}
+
+void DynamicSource::Nudge(size_t instance) {
+  std::condition_variable* ripe = nullptr;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    Waiter& waiter = WaiterLocked(instance);
+    waiter.nudged = true;
+    ripe = &waiter.ripe;
+  }
+  ripe->notify_all();
 }
 
 bool DynamicSource::Wait(size_t instance) {
   std::unique_lock<std::mutex> lock(mutex_);
+  Waiter& waiter = WaiterLocked(instance);
   for (;;) {
-    if (instance < removed_.size() && removed_[instance]) {
+    if (waiter.removed) {
       // The wake-up that ended the wait may have been for a request: another instance has to take it.
-      const bool others = !queue_.empty() && waiting_ != 0;
+      std::condition_variable* const next = queue_.empty() ? nullptr : PickWaiterLocked();
       lock.unlock();
-      if (others) ripe_.notify_one();
+      if (next != nullptr) next->notify_all();
       return false;
     }
+    if (std::exchange(waiter.nudged, false)) return true;
     const Decision decision = DecideLocked(ViewLocked(), clock_.Now());
     if (decision.kind == Decision::Kind::kTake) return true;
     if (closed_) return false;
-    ++waiting_;
-    clock_.Wait(ripe_, lock, decision.until);
-    --waiting_;
+    waiting_.push_back(&waiter);
+    clock_.Wait(waiter.ripe, lock, decision.until);
+    if (const auto kept = std::find(waiting_.begin(), waiting_.end(), &waiter); kept != waiting_.end()) {
+      waiting_.erase(kept);
+    }
   }
 }
 
@@ -166,7 +198,7 @@ Batch DynamicSource::Take(size_t, TimeNs now) {
   std::vector<RequestPtr> taken;
   std::vector<RequestPtr> cancelled;
   std::vector<RequestPtr> expired;
-  bool more = false;
+  std::condition_variable* next = nullptr;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     queue_.Expire(now, expired);
@@ -184,9 +216,9 @@ Batch DynamicSource::Take(size_t, TimeNs now) {
     NoteGoneLocked(expired, true);
     NoteGoneLocked(cancelled, false);
     if (slo_) slo_->NoteTaken(taken, now);
-    more = !queue_.empty() && waiting_ != 0;
+    if (!queue_.empty()) next = PickWaiterLocked();
   }
-  if (more) ripe_.notify_one();
+  if (next != nullptr) next->notify_all();
   AnswerCancelled(cancelled);
   AnswerExpired(expired);
   if (taken.empty()) return Batch();
@@ -195,7 +227,7 @@ Batch DynamicSource::Take(size_t, TimeNs now) {
 
 TimeNs DynamicSource::RipeAt(size_t instance, TimeNs now) const {
   std::lock_guard<std::mutex> lock(mutex_);
-  if (instance < removed_.size() && removed_[instance]) return -1;
+  if (instance < waiters_.size() && waiters_[instance].removed) return -1;
   const Decision decision = DecideLocked(ViewLocked(), now);
   switch (decision.kind) {
     case Decision::Kind::kTake:
@@ -235,8 +267,8 @@ void DynamicSource::Close() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     closed_ = true;
+    NotifyAllLocked();
   }
-  ripe_.notify_all();
 }
 
 void DynamicSource::FailAll(const Status& status) {
@@ -246,8 +278,8 @@ void DynamicSource::FailAll(const Status& status) {
     closed_ = true;
     left = queue_.TakeAll();
     NoteGoneLocked(left, false);
+    NotifyAllLocked();
   }
-  ripe_.notify_all();
   for (RequestPtr& request : left) request->Fail(FailureReason::kRejected, status);
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -26,6 +27,7 @@ class DynamicSource final : public BatchSource {
   bool Push(RequestPtr request) override;
   bool Wake() override;
   bool Wait(size_t instance) override;
+  void Nudge(size_t instance) override;
   Batch Take(size_t, TimeNs now) override;
   TimeNs RipeAt(size_t instance, TimeNs now) const override;
   void Reap() override;
@@ -37,6 +39,13 @@ class DynamicSource final : public BatchSource {
   std::optional<SloReport> Slo() const override;
 
  private:
+  // All instances take from one queue; each sleeps for itself, so that a certain one can be woken.
+  struct Waiter {
+    std::condition_variable ripe;
+    bool removed = false;
+    bool nudged = false;
+  };
+
   QueueView ViewLocked() const;
   Decision DecideLocked(const QueueView& view, TimeNs now) const;
   Decision DecideSloLocked(const QueueView& view, TimeNs now) const;
@@ -44,6 +53,11 @@ class DynamicSource final : public BatchSource {
   std::vector<RequestPtr> TakeLocked(QueueView& view, size_t count);
   // Requests that have left the queue without being taken; `late`: because of the time.
   void NoteGoneLocked(const std::vector<RequestPtr>& gone, bool late);
+  // Makes room for what is kept of an instance.
+  Waiter& WaiterLocked(size_t instance);
+  // To be notified once the lock is free: the one that has waited longest; null where nobody waits.
+  std::condition_variable* PickWaiterLocked();
+  void NotifyAllLocked();
 
   const std::shared_ptr<const ModelSpec> model_;
   const Clock& clock_;
@@ -51,11 +65,10 @@ class DynamicSource final : public BatchSource {
   const std::shared_ptr<AnswerOrder> order_;  // null where answers need not leave in order
 
   mutable std::mutex mutex_;
-  std::condition_variable ripe_;
   RequestQueue queue_;
   const std::unique_ptr<SloControl> slo_;  // null where the model has no latency SLO
-  std::vector<bool> removed_;              // by instance; they all take from one queue
-  size_t waiting_ = 0;
+  std::deque<Waiter> waiters_;             // by instance
+  std::vector<Waiter*> waiting_;           // that were not notified yet, in the order in which they came
   bool more_follow_ = false;
   bool closed_ = false;
 };

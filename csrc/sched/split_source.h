@@ -27,6 +27,7 @@ class SplitSource final : public BatchSource {
   bool Push(RequestPtr request) override;
   bool Wake() override { return parts_->Wake(); }
   bool Wait(size_t instance) override { return parts_->Wait(instance); }
+  void Nudge(size_t instance) override { parts_->Nudge(instance); }
   Batch Take(size_t instance, TimeNs now) override { return parts_->Take(instance, now); }
   TimeNs RipeAt(size_t instance, TimeNs now) const override { return parts_->RipeAt(instance, now); }
   void Reap() override { parts_->Reap(); }

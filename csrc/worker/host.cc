@@ -8,6 +8,26 @@
 #include "worker/session.h"
 
 namespace pyinfer {
+namespace {
+
+// What whoever brings requests may copy: others wait for that thread.
+constexpr size_t kMostCopied = size_t{64} << 10;
+
+bool IsSmall(const Batch& batch) {
+  size_t bytes = 0;
+  for (size_t i = 0; i < batch.size(); ++i) {
+    for (const Tensor& input : batch.request(i).inputs) bytes += input.data.size();
+  }
+  return bytes <= kMostCopied;
+}
+
+// Whether nothing is left to do for the batch; counts it where it was executed.
+bool IsOver(WorkerSession::Outcome outcome, std::atomic<uint64_t>& executed) {
+  if (outcome == WorkerSession::Outcome::kDone) executed.fetch_add(1, std::memory_order_relaxed);
+  return outcome != WorkerSession::Outcome::kNotBegun;
+}
+
+}  // namespace
 
 WorkerHost::~WorkerHost() = default;
 
@@ -57,11 +77,26 @@ void WorkerHost::Execute(Batch& batch, const std::shared_ptr<Model>& model, size
   for (;;) {
     const std::shared_ptr<WorkerSession> session = WaitSession();
     if (!session) return batch.FailOpen(closed_reason_);
-    const WorkerSession::Outcome outcome = session->Execute(batch, execution_limit_, {model, instance});
-    if (outcome == WorkerSession::Outcome::kNotBegun) continue;
-    if (outcome == WorkerSession::Outcome::kDone) executed_.fetch_add(1, std::memory_order_relaxed);
-    return;
+    if (IsOver(session->Execute(batch, execution_limit_, {model, instance}), executed_)) return;
   }
+}
+
+void WorkerHost::Begin(Batch batch, const std::shared_ptr<Model>& model, size_t instance) {
+  begun_ = std::move(batch);
+  if (!IsSmall(begun_)) return;
+  std::shared_ptr<WorkerSession> session;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    session = attached_;
+  }
+  if (session && session->Begin(begun_, {model, instance})) begun_by_ = std::move(session);
+}
+
+void WorkerHost::Complete(const std::shared_ptr<Model>& model, size_t instance) {
+  const std::shared_ptr<WorkerSession> session = std::exchange(begun_by_, nullptr);
+  const bool over = session && IsOver(session->Complete(begun_, execution_limit_), executed_);
+  if (!over) Execute(begun_, model, instance);
+  begun_.Finish();
 }
 
 void WorkerHost::WaitLate() {

@@ -8,6 +8,9 @@
 //
 // A worker may be attached while there still is another one: that one keeps what it has begun, and gets nothing more.
 //
+// While the thread of the instance has nothing to do, others may send its worker a batch (Begin), and it goes on with
+// that one (Complete).
+//
 // What a worker says is checked before it is believed; one that says what can not be true is not listened to any more.
 #pragma once
 
@@ -53,6 +56,11 @@ class WorkerHost {
   // Answers every request of the batch, or has it answered apart. Blocks meanwhile. One batch at a time. `model` and
   // `instance`: which one is busy with it; null where that is not known.
   void Execute(Batch& batch, const std::shared_ptr<Model>& model = nullptr, size_t instance = 0);
+  // Keeps the batch for Complete, and sends it if it is small and there is a worker to take it. Never blocks. Any
+  // thread, ordered with those of Execute and Complete; none of them is under way, and Complete follows.
+  void Begin(Batch batch, const std::shared_ptr<Model>& model = nullptr, size_t instance = 0);
+  // As Execute, of that batch, and finishes it.
+  void Complete(const std::shared_ptr<Model>& model = nullptr, size_t instance = 0);
   // Blocks until the workers have answered all that they were to answer apart, or are gone, or Close was called.
   void WaitLate();
   // Lets the workers end once they are done with what was sent to them.
@@ -73,6 +81,9 @@ class WorkerHost {
   bool closed_ = false;
   Status closed_reason_;
   std::atomic<uint64_t> executed_{0};
+  // Of whoever is in one of Begin, Execute and Complete. The session has the batch's address once it is sent.
+  Batch begun_;
+  std::shared_ptr<WorkerSession> begun_by_;  // null where it is not sent
 };
 
 }  // namespace pyinfer

@@ -102,23 +102,37 @@ Status WorkerSession::SendBatchLocked(const Batch& batch) {
   return Status();
 }
 
+Status WorkerSession::BeginLocked(Batch& batch, Executor executor) {
+  if (Status status = SendBatchLocked(batch); !status.ok()) return status;
+  batch.MarkPacked();
+  batch_ = &batch;  // from here on others take its answers as well
+  executor_ = std::move(executor);
+  done_ = false;
+  return Status();
+}
+
+bool WorkerSession::Begin(Batch& batch, Executor executor) {
+  const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+  return lock.owns_lock() && accepts() && BeginLocked(batch, std::move(executor)).ok();
+}
+
 WorkerSession::Outcome WorkerSession::Execute(Batch& batch, TimeNs limit, Executor executor) {
-  const SystemClock clock;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     if (!accepts()) return Outcome::kNotBegun;
-    if (Status status = SendBatchLocked(batch); !status.ok()) {
+    if (Status status = BeginLocked(batch, std::move(executor)); !status.ok()) {
       batch.FailOpen(status);
       return Outcome::kFailed;
     }
-    batch.MarkPacked();
-    batch_ = &batch;  // from here on others take its answers as well
-    executor_ = std::move(executor);
-    done_ = false;
   }
+  return Complete(batch, limit);
+}
+
+WorkerSession::Outcome WorkerSession::Complete(Batch& batch, TimeNs limit) {
+  const SystemClock clock;
   const TimeNs until = limit == 0 ? 0 : clock.Now() + limit;
   for (;;) {
-    reader_.Wait(limit == 0 ? kLook : std::clamp(until - clock.Now(), TimeNs{1}, kLook));
+    if (!ended()) reader_.Wait(limit == 0 ? kLook : std::clamp(until - clock.Now(), TimeNs{1}, kLook));
     const Burst burst;  // outlives the lock
     std::lock_guard<std::mutex> lock(mutex_);
     ListenLocked();

@@ -39,6 +39,10 @@ class WorkerSession {
   // Has the worker execute `batch`. kFailed: all is answered, by why it could not; kNotBegun: nothing is.
   // `limit`: 0 for none. One at a time. One that is to stop begins nothing.
   Outcome Execute(Batch& batch, TimeNs limit, Executor executor);
+  // The same in two steps, between which `batch` stays where it is. Begin only sends it, and does not wait for others
+  // that are inside: false where nothing was begun. Any thread.
+  bool Begin(Batch& batch, Executor executor);
+  Outcome Complete(Batch& batch, TimeNs limit);
   // Lets the worker end once it is done with what was sent to it. Any thread.
   void Stop();
   // The same, if it executes nothing and has nothing to answer apart; false otherwise.
@@ -69,6 +73,7 @@ class WorkerSession {
   Status SendLocked(const MessageWriter& writer);
   Status SendLocked(const uint8_t* message, uint64_t size);
   Status SendBatchLocked(const Batch& batch);
+  Status BeginLocked(Batch& batch, Executor executor);
   Outcome LeaveLocked(Batch& batch);
   void StopLocked();
   // The message of the batch that is being executed, where outputs may lie.

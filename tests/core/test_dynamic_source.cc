@@ -267,6 +267,27 @@ TEST(DynamicSource, AnswersWhatIsLeftWhenItGoes) {
   CHECK(sink->code() == Code::kInternal);
 }
 
+TEST(DynamicSource, ANudgeEndsTheWaitOfOneInstance) {
+  const SystemClock clock;
+  DynamicSource source(testing::Shared(IntModel(Dynamic(8, 0))), clock, std::weak_ptr<ExecutionObserver>());
+  const size_t first = source.AddInstance(), second = source.AddInstance();
+  source.Nudge(second);
+  CHECK(source.Wait(second));  // it counts where nobody waits yet
+  std::atomic<int> waits{0};
+  std::thread waiting([&] {
+    while (source.Wait(first)) waits.fetch_add(1);
+  });
+  for (int i = 0; i < 100; ++i) {
+    std::thread nudged([&] { CHECK(source.Wait(second)); });
+    source.Nudge(second);
+    nudged.join();
+  }
+  CHECK_EQ(waits.load(), 0);
+  source.Close();
+  waiting.join();
+  CHECK(!source.Wait(second));
+}
+
 // Waiting threads take everything, and all of them end.
 TEST(DynamicSource, ServesManyWaitingThreads) {
   constexpr int kRequests = 4000;
@@ -276,9 +297,9 @@ TEST(DynamicSource, ServesManyWaitingThreads) {
   std::atomic<int> taken{0};
   std::vector<std::thread> threads;
   for (int t = 0; t < 3; ++t) {
-    threads.emplace_back([&] {
-      while (source.Wait(0)) {
-        Batch batch = source.Take(0, clock.Now());
+    threads.emplace_back([&, instance = source.AddInstance()] {
+      while (source.Wait(instance)) {
+        Batch batch = source.Take(instance, clock.Now());
         taken.fetch_add(static_cast<int>(batch.size()));
         batch.FailOpen(Status::Internal("x"));
       }

@@ -111,7 +111,7 @@ TEST(Lending, AnInstanceIsInOnePairOfHands) {
   InstanceLending lending;
   Runner runner;
   CHECK(!lending.offers());
-  CHECK(lending.Resume(3));
+  CHECK(lending.Resume(3) == InstanceLending::Back::kAsItWas);
   lending.Offer(3, &runner);
   CHECK(lending.offers());
   CHECK(!lending.Borrow());
@@ -120,9 +120,10 @@ TEST(Lending, AnInstanceIsInOnePairOfHands) {
   CHECK_EQ(lent.instance, size_t{3});
   CHECK(lent.runner == &runner);
   CHECK(!lending.Borrow());
-  CHECK(!lending.Resume(3));
+  CHECK(!lending.BorrowToBegin());
+  CHECK(lending.Resume(3) == InstanceLending::Back::kLent);
   std::thread thread([&] { lending.GiveBack(lent); });
-  lending.Await(3);
+  CHECK(lending.Await(3) == InstanceLending::Back::kAsItWas);
   thread.join();
   CHECK(!lending.Borrow());
   lending.Withdraw(3);

@@ -17,86 +17,18 @@
 #include "worker/guest.h"
 #include "worker/host.h"
 #include "worker/session.h"
+#include "workers.h"
 
 namespace pyinfer {
 namespace {
 
+using testing::EchoAll;
+using testing::EchoedOutputs;
+using testing::FakeWorker;
 using testing::IntsOf;
 using testing::KeepingSink;
+using testing::Requests;
 using testing::SinkPtr;
-
-// A worker; what it executes is up to `execute`, which may say that the worker dies: it then says nothing any more.
-class FakeWorker {
- public:
-  explicit FakeWorker(std::function<bool(Batch&)> execute) {
-    guest_ = Guest::Make(dup(lanes_.requests->fd()), dup(lanes_.answers->fd())).value();
-    thread_ = std::thread([this, run = std::move(execute)] {
-      for (;;) {
-        StatusOr<Batch> batch = guest_->Next();
-        if (!batch.ok() || batch->empty()) return;
-        if (!run(batch.value())) {
-          lost_ = std::move(batch).value();
-          return;
-        }
-        guest_->Finish(batch.value());
-      }
-    });
-  }
-  ~FakeWorker() { thread_.join(); }
-
-  void AttachTo(WorkerHost& host) {
-    session = host.Announce(lanes_, [this] { killed = true; });
-    host.Attach(session);
-  }
-
-  std::atomic<bool> killed{false};
-  std::shared_ptr<WorkerSession> session;
-
- private:
-  const WorkerLanes lanes_ = WorkerLanes::Create().value();
-  std::shared_ptr<Guest> guest_;
-  Batch lost_;  // its answers go nowhere
-  std::thread thread_;
-};
-
-struct Requests {
-  explicit Requests(bool decoupled = false, int32_t count = 2, std::vector<SinkPtr> given = {})
-      : sinks(std::move(given)) {
-    ModelSpec spec = testing::IntModel({8, true, {}, 0});
-    spec.decoupled = decoupled;
-    const auto model = testing::Shared(std::move(spec));
-    std::vector<RequestPtr> made;
-    for (int32_t i = 0; i < count; ++i) {
-      const auto index = static_cast<size_t>(i);
-      if (index >= sinks.size()) sinks.push_back(std::make_shared<KeepingSink>());
-      made.push_back(testing::IntRequest(model, sinks[index], 1, 4, i));
-    }
-    batch = Batch(std::move(made), model, nullptr, clock, clock.Now());
-  }
-
-  void ExecuteBy(WorkerHost& host) {
-    host.Execute(batch);
-    batch.Finish();
-  }
-  void WaitAnswered(size_t index) {
-    while (sinks[index]->answers.load() == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
-
-  SystemClock clock;
-  std::vector<SinkPtr> sinks;
-  Batch batch;
-};
-
-std::vector<Tensor> Echo(const Request& request) {
-  Tensor tensor = request.inputs.at(0);
-  tensor.name = "OUT";
-  return {tensor};
-}
-
-bool EchoAll(Batch& batch) {
-  for (size_t i = 0; i < batch.size(); ++i) batch.Respond(i, Echo(batch.request(i)), {});
-  return true;
-}
 
 TEST(Worker, ExecutesBatches) {
   WorkerHost host(0);
@@ -118,7 +50,7 @@ TEST(Worker, ExecutesBatches) {
 TEST(Worker, AnswersAreChecked) {
   WorkerHost host(0);
   FakeWorker worker([](Batch& batch) {
-    std::vector<Tensor> wrong = Echo(batch.request(0));
+    std::vector<Tensor> wrong = EchoedOutputs(batch.request(0));
     wrong[0].name = "OTHER";
     batch.Respond(0, std::move(wrong), {});
     batch.Fail(1, Status::InvalidArg("not this one"));
@@ -138,11 +70,11 @@ TEST(Worker, ResponsesComeApartFromTheirBatch) {
   WorkerHost host(0);
   std::promise<std::shared_ptr<Responder>> detached;
   FakeWorker worker([&](Batch& batch) {
-    std::vector<Tensor> outputs = Echo(batch.request(0));
+    std::vector<Tensor> outputs = EchoedOutputs(batch.request(0));
     const std::shared_ptr<Responder> responder = batch.Detach(0);
     responder->Send(outputs, {}, false);
     detached.set_value(responder);
-    batch.Respond(1, Echo(batch.request(1)), {});
+    batch.Respond(1, EchoedOutputs(batch.request(1)), {});
     return true;
   });
   worker.AttachTo(host);
@@ -204,7 +136,7 @@ TEST(Worker, WhoMakesResponsesIsHeldUpByItself) {
     if (batch.size() == 1) return EchoAll(batch);
     const std::lock_guard<std::mutex> lock(guard);
     for (size_t i = 0; i < batch.size(); ++i) {
-      std::vector<Tensor> outputs = Echo(batch.request(i));
+      std::vector<Tensor> outputs = EchoedOutputs(batch.request(i));
       senders.emplace_back([&, outputs = std::move(outputs), responder = batch.Detach(i)] {
         for (int n = 0; n < 2; ++n) {
           responder->Send(outputs, {}, false);
