@@ -702,8 +702,8 @@ class Batch:
 
     Requests are addressed by index 0..len-1. ``datatype`` is a wire name. BYTES tensors are object arrays of ``bytes``;
     BF16 tensors are uint16 arrays of the raw bits. Arrays are the executor's to write to and to keep: they are views of
-    the received bytes, or copies where those are not aligned. Outputs of BYTES take bytes, str, and the text of any
-    other object, as UTF-8. Shapes include the batch dimension where the model has one.
+    the received bytes, or copies where those are few or not aligned. Outputs of BYTES take bytes, str, and the text of
+    any other object, as UTF-8. Shapes include the batch dimension where the model has one.
     """
 
     def __len__(self) -> int: ...

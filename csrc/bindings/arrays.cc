@@ -17,6 +17,9 @@ namespace {
 // From here on an array is referenced instead of copied: a copy of less costs less than keeping the object.
 constexpr size_t kReferenceFrom = 16384;
 
+// Up to here bytes are copied to an array of NumPy's own: that costs less than what keeps them alive behind a view.
+constexpr size_t kCopyTo = 1024;
+
 // The name of the capsules that keep slices alive behind arrays.
 constexpr const char* kSliceCapsule = "pyinfer.slice";
 
@@ -91,9 +94,14 @@ Status NotThatType(const std::string& name, DType dtype, const py::array& array)
 
 }  // namespace
 
+bool HasPlainBytes(const py::array& array) {
+  return (array.flags() & py::array::c_style) != 0 && array.dtype().byteorder() != '>';
+}
+
 DType DTypeOfArray(const py::array& array) {
-  const char kind = array.dtype().kind();
-  const auto size = array.dtype().itemsize();
+  const py::dtype dtype = array.dtype();
+  const char kind = dtype.kind();
+  const auto size = dtype.itemsize();
   if (kind == 'b') return DType::kBool;
   if (kind == 'O' || kind == 'S' || kind == 'U') return DType::kBytes;
   const auto pick = [&](DType one, DType two, DType four, DType eight) {
@@ -108,6 +116,11 @@ DType DTypeOfArray(const py::array& array) {
 py::array ToArray(const Tensor& tensor, Foreign foreign) {
   if (tensor.dtype == DType::kBytes) {
     return DeserializeBytes(tensor.data.view(), &tensor.shape);
+  }
+  if (tensor.data.size() <= kCopyTo && foreign == Foreign::kCopy) {
+    py::array array(NumpyDType(tensor.dtype), tensor.shape);
+    if (!tensor.data.empty()) std::memcpy(array.mutable_data(), tensor.data.data(), tensor.data.size());
+    return array;
   }
   // Not owned by a pybind11 object of a registered type: a capsule is half the cost.
   const bool aligned = reinterpret_cast<uintptr_t>(tensor.data.data()) % DTypeSize(tensor.dtype) == 0;
@@ -131,10 +144,11 @@ StatusOr<Tensor> FromArray(std::string name, DType dtype, const py::array& array
   }
   const bool bits = dtype == DType::kBf16 && actual == DType::kUint16;
   if (actual != dtype && !bits) return NotThatType(tensor.name, dtype, array);
-  // Native byte order as well: a big-endian array is converted.
-  py::array plain = py::array::ensure(array, py::array::c_style);
-  if (!plain.dtype().is(NumpyDType(dtype)) && plain.dtype().byteorder() == '>')
-    plain = plain.attr("astype")(NumpyDType(dtype));
+  py::array plain = array;
+  if (!HasPlainBytes(array)) {
+    plain = py::array::ensure(array, py::array::c_style);
+    if (plain.dtype().byteorder() == '>') plain = plain.attr("astype")(NumpyDType(dtype));
+  }
   const auto size = static_cast<size_t>(plain.nbytes());
   if (size >= kReferenceFrom) {
     tensor.data = Slice(std::make_shared<ArrayBuffer>(plain));

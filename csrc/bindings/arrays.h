@@ -14,8 +14,8 @@
 
 namespace pyinfer {
 
-// A writable view of the tensor's bytes that keeps them alive (a copy where they are not aligned for their type); BYTES
-// tensors become an object array of bytes, BF16 tensors the uint16 of their bits.
+// A writable view of the tensor's bytes that keeps them alive (a copy where they are few, or not aligned for
+// their type); BYTES tensors become an object array of bytes, BF16 tensors the uint16 of their bits.
 // `foreign`: what becomes of memory that a client shares, which nobody here may write to.
 enum class Foreign { kCopy, kView };
 pybind11::array ToArray(const Tensor& tensor, Foreign foreign = Foreign::kCopy);
@@ -23,6 +23,9 @@ pybind11::array ToArray(const Tensor& tensor, Foreign foreign = Foreign::kCopy);
 // The array as a tensor of `dtype`. A large array is kept alive, a small one copied; one that is not C-contiguous is
 // made so. Arrays of objects or text become BYTES. An Internal status tells why it can not be a `dtype`.
 StatusOr<Tensor> FromArray(std::string name, DType dtype, const pybind11::array& array);
+
+// Whether the bytes of the array are those of its elements as a tensor has them: one after the other, in native order.
+bool HasPlainBytes(const pybind11::array& array);
 
 // The data type that an array has by itself; kInvalid for one that the protocol does not know. uint16 is kUint16.
 DType DTypeOfArray(const pybind11::array& array);

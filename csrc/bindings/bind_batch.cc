@@ -5,6 +5,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings/arrays.h"
+#include "bindings/batch_api.h"
 #include "bindings/bytes_view.h"
 #include "bindings/conversions.h"
 #include "bindings/dlpack.h"
@@ -53,10 +54,17 @@ py::dict Packed(BatchHandle& handle) {
   return packed;
 }
 
+// The name of a data type as one and the same object.
+py::str NameObject(DType dtype) {
+  static PyObject* names[static_cast<size_t>(DType::kBf16) + 1] = {};
+  PyObject*& name = names[static_cast<size_t>(dtype)];
+  if (name == nullptr) name = PyUnicode_InternFromString(std::string(DTypeName(dtype)).c_str());
+  return py::reinterpret_borrow<py::str>(name);
+}
+
 py::object Input(const BatchHandle& handle, size_t index, std::string_view name, bool lazy) {
   for (const Tensor& input : At(handle, index).inputs) {
     if (input.name != name) continue;
-    const std::string_view datatype = DTypeName(input.dtype);
     py::object data;
     if (input.data.device().has_value()) {
       data = ToDeviceArray(input);
@@ -65,7 +73,7 @@ py::object Input(const BatchHandle& handle, size_t index, std::string_view name,
     } else {
       data = ToArray(input);
     }
-    return py::make_tuple(py::str(datatype.data(), datatype.size()), std::move(data));
+    return py::reinterpret_steal<py::object>(PyTuple_Pack(2, NameObject(input.dtype).ptr(), data.ptr()));
   }
   return py::none();
 }
@@ -196,6 +204,60 @@ void Fail(BatchHandle& handle, size_t index, const std::string& code, std::strin
   handle.batch.Fail(index, {CodeOfName(code), std::move(message)});
 }
 
+// Calls it as Python would: what it throws becomes the current exception, and `failed` is returned.
+template <typename F>
+auto WithPythonErrors(const F& run, decltype(run()) failed) noexcept {
+  try {
+    return run();
+  } catch (py::error_already_set& error) {
+    error.restore();
+  } catch (const py::builtin_exception& error) {
+    error.set_error();
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_RuntimeError, error.what());
+  }
+  return failed;
+}
+
+void* HandleOf(PyObject* batch) {
+  const py::handle held(batch);
+  return py::isinstance<BatchHandle>(held) ? held.cast<BatchHandle*>() : nullptr;
+}
+
+PyObject* InputOf(void* handle, Py_ssize_t index, PyObject* name) {
+  return WithPythonErrors(
+      [&] {
+        Py_ssize_t size = 0;
+        const char* text = PyUnicode_AsUTF8AndSize(name, &size);
+        if (text == nullptr) throw py::error_already_set();
+        return Input(*static_cast<BatchHandle*>(handle), static_cast<size_t>(index), {text, static_cast<size_t>(size)},
+                     /*lazy=*/true)
+            .release()
+            .ptr();
+      },
+      nullptr);
+}
+
+int RespondTo(void* handle, Py_ssize_t index, PyObject* outputs) {
+  return WithPythonErrors(
+      [&] {
+        Respond(*static_cast<BatchHandle*>(handle), static_cast<size_t>(index),
+                py::reinterpret_borrow<py::sequence>(outputs), py::none());
+        return 0;
+      },
+      -1);
+}
+
+int PlainType(PyObject* array) {
+  constexpr int kOwnTypes = 24;  // NumPy's; those of other packages may look like them
+  const auto held = py::reinterpret_borrow<py::array>(array);
+  const DType dtype = DTypeOfArray(held);
+  const bool plain = dtype != DType::kBytes && held.dtype().num() < kOwnTypes && HasPlainBytes(held);
+  return plain ? static_cast<int>(dtype) : 0;
+}
+
+constexpr pyinfer_batch_api kBatchApi = {&HandleOf, &InputOf, &RespondTo, &PlainType};
+
 void Finish(BatchHandle& handle) {
   handle.batch.SettleOutputs();
   ReleaseGil release;
@@ -206,6 +268,7 @@ void Finish(BatchHandle& handle) {
 
 void BindBatch(py::module_& module) {
   BindResponder(module);
+  module.attr("_batch_api") = py::capsule(&kBatchApi, PYINFER_BATCH_API);
   py::class_<BatchHandle, std::shared_ptr<BatchHandle>>(module, "Batch", py::is_final())
       .def("__len__", [](const BatchHandle& handle) { return handle.batch.size(); })
       .def_property_readonly("rows", [](const BatchHandle& handle) { return handle.batch.rows(); })

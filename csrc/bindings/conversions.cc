@@ -40,7 +40,7 @@ StatusOr<std::vector<Tensor>> ToTensors(const py::sequence& given) {
     const auto output = py::reinterpret_borrow<py::sequence>(item);
     const auto datatype = output[1].cast<std::string_view>();
     const py::object data = output[2];
-    if (py::isinstance<BytesView>(data)) {
+    if (!py::isinstance<py::array>(data) && py::isinstance<BytesView>(data)) {
       tensors.push_back(data.cast<const BytesView&>().tensor());
       tensors.back().name = output[0].cast<std::string>();
       continue;

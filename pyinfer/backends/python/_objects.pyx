@@ -73,8 +73,19 @@ cdef extern from *:
         pyinfer_dl_type dtype
 
 cdef extern from "Python.h":
+    void* PyCapsule_Import(const char* name, bint no_block) except NULL
     void* PyCapsule_GetPointer(object capsule, const char* name) except NULL
     bint PyCapsule_IsValid(object capsule, const char* name)
+
+cdef extern from "bindings/batch_api.h":
+    const char* PYINFER_BATCH_API
+    ctypedef struct pyinfer_batch_api:
+        void* (*handle_of)(object batch) noexcept
+        object (*input)(void* handle, Py_ssize_t index, object name)
+        int (*respond)(void* handle, Py_ssize_t index, object outputs) except -1
+        int (*plain_type)(object array) noexcept
+
+cdef pyinfer_batch_api* core = <pyinfer_batch_api*>PyCapsule_Import(PYINFER_BATCH_API, False)
 
 cdef enum:
     DL_UINT = 1
@@ -156,11 +167,15 @@ cdef class Tensor:
                 f"tensor '{name}' needs a numpy.ndarray, found type '{type(numpy_array).__name__}'"
             )
         _check_name(name)
-        datatype = WIRE_NAME_OF.get(numpy_array.dtype)
-        if datatype is None:
-            datatype, numpy_array = _adopt(name, numpy_array)
-        if not numpy_array.flags.c_contiguous:
-            numpy_array = numpy_array.copy(order="C")
+        cdef int plain = core.plain_type(numpy_array)
+        if plain != 0:
+            datatype = WIRE_NAMES[plain]
+        else:
+            datatype = WIRE_NAME_OF.get(numpy_array.dtype)
+            if datatype is None:
+                datatype, numpy_array = _adopt(name, numpy_array)
+            if not numpy_array.flags.c_contiguous:
+                numpy_array = numpy_array.copy(order="C")
         self._name = name
         self._datatype = datatype
         self._array = numpy_array
@@ -316,6 +331,7 @@ cdef class InferenceRequest:
     """One request: of the server (a batch and an index), or made by hand from tensors."""
 
     cdef object _batch
+    cdef void* _handle  # the batch's, valid as long as _batch is there; NULL where that is none of the core's own
     cdef Py_ssize_t _index
     # tensors handed out by name; of a request made by hand: all of them
     cdef dict _tensors
@@ -372,7 +388,10 @@ cdef class InferenceRequest:
                 return <Tensor>known
         if self._live() is None:
             return None
-        found = self._batch.input(self._index, name, True)
+        if self._handle != NULL:
+            found = core.input(self._handle, self._index, name)
+        else:
+            found = self._batch.input(self._index, name, True)
         if found is None:
             return None
         cdef Tensor tensor = Tensor.__new__(Tensor)
@@ -668,9 +687,11 @@ def requests_of(batch):
     cdef Py_ssize_t index
     cdef InferenceRequest request
     cdef list requests = []
+    cdef void* handle = core.handle_of(batch)
     for index in range(len(batch)):
         request = InferenceRequest.__new__(InferenceRequest)
         request._batch = batch
+        request._handle = handle
         request._index = index
         requests.append(request)
     return requests
@@ -770,10 +791,12 @@ cdef _answer_one(batch, Py_ssize_t index, InferenceRequest request, InferenceRes
     try:
         if response._error is not None:
             batch.fail(index, CODE_NAMES[response._error._code], response._error._message)
-        elif response._parameters is None:
-            batch.respond(index, _outputs(response))
-        else:
+        elif response._parameters is not None:
             batch.respond(index, _outputs(response), response._parameters)
+        elif request._handle != NULL:
+            core.respond(request._handle, index, _outputs(response))
+        else:
+            batch.respond(index, _outputs(response))
     except Exception as error:
         batch.fail(index, "INTERNAL", f"{type(error).__name__}: {error}")
 

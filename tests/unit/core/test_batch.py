@@ -230,10 +230,14 @@ def test_arrays_are_the_executors_and_live_on() -> None:
     assert first.tolist() == [[10] * 3]
 
 
-def test_a_lone_request_is_not_copied() -> None:
-    _, _, batch = int_batch((4, 3))
+@pytest.mark.parametrize(("width", "copied"), [(64, True), (65, False)])
+def test_a_lone_request_is_not_copied_but_for_few_bytes(width: int, copied: bool) -> None:
+    _, _, batch = int_batch((4, width))
     _, array = batch.input(0, "IN") or pytest.fail("no input")
-    assert batch.packed()["IN"].__array_interface__["data"] == array.__array_interface__["data"]
+    packed = batch.packed()["IN"]
+    assert array.tolist() == packed.tolist()
+    assert array.flags.owndata == copied
+    assert (packed.__array_interface__["data"] != array.__array_interface__["data"]) == copied
 
 
 @pytest.mark.parametrize(
