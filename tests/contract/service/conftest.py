@@ -17,6 +17,7 @@ from pyinfer.loader import Loader, LoaderOptions
 from pyinfer.repository.manager import ControlMode, ManagerOptions, ModelManager
 from pyinfer.repository.scan import LocalRepository
 from pyinfer.service import Service
+from waiting import eventually
 
 IDENTITY = (
     'backend: "identity" max_batch_size: 8 '
@@ -147,8 +148,10 @@ class Askers:
     def wait(self, more: int) -> None:
         """Until there are so many more answers, or one of them has failed."""
         until = len(self.answers) + more
-        while len(self.answers) < until and all(thread.is_alive() for thread in self._threads):
-            threading.Event().wait(0.001)
+        eventually(
+            lambda: len(self.answers) >= until or not all(thread.is_alive() for thread in self._threads),
+            "requests are answered",
+        )
 
     def _ask(self) -> None:
         client = Client(self._engine)
