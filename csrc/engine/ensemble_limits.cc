@@ -37,6 +37,7 @@ class ProducerWait final : public RoomWait {
     }
     return !outer_ || outer_->over();
   }
+  bool cancelled() const override { return call_->run->cancelled(); }
 
  private:
   bool HeldUp() {

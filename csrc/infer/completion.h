@@ -29,6 +29,8 @@ class RoomWait {
   // True once those that were sent are taken further, or nobody waits for them any more, or waiting would be for ever.
   // One thread at a time.
   virtual bool over() = 0;
+  // Whether nobody waits for the responses any more. Any thread.
+  virtual bool cancelled() const = 0;
 };
 
 // Told from any thread, without locks held, that a RoomWait may be over.

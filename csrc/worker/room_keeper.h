@@ -19,6 +19,7 @@ namespace pyinfer {
 class RoomKeeper final : public RoomListener, public std::enable_shared_from_this<RoomKeeper> {
  public:
   // `responder` has sent one more response to request `number`, the `responses`th. `signs` must stay until Forget.
+  // Where there is room because nobody waits for responses any more, the worker is told that first.
   void NoteResponse(uint64_t number, uint32_t responses, const Responder& responder, RequestSigns& signs);
   void Forget(uint64_t number);
   // Tells what is not told yet. To be called now and then, and called by those who are waited for.

@@ -98,6 +98,7 @@ struct LimitedSink final : KeepingSink {
   struct Wait final : RoomWait {
     explicit Wait(const LimitedSink& from) : sink(from) {}
     bool over() override { return sink.room || sink.cancelled(); }
+    bool cancelled() const override { return sink.cancelled(); }
     const LimitedSink& sink;
   };
 
@@ -170,6 +171,41 @@ TEST(Worker, WhoMakesResponsesIsHeldUpByItself) {
     for (std::thread& sender : senders) sender.join();
   }
   CHECK_EQ(sent.load(), 6);
+  host.Stop();
+}
+
+// Otherwise it would go on making responses until it happens to be told.
+TEST(Worker, WhoGoesOnBecauseNobodyWaitsKnowsIt) {
+  WorkerHost host(0);
+  std::atomic<int> unaware{0};
+  std::mutex guard;
+  std::vector<std::thread> senders;
+  FakeWorker worker([&](Batch& batch) {
+    const std::lock_guard<std::mutex> lock(guard);
+    std::vector<Tensor> outputs = EchoedOutputs(batch.request(0));
+    senders.emplace_back([&, outputs = std::move(outputs), responder = batch.Detach(0)] {
+      responder->Send(outputs, {}, false);
+      responder->WaitForRoom();
+      if (!responder->cancelled()) ++unaware;
+      responder->End();
+    });
+    return true;
+  });
+  worker.AttachTo(host);
+  for (int round = 0; round < 20; ++round) {
+    const auto sink = std::make_shared<LimitedSink>();
+    Requests requests(/*decoupled=*/true, 1, {sink});
+    requests.ExecuteBy(host);
+    sink->AwaitAsked();
+    sink->cancel = true;
+    sink->told->OnRoom();
+    requests.WaitAnswered(0);
+  }
+  {
+    const std::lock_guard<std::mutex> lock(guard);
+    for (std::thread& sender : senders) sender.join();
+  }
+  CHECK_EQ(unaware.load(), 0);
   host.Stop();
 }
 
