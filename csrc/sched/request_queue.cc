@@ -57,8 +57,7 @@ Status RequestQueue::Push(RequestPtr& request) {
   entry->arrival = ++arrivals_;
   entry->timed = request->queue_deadline != 0;
   if (entry->timed) {
-    deadlines_.push_back({request->queue_deadline, entry->arrival, entry});
-    std::push_heap(deadlines_.begin(), deadlines_.end());
+    deadlines_.Push({request->queue_deadline, entry->arrival, entry});
     ++timed_;
   }
   entry->request = std::move(request);
@@ -133,17 +132,12 @@ bool RequestQueue::RemoveCancelled(size_t count, std::vector<RequestPtr>& remove
   return size_ != before;
 }
 
-void RequestQueue::PopDeadline() {
-  std::pop_heap(deadlines_.begin(), deadlines_.end());
-  deadlines_.pop_back();
-  ++steps_;
-}
-
 void RequestQueue::Expire(TimeNs now, std::vector<RequestPtr>& refused) {
   if (deadlines_.empty() || now < deadlines_.front().at) return;
   std::vector<Entries::iterator> over;
-  for (; !deadlines_.empty() && (deadlines_.front().stale() || deadlines_.front().at <= now); PopDeadline()) {
+  for (; !deadlines_.empty() && (deadlines_.front().stale() || deadlines_.front().at <= now); deadlines_.Pop()) {
     if (!deadlines_.front().stale()) over.push_back(deadlines_.front().entry);
+    ++steps_;
   }
   // As if the queue was gone through from its head.
   std::sort(over.begin(), over.end(), [](Entries::iterator a, Entries::iterator b) {
@@ -168,10 +162,7 @@ void RequestQueue::Compact() {
   const size_t stale = deadlines_.size() - timed_;
   if (stale > timed_ + kKept || (stale != 0 && spare_.size() > size_ + kKept)) {
     steps_ += deadlines_.size();
-    const auto gone = [](const Deadline& deadline) { return deadline.stale(); };
-    deadlines_.erase(std::remove_if(deadlines_.begin(), deadlines_.end(), gone), deadlines_.end());
-    std::make_heap(deadlines_.begin(), deadlines_.end());
-    if (deadlines_.size() < deadlines_.capacity() / 4) deadlines_.shrink_to_fit();
+    deadlines_.RemoveIf([](const Deadline& deadline) { return deadline.stale(); });
   }
   while (deadlines_.size() == timed_ && spare_.size() > kKept) spare_.pop_back();
 }

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/quad_heap.h"
 #include "base/status.h"
 #include "infer/request.h"
 
@@ -86,7 +87,7 @@ class RequestQueue {
     Entries::iterator entry;  // another request's, or spare, where its arrival is not this one
 
     bool stale() const { return entry->arrival != arrival; }
-    bool operator<(const Deadline& other) const { return at > other.at; }  // so that the earliest is the heap's first
+    bool operator<(const Deadline& other) const { return at < other.at; }
   };
   using Levels = std::map<uint64_t, Level>;
 
@@ -97,15 +98,14 @@ class RequestQueue {
   RequestPtr Remove(Entries& part, Entries::iterator entry);
   // The level after `level`, which may be dropped.
   Levels::iterator Leave(Levels::iterator level);
-  void PopDeadline();
   // Forgets the deadlines of requests that are gone, once they are more than the others.
   void Compact();
 
   const QueueOptions& options_;
   Levels levels_;
-  // A heap. A request that goes leaves its deadline here: to find it would cost more than to pass over it later. No
-  // entry is freed while one here may point to it.
-  std::vector<Deadline> deadlines_;
+  // A request that goes leaves its deadline here: to find it would cost more than to pass over it later. No entry is
+  // freed while one here may point to it.
+  QuadHeap<Deadline> deadlines_;
   Entries spare_;
   size_t size_ = 0;
   size_t timed_ = 0;
