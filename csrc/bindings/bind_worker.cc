@@ -47,7 +47,10 @@ class HostStarter final : public BatchStarter {
   HostStarter(WorkerHost& host, const InstanceHandle& instance)
       : host_(host), model_(instance.model), instance_(instance.number) {}
 
-  void Begin(Batch batch) override { host_.Begin(std::move(batch), model_, instance_); }
+  bool Begin(Batch batch) override { return host_.Begin(std::move(batch), model_, instance_); }
+  bool PrepareWatch() override { return host_.PrepareWatch(); }
+  void Watch() override { host_.Watch(); }
+  void Wake() override { host_.Wake(); }
 
  private:
   WorkerHost& host_;

@@ -35,8 +35,18 @@ void InstanceLending::Rest(size_t instance) {
   if (Entry* entry = FindLocked(instance)) entry->hands = Hands::kNone;
 }
 
+BatchStarter* InstanceLending::RestToWatch(size_t instance) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  Entry* const entry = FindLocked(instance);
+  if (entry == nullptr || entry->lent.starter == nullptr || !entry->lent.starter->PrepareWatch()) return nullptr;
+  entry->hands = Hands::kNone;
+  entry->watches = true;
+  return entry->lent.starter;
+}
+
 InstanceLending::Back InstanceLending::TakeLocked(Entry& entry) {
   if (entry.hands == Hands::kBorrower) return Back::kLent;
+  entry.watches = false;
   return std::exchange(entry.hands, Hands::kOwn) == Hands::kBegun ? Back::kBegun : Back::kAsItWas;
 }
 
@@ -71,12 +81,32 @@ InstanceLending::Lent InstanceLending::BorrowToBegin() {
   return BorrowLocked(/*to_begin=*/true);
 }
 
-void InstanceLending::GiveBack(const Lent& lent, bool begun) {
+void InstanceLending::GiveBack(const Lent& lent) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    FindLocked(lent.instance)->hands = begun ? Hands::kBegun : Hands::kNone;
+    FindLocked(lent.instance)->hands = Hands::kNone;
   }
   returned_.notify_all();
+}
+
+bool InstanceLending::GiveBackBegun(const Lent& lent, bool heard) {
+  bool watches = false;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    Entry& entry = *FindLocked(lent.instance);
+    entry.hands = Hands::kBegun;
+    watches = entry.watches;
+    if (watches && !heard) lent.starter->Wake();
+  }
+  returned_.notify_all();
+  return !watches;
+}
+
+void InstanceLending::WakeWatching() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (const Entry& entry : entries_) {
+    if (entry.watches) entry.lent.starter->Wake();
+  }
 }
 
 }  // namespace pyinfer

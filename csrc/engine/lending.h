@@ -4,10 +4,11 @@
 // To hand a batch to another thread and to wait for it costs two wake-ups, which is more than a small execution. Where
 // an instance does not mind which thread executes, a caller that waits takes its place for one batch. Where executing
 // is another process' work, whoever brings the requests can hand them to it: that does not wait then for the
-// instance's thread, which is woken meanwhile and does the rest.
+// instance's thread, which does the rest.
 //
 // An instance is in one of three hands: its thread's, nobody's (its thread waits for a batch), a borrower's. What the
-// queue has is taken in its order, whoever takes it.
+// queue has is taken in its order, whoever takes it. Its thread waits for a batch at the queue, or it watches what
+// executes: then it learns of batches that were begun by their answers, and of all else only by being woken.
 #pragma once
 
 #include <atomic>
@@ -34,8 +35,15 @@ class BatchStarter {
  public:
   virtual ~BatchStarter() = default;
   // Keeps the batch, which the instance's thread goes on with, and begins it if that takes no time. Never blocks.
-  // Called under no lock, from any thread, while the instance's thread has nothing to do.
-  virtual void Begin(Batch batch) = 0;
+  // Called under no lock, from any thread, while the instance's thread has nothing to do. Whether its answer ends the
+  // Watch of that thread.
+  virtual bool Begin(Batch batch) = 0;
+  // For the instance's thread: whether it may watch now. If so, Wake counts from here on, and Watch follows.
+  virtual bool PrepareWatch() { return false; }
+  // Blocks until there is something to see, Wake was called, or it is time to look for other work.
+  virtual void Watch() {}
+  // Never blocks. Any thread.
+  virtual void Wake() {}
 };
 
 // The instances of one model that can be lent. Any thread; it is never locked while a batch is executed.
@@ -55,6 +63,8 @@ class InstanceLending {
 
   // The following do nothing for one that was not offered. Its thread has nothing to do: from now on it may be lent.
   void Rest(size_t instance);
+  // The same, where its thread can watch; null, and it may not be lent, where not.
+  BatchStarter* RestToWatch(size_t instance);
   // Whether its thread has it again, and whether with a batch that was begun. Where it is still lent, the thread is to
   // call Await. Unless it is as it was, the thread is to see to it that somebody else is woken for what it may have
   // been woken for itself.
@@ -74,14 +84,18 @@ class InstanceLending {
   // One that has a runner, or one that has a starter.
   Lent Borrow();
   Lent BorrowToBegin();
-  // `begun`: the starter has a batch. Its thread is to be woken then.
-  void GiveBack(const Lent& lent, bool begun = false);
+  void GiveBack(const Lent& lent);
+  // The starter has a batch; `heard`: as Begin returned. Whether the thread is to be woken at the queue.
+  bool GiveBackBegun(const Lent& lent, bool heard);
+  // There is work that was not begun: those who watch are to look at the queue.
+  void WakeWatching();
 
  private:
   enum class Hands { kOwn, kNone, kBorrower, kBegun };
   struct Entry {
     Lent lent;
     Hands hands;
+    bool watches = false;
   };
 
   void Add(Lent lent);

@@ -179,6 +179,8 @@ class Model final : public RequestObserver,
   // As the source's Wait; nobody else has the instance when this returns.
   enum class Found { kMaybe, kBegun, kEnd };
   Found WaitForWork(size_t instance);
+  // Whether a batch was begun for the instance, whose thread watched for its answer; it may have had no reason to.
+  bool WatchForAnswer(size_t instance);
   void BeginBatches();
   // See model_limits.cc.
   void SetLimits(size_t instance, std::shared_ptr<LimitedInstance> limited);

@@ -23,6 +23,7 @@ void Model::LetBegin(size_t instance, BatchStarter& starter) {
 Model::Found Model::WaitForWork(size_t instance) {
   using Back = InstanceLending::Back;
   if (!lending_.offers()) return source_->Wait(instance) ? Found::kMaybe : Found::kEnd;
+  if (WatchForAnswer(instance)) return Found::kBegun;
   lending_.Rest(instance);
   const bool goes_on = source_->Wait(instance);
   Back back = lending_.Resume(instance);
@@ -33,14 +34,27 @@ Model::Found Model::WaitForWork(size_t instance) {
   return goes_on ? Found::kMaybe : Found::kEnd;
 }
 
+bool Model::WatchForAnswer(size_t instance) {
+  using Back = InstanceLending::Back;
+  BatchStarter* const starter = lending_.RestToWatch(instance);
+  if (starter == nullptr) return false;
+  // Who brings requests from now on finds it at rest. What came before, nobody begins for it.
+  if (source_->size() == 0) starter->Watch();
+  Back back = lending_.Resume(instance);
+  if (back == Back::kLent) back = lending_.Await(instance);
+  return back == Back::kBegun;
+}
+
 void Model::BeginBatches() {
   while (const InstanceLending::Lent lent = lending_.BorrowToBegin()) {
     Batch batch = TakeNow(lent.instance);
-    const bool begun = !batch.empty();
-    if (begun) lent.starter->Begin(std::move(batch));
-    lending_.GiveBack(lent, begun);
-    if (!begun) return;
-    source_->Nudge(lent.instance);
+    if (batch.empty()) {
+      lending_.GiveBack(lent);
+      lending_.WakeWatching();
+      return;
+    }
+    const bool heard = lent.starter->Begin(std::move(batch));
+    if (lending_.GiveBackBegun(lent, heard)) source_->Nudge(lent.instance);
   }
 }
 

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <utility>
 
+#include "worker/futex.h"
 #include "worker/session.h"
 
 namespace pyinfer {
@@ -74,6 +75,7 @@ std::shared_ptr<WorkerSession> WorkerHost::WaitSession() {
 bool WorkerHost::WaitReady() { return WaitSession() != nullptr; }
 
 void WorkerHost::Execute(Batch& batch, const std::shared_ptr<Model>& model, size_t instance) {
+  watched_ = nullptr;
   for (;;) {
     const std::shared_ptr<WorkerSession> session = WaitSession();
     if (!session) return batch.FailOpen(closed_reason_);
@@ -81,22 +83,40 @@ void WorkerHost::Execute(Batch& batch, const std::shared_ptr<Model>& model, size
   }
 }
 
-void WorkerHost::Begin(Batch batch, const std::shared_ptr<Model>& model, size_t instance) {
+bool WorkerHost::Begin(Batch batch, const std::shared_ptr<Model>& model, size_t instance) {
   begun_ = std::move(batch);
-  if (!IsSmall(begun_)) return;
+  if (!IsSmall(begun_)) return false;
   std::shared_ptr<WorkerSession> session;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     session = attached_;
   }
   if (session && session->Begin(begun_, {model, instance})) begun_by_ = std::move(session);
+  return begun_by_ != nullptr && begun_by_ == watched_;
 }
 
 void WorkerHost::Complete(const std::shared_ptr<Model>& model, size_t instance) {
   const std::shared_ptr<WorkerSession> session = std::exchange(begun_by_, nullptr);
   const bool over = session && IsOver(session->Complete(begun_, execution_limit_), executed_);
-  if (!over) Execute(begun_, model, instance);
+  if (over) {
+    watched_ = session;
+  } else {
+    Execute(begun_, model, instance);
+  }
   begun_.Finish();
+}
+
+bool WorkerHost::PrepareWatch() {
+  if (!watched_ || !watched_->accepts() || !CanFutexWaitEither()) return false;
+  wakes_seen_ = wakes_.load(std::memory_order_acquire);
+  return true;
+}
+
+void WorkerHost::Watch() { watched_->Watch({wakes_, wakes_seen_}); }
+
+void WorkerHost::Wake() {
+  wakes_.fetch_add(1, std::memory_order_release);
+  FutexWake(wakes_);
 }
 
 void WorkerHost::WaitLate() {

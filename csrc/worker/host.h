@@ -9,7 +9,7 @@
 // A worker may be attached while there still is another one: that one keeps what it has begun, and gets nothing more.
 //
 // While the thread of the instance has nothing to do, others may send its worker a batch (Begin), and it goes on with
-// that one (Complete).
+// that one (Complete). It may wait for the answer beforehand (Watch): then nobody has to wake it but the worker.
 //
 // What a worker says is checked before it is believed; one that says what can not be true is not listened to any more.
 #pragma once
@@ -58,9 +58,17 @@ class WorkerHost {
   void Execute(Batch& batch, const std::shared_ptr<Model>& model = nullptr, size_t instance = 0);
   // Keeps the batch for Complete, and sends it if it is small and there is a worker to take it. Never blocks. Any
   // thread, ordered with those of Execute and Complete; none of them is under way, and Complete follows.
-  void Begin(Batch batch, const std::shared_ptr<Model>& model = nullptr, size_t instance = 0);
+  // Whether the thread that watches is woken by the worker's answer.
+  bool Begin(Batch batch, const std::shared_ptr<Model>& model = nullptr, size_t instance = 0);
   // As Execute, of that batch, and finishes it.
   void Complete(const std::shared_ptr<Model>& model = nullptr, size_t instance = 0);
+  // Whether it makes sense to watch: the last batch was one that others had sent. Then it is to be followed by Watch,
+  // and others may call Begin from now on. Of the thread that calls Complete, as Watch is.
+  bool PrepareWatch();
+  // Blocks until the worker says something, Wake was called since PrepareWatch, or it is time to look for other work.
+  void Watch();
+  // Any thread.
+  void Wake();
   // Blocks until the workers have answered all that they were to answer apart, or are gone, or Close was called.
   void WaitLate();
   // Lets the workers end once they are done with what was sent to them.
@@ -84,6 +92,9 @@ class WorkerHost {
   // Of whoever is in one of Begin, Execute and Complete. The session has the batch's address once it is sent.
   Batch begun_;
   std::shared_ptr<WorkerSession> begun_by_;  // null where it is not sent
+  std::shared_ptr<WorkerSession> watched_;   // whose answer is waited for next, or may be; null otherwise
+  uint32_t wakes_seen_ = 0;
+  std::atomic<uint32_t> wakes_{0};
 };
 
 }  // namespace pyinfer

@@ -46,10 +46,11 @@ std::atomic<uint32_t>& ReleasedMark(const LaneMemory& memory, uint64_t block) {
 }
 
 // Sleeps while the word is as it was seen; the other side wakes only where it sees somebody waiting.
-void Sleep(std::atomic<uint32_t>& word, std::atomic<uint32_t>& waiting, uint32_t seen, TimeNs timeout) {
+template <typename WaitFor>
+void Sleep(std::atomic<uint32_t>& word, std::atomic<uint32_t>& waiting, uint32_t seen, WaitFor wait) {
   if (word.load(std::memory_order_acquire) != seen) return;
   waiting.fetch_add(1);
-  if (word.load() == seen) FutexWait(word, seen, timeout);
+  if (word.load() == seen) wait();
   waiting.fetch_sub(1);
 }
 
@@ -215,7 +216,8 @@ bool LaneWriter::has_room() const {
 void LaneWriter::WaitTaken(TimeNs timeout) {
   Head& head = HeadOf(*memory_);
   const uint32_t read = head.read.load(std::memory_order_acquire);
-  if (sent_.load(std::memory_order_relaxed) - read >= kRoom) Sleep(head.read, head.writers_waiting, read, timeout);
+  if (sent_.load(std::memory_order_relaxed) - read < kRoom) return;
+  Sleep(head.read, head.writers_waiting, read, [&] { FutexWait(head.read, read, timeout); });
 }
 
 bool LaneWriter::drained() const {
@@ -243,7 +245,14 @@ StatusOr<std::optional<Slice>> LaneReader::TryTake() {
 
 void LaneReader::Wait(TimeNs timeout) {
   Head& head = HeadOf(*memory_);
-  Sleep(head.written, head.readers_waiting, taken_.load(std::memory_order_relaxed), timeout);
+  const uint32_t taken = taken_.load(std::memory_order_relaxed);
+  Sleep(head.written, head.readers_waiting, taken, [&] { FutexWait(head.written, taken, timeout); });
+}
+
+void LaneReader::WaitOr(const FutexSeen& other, TimeNs timeout) {
+  Head& head = HeadOf(*memory_);
+  const uint32_t taken = taken_.load(std::memory_order_relaxed);
+  Sleep(head.written, head.readers_waiting, taken, [&] { FutexWaitEither({head.written, taken}, other, timeout); });
 }
 
 void LaneReader::Wake() { FutexWake(HeadOf(*memory_).written); }

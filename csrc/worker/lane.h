@@ -23,6 +23,7 @@
 #include "base/clock.h"
 #include "base/status.h"
 #include "memory/buffer.h"
+#include "worker/futex.h"
 
 namespace pyinfer {
 
@@ -115,6 +116,8 @@ class LaneReader {
   StatusOr<std::optional<Slice>> TryTake();
   // Waits, for at most `timeout`, until there is a message. Any number of threads.
   void Wait(TimeNs timeout);
+  // The same, but also while `other` is as it was seen. Requires: CanFutexWaitEither().
+  void WaitOr(const FutexSeen& other, TimeNs timeout);
   // Wakes those who wait, of this side.
   void Wake();
 

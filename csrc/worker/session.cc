@@ -147,6 +147,10 @@ WorkerSession::Outcome WorkerSession::Complete(Batch& batch, TimeNs limit) {
   }
 }
 
+void WorkerSession::Watch(const FutexSeen& other) {
+  if (!ended()) reader_.WaitOr(other, kLook);
+}
+
 Slice WorkerSession::LendLocked() {
   if (batch_ == nullptr || done_) return Slice();
   if (lent_.empty()) lent_ = writer_.Lend(message_);

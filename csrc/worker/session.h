@@ -16,6 +16,7 @@
 #include "base/status.h"
 #include "sched/batch.h"
 #include "worker/call_server.h"
+#include "worker/futex.h"
 #include "worker/lanes.h"
 #include "worker/message.h"
 #include "worker/room_keeper.h"
@@ -43,6 +44,8 @@ class WorkerSession {
   // that are inside: false where nothing was begun. Any thread.
   bool Begin(Batch& batch, Executor executor);
   Outcome Complete(Batch& batch, TimeNs limit);
+  // Waits until the worker says something, `other` is not as it was seen, or it is time to look again.
+  void Watch(const FutexSeen& other);
   // Lets the worker end once it is done with what was sent to it. Any thread.
   void Stop();
   // The same, if it executes nothing and has nothing to answer apart; false otherwise.

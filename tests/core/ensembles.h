@@ -19,6 +19,10 @@ using Pairs = std::vector<std::pair<std::string, std::string>>;
 
 class Works {
  public:
+  Works() = default;
+  // On a clock that goes; nobody looks at `clock` then.
+  explicit Works(std::shared_ptr<const Clock> going) : engine(std::make_shared<Engine>(std::move(going))) {}
+
   ~Works() {
     for (auto& [name, versions] : made) {
       for (const auto& model : versions) model->Stop();

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "check.h"
+#include "worker/futex.h"
 #include "workers.h"
 
 namespace pyinfer {
@@ -40,6 +41,68 @@ TEST(WorkerBegin, TheInstanceCompletesWhatOthersHaveSent) {
     CheckEchoes(requests);
   }
   CHECK_EQ(host.executed(), uint64_t{300});
+  host.Stop();
+}
+
+// The thread of an instance that watches its worker, until it is told to stop or sees that there is something.
+TEST(WorkerBegin, WhoWatchesHearsTheAnswer) {
+  if (!CanFutexWaitEither()) return;
+  WorkerHost host(0);
+  FakeWorker worker(EchoAll);
+  worker.AttachTo(host);
+  Requests first;
+  CHECK(!host.PrepareWatch());
+  CHECK(!host.Begin(std::move(first.batch)));
+  host.Complete();
+  for (int round = 0; round < 100; ++round) {
+    CHECK(host.PrepareWatch());
+    Requests requests(false, round % 8 + 1);
+    std::atomic<bool> begun{false};
+    std::thread beginning([&] {
+      CHECK(host.Begin(std::move(requests.batch)));
+      begun = true;
+    });
+    if (round % 2 == 0) beginning.join();
+    do host.Watch();
+    while (!begun);
+    if (beginning.joinable()) beginning.join();
+    host.Complete();
+    CheckEchoes(requests);
+  }
+  Requests executed;
+  host.Execute(executed.batch);
+  CHECK(!host.PrepareWatch());  // it comes from the queue, and goes back there
+  host.Stop();
+}
+
+TEST(WorkerBegin, WhoWatchesIsWokenForAllElse) {
+  if (!CanFutexWaitEither()) return;
+  WorkerHost host(0);
+  FakeWorker first(EchoAll), second(EchoAll);
+  first.AttachTo(host);
+  const auto begin_one = [&](bool heard) {
+    Requests requests;
+    CHECK_EQ(host.Begin(std::move(requests.batch)), heard);
+    host.Complete();
+    CheckEchoes(requests);
+  };
+  begin_one(false);
+  CHECK(host.PrepareWatch());
+  host.Wake();
+  host.Watch();  // Wake counts from PrepareWatch on
+  CHECK(host.PrepareWatch());
+  std::thread waking([&] { host.Wake(); });
+  host.Watch();
+  waking.join();
+  // The answer of another worker is not heard by who watches this one.
+  CHECK(host.PrepareWatch());
+  CHECK(first.session->StopIdle());
+  second.AttachTo(host);
+  begin_one(false);
+  CHECK(host.PrepareWatch());
+  begin_one(true);
+  CHECK(second.session->StopIdle());
+  CHECK(!host.PrepareWatch());
   host.Stop();
 }
 

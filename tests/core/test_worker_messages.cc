@@ -2,15 +2,18 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstring>
 #include <memory>
 #include <random>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "check.h"
 #include "scheduling.h"
+#include "worker/futex.h"
 #include "worker/lane.h"
 #include "worker/message.h"
 
@@ -139,6 +142,26 @@ TEST(Lane, IsFullWhenNobodyReads) {
   CHECK_EQ(sent, size_t{128});
   Take(reader);
   Send(writer, "x");
+}
+
+// A sleep that nothing ends lasts for longer than anybody waits for this test.
+TEST(Lane, AReaderSleepsUntilThereIsAMessageOrSomethingElse) {
+  if (!CanFutexWaitEither()) return;
+  constexpr TimeNs kForEver = TimeNs{3600} * 1'000'000'000;
+  const LaneMemoryPtr memory = NewMemory();
+  LaneWriter writer(memory);
+  LaneReader reader(OtherSide(memory));
+  std::atomic<uint32_t> other{0};
+  for (uint32_t round = 0; round < 200; ++round) {
+    std::thread sending([&] {
+      if (round % 2 == 0) return Send(writer, "here");
+      ++other;
+      FutexWake(other);
+    });
+    while (!reader.TryTake().value() && other == round / 2) reader.WaitOr({other, round / 2}, kForEver);
+    sending.join();
+    reader.WaitOr({other, round + 1000}, kForEver);  // it is not like that any more
+  }
 }
 
 TEST(Lane, AReaderBelievesNothing) {
