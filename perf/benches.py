@@ -281,7 +281,7 @@ def _calls(_scenario: Scenario, effort: Effort, _names: Sequence[str], _reposito
     """CPU time is only ever added to by what else the machine does: the calmest tries are kept."""
     seen = [measure_calls() for _ in range(effort.tries)]
     kept = sorted(seen, key=lambda one: one.calls_us)[: effort.rounds]
-    fields = {"pyinfer": "calls_us", "any_thread": "any_thread_us", "executions": "executions_us"}
+    fields = {"pyinfer": "calls_us", "own_threads": "own_threads_us", "executions": "executions_us"}
     rows = {row: {"cpu_us": statistics.median(getattr(one, field) for one in kept)} for row, field in fields.items()}
     return rows | {"pyinfer": {**rows["pyinfer"], "windows": [asdict(one) for one in seen]}}
 

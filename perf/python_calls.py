@@ -2,8 +2,9 @@
 """What it costs a Python model to call three others, in this process: CPU time of all its threads.
 
 A request to a model that makes three calls is compared with one to a model that makes none; the difference holds the
-three executions. The callees are executed by threads of their own, or by the caller's (``EXECUTE_ON_ANY_THREAD``).
-What an execution costs by itself is measured on one thread, where nobody is waited for.
+three executions. The callees are such as their caller's thread may execute; they are also measured where they say that
+it may not (``EXECUTE_ON_ANY_THREAD``). What an execution costs by itself is measured on one thread, where nobody is
+waited for.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ backend: "python" max_batch_size: 8 dynamic_batching { }
 input [ { name: "INPUT0" data_type: TYPE_FP32 dims: [ -1 ] } ]
 output [ { name: "OUTPUT0" data_type: TYPE_FP32 dims: [ -1 ] } ]
 """
-_ANY_THREAD = 'parameters { key: "EXECUTE_ON_ANY_THREAD" value { string_value: "yes" } }'
+_OWN_THREAD = 'parameters { key: "EXECUTE_ON_ANY_THREAD" value { string_value: "no" } }'
 _HEAD = """
 import triton_python_backend_utils as pb_utils
 
@@ -55,7 +56,7 @@ class CallCosts:
     """Microseconds of CPU: of three calls with what they execute, by which threads, and of three executions alone."""
 
     calls_us: float
-    any_thread_us: float
+    own_threads_us: float
     executions_us: float
 
 
@@ -64,14 +65,14 @@ def measure_calls() -> CallCosts:
     from pyinfer.testing import load_model
 
     tensor = {"INPUT0": np.zeros((1, 16), np.float32)}
-    callees = {"chain": ["a", "b", "c"], "chain_here": ["a_here", "b_here", "c_here"]}
+    callees = {"chain": ["a", "b", "c"], "chain_own": ["a_own", "b_own", "c_own"]}
     with tempfile.TemporaryDirectory(prefix="perf-") as folder:
         for chain, names in callees.items():
             _write(Path(folder, chain), _CONFIG, f"CALLEES = {names}\n{_HEAD}{_CALLS}{_TAIL}")
             for name in names:
-                _write(Path(folder, name), _CONFIG + (_ANY_THREAD if "here" in name else ""), _HEAD + _TAIL)
+                _write(Path(folder, name), _CONFIG + (_OWN_THREAD if "own" in name else ""), _HEAD + _TAIL)
         with load_model(*(Path(folder, name) for chain, names in callees.items() for name in (chain, *names))) as model:
-            loads = [model, model.other("chain_here"), model.other("a")]
+            loads = [model, model.other("chain_own"), model.other("a")]
             taken = [0.0] * len(loads)
             for turn in range(_TURNS + 1):
                 for index, load in enumerate(loads):
@@ -81,8 +82,8 @@ def measure_calls() -> CallCosts:
                     if turn:  # the first one warms up
                         taken[index] += time.process_time() - start
         execution = _execution_us(Path(folder, "a"))
-    own, here = (1e6 * (chain - taken[2]) / (_TURNS * _REQUESTS) for chain in taken[:2])
-    return CallCosts(own, here, 3 * execution)
+    calls, own = (1e6 * (chain - taken[2]) / (_TURNS * _REQUESTS) for chain in taken[:2])
+    return CallCosts(calls, own, 3 * execution)
 
 
 def _write(directory: Path, config: str, program: str) -> None:

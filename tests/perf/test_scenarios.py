@@ -22,7 +22,7 @@ ROWS = {
     "ensemble": {"one_model"},
     "polled": {"unpolled"},
     "json": {"core"},
-    "calls": {"any_thread", "executions"},
+    "calls": {"own_threads", "executions"},
     "queue": {"waiting_1", "waiting_1000", "waiting_1000000"},
     "goodput": set(LOADS),
     "batching_hurts": {"slo", "better"},

@@ -29,6 +29,7 @@ from pyinfer.backends.python._objects import (
     release,
     requests_of,
 )
+from pyinfer.backends.python.affinity import minds_its_thread
 from pyinfer.backends.python.autocomplete import COMPLETED_FIELDS, ModelConfig
 from pyinfer.backends.python.calls import CallScope, making, serve
 from pyinfer.backends.python.imports import ModelImports
@@ -56,12 +57,12 @@ class InProcessBackend(Backend):
         super().__init__(model)
         if model.engine is not None:
             serve(model.engine, model.control)
-        self._any_thread = _any_thread(model)
         self._loop_lock = threading.Lock()
         #: of decoupled models with ``async def execute``: all their instances share one
         self._loop: LoopThread | None = None
         self._settings = Settings.of(model.config, model.options)
         file = model_file(model.directory, model.version, model.config, _FILE)
+        self._any_thread = _any_thread(model, file)
         self._imports = ModelImports(model.version_directory, alone=not self._settings.initialize_in_parallel)
         try:
             self._class = _load_class(self._imports, file, model.name, model.directory)
@@ -257,12 +258,17 @@ def _finalize(made: Any, name: str, model: str) -> None:
             _log.error("model instance '%s' failed to finalize", name, exc_info=error)
 
 
-def _any_thread(model: ModelContext) -> bool:
-    """Whether the model says that it does not mind which thread executes. Raises ConfigError for what is no answer."""
-    setting = model.parameter(_ANY_THREAD, "no").lower()
-    if setting not in ("yes", "no"):
+def _any_thread(model: ModelContext, file: Path) -> bool:
+    """Whether the model does not mind which thread executes, by its own word or else by its text.
+
+    Raises ConfigError for a word that is no answer.
+    """
+    setting = model.parameter(_ANY_THREAD, "").lower()
+    if setting not in ("yes", "no", ""):
         raise ConfigError(f"model parameter {_ANY_THREAD} must be yes or no, got '{setting}'")
-    return setting == "yes"
+    if setting or model.engine is None:
+        return setting == "yes"
+    return file.is_file() and not minds_its_thread(file.read_bytes())
 
 
 def _is_ready(made: Any) -> bool:

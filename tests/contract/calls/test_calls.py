@@ -15,7 +15,7 @@ import tritonclient.grpc as grpc_client
 import tritonclient.http as http_client
 from tritonclient.utils import InferenceServerException
 
-from contract.calls.callers import CALLERS, DECOUPLED, INSTANCES, SEQUENCES, source
+from contract.calls.callers import CALLERS, DECOUPLED, INNOCENT, INSTANCES, SEQUENCES, source
 from contract.conftest import GATE, add_model, gate_config, identity, isolated
 from faults.guard import counter
 from pyinfer.testing import RunningServer, run_server
@@ -49,6 +49,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory, isolation: str) -> Path
         if isolation == "any thread":
             text += ' parameters { key: "EXECUTE_ON_ANY_THREAD" value { string_value: "yes" } }'
         add_model(directory, name, text, {"model.py": source(name)})
+    add_model(directory, "innocent", config("innocent"), {"model.py": INNOCENT})
     add_model(directory, "echo", identity("TYPE_FP32", "-1"))
     add_model(directory, "gate", gate_config(), {"model.py": GATE})
     return directory
@@ -85,14 +86,22 @@ def test_a_chain(infer: Infer) -> None:
 
 def test_who_executes_the_callee(infer: Infer, isolation: str) -> None:
     """The caller's thread only where the model allows it, and then with the context variables of the callee."""
+    check_who(infer, "asks_who", isolation == "any thread")
+
+
+def test_a_callee_whose_text_knows_of_no_thread_is_executed_by_its_caller(infer: Infer, isolation: str) -> None:
+    check_who(infer, "asks_innocent", isolation != "process")
+
+
+def check_who(infer: Infer, model: str, expected: bool) -> None:
     here = []
 
     def asked() -> bool:
-        here.append(infer("asks_who", 7)[0, 0])
-        return here[-1] == 1 or (isolation != "any thread" and len(here) == 20)
+        here.append(infer(model, 7)[0, 0])
+        return here[-1] == 1 or (not expected and len(here) == 20)
 
     eventually(asked, "the callee never rested")
-    assert isolation == "any thread" or not any(here)
+    assert expected or not any(here)
 
 
 def test_calls_at_the_same_time(infer: Infer) -> None:
