@@ -105,7 +105,7 @@ bool InstanceLending::GiveBackBegun(const Lent& lent, bool heard) {
 void InstanceLending::WakeWatching() {
   std::lock_guard<std::mutex> lock(mutex_);
   for (const Entry& entry : entries_) {
-    if (entry.watches) entry.lent.starter->Wake();
+    if (entry.watches && entry.hands == Hands::kNone) entry.lent.starter->Wake();
   }
 }
 

@@ -36,6 +36,7 @@ Model::Found Model::WaitForWork(size_t instance) {
 
 bool Model::WatchForAnswer(size_t instance) {
   using Back = InstanceLending::Back;
+  if (!takes_batches(instance)) return false;  // only at the queue it learns that it is to end
   BatchStarter* const starter = lending_.RestToWatch(instance);
   if (starter == nullptr) return false;
   // Who brings requests from now on finds it at rest. What came before, nobody begins for it.
@@ -50,7 +51,7 @@ void Model::BeginBatches() {
     Batch batch = TakeNow(lent.instance);
     if (batch.empty()) {
       lending_.GiveBack(lent);
-      lending_.WakeWatching();
+      if (source_->size() != 0) lending_.WakeWatching();
       return;
     }
     const bool heard = lent.starter->Begin(std::move(batch));

@@ -257,6 +257,25 @@ TEST(LendingToBegin, ManyCallersOfInstancesThatWatch) {
   CHECK_EQ(model->Statistics().success.count, size_t{1800});
 }
 
+// Who brings requests one by one always finds the first instance at rest.
+TEST(LendingToBegin, AnInstanceThatWatchesCanBeRemovedUnderLoad) {
+  Works works;
+  ModelSpec spec = Works::Spec("m", {"IN"}, {"OUT"}, /*rows=*/1);
+  spec.batching.dynamic = false;
+  const std::shared_ptr<Model> model = works.Publish(std::move(spec));
+  Beginner<WatchingStarter> first(model);
+  Beginner<> second(model);
+  Await([&] {
+    AskAndCheck(works, 1);
+    return first.starter.watched > 3;
+  });
+  model->RemoveInstance(first.instance);
+  Await([&] {
+    AskAndCheck(works, 2);
+    return first.ended.load();
+  });
+}
+
 TEST(LendingToBegin, NotWhereAnInstanceHoldsResources) {
   Works works;
   const auto limiter = std::make_shared<RateLimiter>(std::vector<ResourceTotal>());
