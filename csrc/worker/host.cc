@@ -75,7 +75,7 @@ std::shared_ptr<WorkerSession> WorkerHost::WaitSession() {
 bool WorkerHost::WaitReady() { return WaitSession() != nullptr; }
 
 void WorkerHost::Execute(Batch& batch, const std::shared_ptr<Model>& model, size_t instance) {
-  watched_ = nullptr;
+  watched_.reset();
   for (;;) {
     const std::shared_ptr<WorkerSession> session = WaitSession();
     if (!session) return batch.FailOpen(closed_reason_);
@@ -92,7 +92,7 @@ bool WorkerHost::Begin(Batch batch, const std::shared_ptr<Model>& model, size_t 
     session = attached_;
   }
   if (session && session->Begin(begun_, {model, instance})) begun_by_ = std::move(session);
-  return begun_by_ != nullptr && begun_by_ == watched_;
+  return begun_by_ != nullptr && begun_by_ == watched_.lock();
 }
 
 void WorkerHost::Complete(const std::shared_ptr<Model>& model, size_t instance) {
@@ -107,12 +107,15 @@ void WorkerHost::Complete(const std::shared_ptr<Model>& model, size_t instance) 
 }
 
 bool WorkerHost::PrepareWatch() {
-  if (!watched_ || !watched_->accepts() || !CanFutexWaitEither()) return false;
+  const std::shared_ptr<WorkerSession> session = watched_.lock();
+  if (!session || !session->accepts() || !CanFutexWaitEither()) return false;
   wakes_seen_ = wakes_.load(std::memory_order_acquire);
   return true;
 }
 
-void WorkerHost::Watch() { watched_->Watch({wakes_, wakes_seen_}); }
+void WorkerHost::Watch() {
+  if (const std::shared_ptr<WorkerSession> session = watched_.lock()) session->Watch({wakes_, wakes_seen_});
+}
 
 void WorkerHost::Wake() {
   wakes_.fetch_add(1, std::memory_order_release);

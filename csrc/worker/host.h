@@ -92,7 +92,8 @@ class WorkerHost {
   // Of whoever is in one of Begin, Execute and Complete. The session has the batch's address once it is sent.
   Batch begun_;
   std::shared_ptr<WorkerSession> begun_by_;  // null where it is not sent
-  std::shared_ptr<WorkerSession> watched_;   // whose answer is waited for next, or may be; null otherwise
+  // Whose answer is waited for next, or may be. A worker that is gone is not kept for that, nor its memory.
+  std::weak_ptr<WorkerSession> watched_;
   uint32_t wakes_seen_ = 0;
   std::atomic<uint32_t> wakes_{0};
 };

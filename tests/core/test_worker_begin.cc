@@ -106,6 +106,25 @@ TEST(WorkerBegin, WhoWatchesIsWokenForAllElse) {
   host.Stop();
 }
 
+// With it would stay what it shares with the server: memory and descriptors.
+TEST(WorkerBegin, AWorkerThatIsGoneIsNotKeptToBeWatched) {
+  WorkerHost host(0);
+  std::weak_ptr<WorkerSession> gone;
+  {
+    FakeWorker worker(EchoAll);
+    worker.AttachTo(host);
+    Requests requests;
+    host.Begin(std::move(requests.batch));
+    host.Complete();
+    CheckEchoes(requests);
+    gone = worker.session;
+    CHECK(worker.session->StopIdle());
+    host.End(worker.session, Status::Internal("it ended"));
+  }
+  CHECK(gone.expired());
+  CHECK(!host.PrepareWatch());
+}
+
 TEST(WorkerBegin, WithoutAWorkerNothingIsSent) {
   WorkerHost host(0);
   Requests requests;
