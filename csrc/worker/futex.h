@@ -13,11 +13,11 @@ namespace pyinfer {
 void FutexWait(const std::atomic<uint32_t>& word, uint32_t seen, TimeNs timeout);
 // Whether this system can sleep on two words at once (futex_waitv, Linux 5.16), and nothing forbids it.
 bool CanFutexWaitEither();
-// Sleeps, for at most `timeout`, while both are as they were seen. May return early. Requires: CanFutexWaitEither().
 struct FutexSeen {
   const std::atomic<uint32_t>& word;
   uint32_t seen;
 };
+// Sleeps, for at most `timeout`, while both are as they were seen. May return early. Requires: CanFutexWaitEither().
 void FutexWaitEither(const FutexSeen& one, const FutexSeen& other, TimeNs timeout);
 // Wakes all that sleep on it, in all processes.
 void FutexWake(const std::atomic<uint32_t>& word);

@@ -44,7 +44,7 @@ TEST(WorkerBegin, TheInstanceCompletesWhatOthersHaveSent) {
   host.Stop();
 }
 
-// The thread of an instance that watches its worker, until it is told to stop or sees that there is something.
+// Sent before it watches, and while it does.
 TEST(WorkerBegin, WhoWatchesHearsTheAnswer) {
   if (!CanFutexWaitEither()) return;
   WorkerHost host(0);
