@@ -126,19 +126,35 @@ struct LimitedSink final : KeepingSink {
   mutable std::shared_ptr<RoomListener> told;
 };
 
+// Threads of a worker that make responses apart. What passes between worker and host is shared memory, which orders
+// nothing for a sanitizer: hence the lock.
+class Senders {
+ public:
+  template <typename Work>
+  void Start(Work work) {
+    const std::lock_guard<std::mutex> lock(guard_);
+    threads_.emplace_back(std::move(work));
+  }
+  void Join() {
+    const std::lock_guard<std::mutex> lock(guard_);
+    for (std::thread& thread : threads_) thread.join();
+  }
+
+ private:
+  std::mutex guard_;
+  std::vector<std::thread> threads_;
+};
+
 // The thread in the worker that makes responses waits; the worker answers other requests meanwhile.
 TEST(Worker, WhoMakesResponsesIsHeldUpByItself) {
   WorkerHost host(0);
   std::atomic<int> sent{0};
-  // of the threads below: what passes between worker and host is shared memory, which orders nothing for a sanitizer
-  std::mutex guard;
-  std::vector<std::thread> senders;
+  Senders senders;
   FakeWorker worker([&](Batch& batch) {
     if (batch.size() == 1) return EchoAll(batch);
-    const std::lock_guard<std::mutex> lock(guard);
     for (size_t i = 0; i < batch.size(); ++i) {
       std::vector<Tensor> outputs = EchoedOutputs(batch.request(i));
-      senders.emplace_back([&, outputs = std::move(outputs), responder = batch.Detach(i)] {
+      senders.Start([&, outputs = std::move(outputs), responder = batch.Detach(i)] {
         for (int n = 0; n < 2; ++n) {
           responder->Send(outputs, {}, false);
           responder->WaitForRoom();
@@ -166,10 +182,7 @@ TEST(Worker, WhoMakesResponsesIsHeldUpByItself) {
   CHECK_EQ(limited->before_last.load(), size_t{2});
   cancelled->cancel = true;
   requests.WaitAnswered(1);
-  {
-    const std::lock_guard<std::mutex> lock(guard);
-    for (std::thread& sender : senders) sender.join();
-  }
+  senders.Join();
   CHECK_EQ(sent.load(), 6);
   host.Stop();
 }
@@ -178,12 +191,10 @@ TEST(Worker, WhoMakesResponsesIsHeldUpByItself) {
 TEST(Worker, WhoGoesOnBecauseNobodyWaitsKnowsIt) {
   WorkerHost host(0);
   std::atomic<int> unaware{0};
-  std::mutex guard;
-  std::vector<std::thread> senders;
+  Senders senders;
   FakeWorker worker([&](Batch& batch) {
-    const std::lock_guard<std::mutex> lock(guard);
     std::vector<Tensor> outputs = EchoedOutputs(batch.request(0));
-    senders.emplace_back([&, outputs = std::move(outputs), responder = batch.Detach(0)] {
+    senders.Start([&, outputs = std::move(outputs), responder = batch.Detach(0)] {
       responder->Send(outputs, {}, false);
       responder->WaitForRoom();
       if (!responder->cancelled()) ++unaware;
@@ -201,10 +212,7 @@ TEST(Worker, WhoGoesOnBecauseNobodyWaitsKnowsIt) {
     sink->told->OnRoom();
     requests.WaitAnswered(0);
   }
-  {
-    const std::lock_guard<std::mutex> lock(guard);
-    for (std::thread& sender : senders) sender.join();
-  }
+  senders.Join();
   CHECK_EQ(unaware.load(), 0);
   host.Stop();
 }
