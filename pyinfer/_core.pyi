@@ -42,6 +42,7 @@ __all__ = [
     "ModelSpec",
     "PaddingOptions",
     "ParseJob",
+    "PlacedInputs",
     "QueueOptions",
     "QueuePolicy",
     "RemoteCache",
@@ -543,6 +544,16 @@ class WorkerLanes:
         """For the worker: those of WorkerGuest, those of WorkerCalls. Valid as long as this object. GIL: held."""
 
 @final
+class PlacedInputs:
+    """Memory that a server shares with all workers of one model: large inputs are received there, and not copied again.
+
+    Any thread. Raises RuntimeError where it can not be had.
+    """
+
+    def __init__(self) -> None:
+        """GIL: held."""
+
+@final
 class WorkerSession:
     """One worker of a ``WorkerHost``, from its announcement to its end. Any thread."""
 
@@ -561,11 +572,17 @@ class WorkerHost:
     Lives as long as the instance; its workers come and go.
     """
 
-    def __init__(self, execution_limit_s: float = 0.0, engine: Engine | None = None) -> None:
+    def __init__(
+        self, execution_limit_s: float = 0.0, engine: Engine | None = None, inputs: PlacedInputs | None = None
+    ) -> None:
         """A batch may take so long, in seconds; 0: any time. A worker that takes longer is killed. GIL: held.
 
-        ``engine``: what workers may call models of; without one every call is answered with an error.
+        ``engine``: what workers may call models of; without one every call is answered with an error. ``inputs``: where
+        large inputs are received once ``run`` is called.
         """
+    @property
+    def inputs_fd(self) -> int:
+        """Its ``inputs``, for every worker of it; -1 where it has none. Valid as long as this object. GIL: held."""
     def announce(self, lanes: WorkerLanes, process_group: int) -> WorkerSession:
         """A worker was started that is given ``lanes``. GIL: held.
 
@@ -578,9 +595,9 @@ class WorkerHost:
         The one that they went to before keeps what it has begun; see ``WorkerSession.stop_idle``.
         """
     def end(self, session: WorkerSession, code: str, message: str) -> None:
-        """A worker is gone: answer what it was executing, and was to answer apart, with that. GIL: released.
+        """The process of a worker is gone: answer what it was executing, and was to answer apart, with that.
 
-        The calls of models that it had open are cancelled. Idempotent.
+        The calls of models that it had open are cancelled. Idempotent. GIL: released.
         """
     def close(self, code: str, message: str) -> None:
         """There will be no more workers; a batch that none takes is answered with that. GIL: held."""
@@ -600,7 +617,7 @@ class WorkerHost:
 class WorkerGuest:
     """The worker's end."""
 
-    def __init__(self, requests_fd: int, answers_fd: int) -> None:
+    def __init__(self, requests_fd: int, answers_fd: int, inputs_fd: int) -> None:
         """Takes the descriptors over. Raises ValueError for what is no such memory. GIL: held."""
     def serve(self, execute: Callable[[Batch], object]) -> None:
         """Call ``execute`` with each batch until the server wants no more. Blocks. Raises RuntimeError for nonsense.

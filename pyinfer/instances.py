@@ -227,6 +227,9 @@ class PythonInstances:
             thread.interrupt()
         for thread in threads:
             thread.join()
+        with self._lock:
+            # They know this object, and the watcher the model: what these hold goes now, not when cycles are sought.
+            self._running, self._threads, self._watcher = [], set(), None
 
 
 @dataclass(frozen=True)

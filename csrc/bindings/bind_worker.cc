@@ -26,10 +26,10 @@ namespace py = pybind11;
 namespace pyinfer {
 namespace {
 
-WorkerLanes MakeLanes() {
-  StatusOr<WorkerLanes> lanes = WorkerLanes::Create();
-  if (!lanes.ok()) throw std::runtime_error(lanes.status().message());
-  return std::move(lanes).value();
+template <typename T>
+T OrThrow(StatusOr<T> made) {
+  if (!made.ok()) throw std::runtime_error(made.status().message());
+  return std::move(made).value();
 }
 
 std::vector<int> DescriptorsOf(const WorkerLanes& lanes) {
@@ -63,6 +63,7 @@ void Run(WorkerHost& host, const InstanceHandle& instance) {
   const size_t number = instance.number;
   HostStarter starter(host, instance);
   ReleaseGil release;
+  if (host.inputs()) model->SetInputRoom(host.inputs());
   model->LetBegin(number, starter);
   while (host.WaitReady()) {
     bool begun = false;
@@ -80,7 +81,12 @@ void Run(WorkerHost& host, const InstanceHandle& instance) {
 }
 
 void BindHost(py::module_& module) {
-  py::class_<WorkerLanes>(module, "WorkerLanes", py::is_final()).def(py::init(&MakeLanes)).def("fds", &DescriptorsOf);
+  py::class_<WorkerLanes>(module, "WorkerLanes", py::is_final())
+      .def(py::init([] { return OrThrow(WorkerLanes::Create()); }))
+      .def("fds", &DescriptorsOf);
+  py::class_<PlacedInputs, std::shared_ptr<PlacedInputs>>(module, "PlacedInputs", py::is_final()).def(py::init([] {
+    return OrThrow(PlacedInputs::Create());
+  }));
   py::class_<WorkerSession, std::shared_ptr<WorkerSession>>(module, "WorkerSession", py::is_final())
       .def("serve_calls", &WorkerSession::ServeCalls)
       .def("stop_idle", [](WorkerSession& session) {
@@ -88,11 +94,12 @@ void BindHost(py::module_& module) {
         return session.StopIdle();
       });
   py::class_<WorkerHost, std::shared_ptr<WorkerHost>>(module, "WorkerHost", py::is_final())
-      .def(py::init([](double limit_s, std::shared_ptr<Engine> engine) {
+      .def(py::init([](double limit_s, std::shared_ptr<Engine> engine, std::shared_ptr<PlacedInputs> inputs) {
              if (!(limit_s >= 0 && limit_s < 1e9)) throw py::value_error("the execution limit is out of range");
-             return std::make_shared<WorkerHost>(static_cast<TimeNs>(std::ceil(limit_s * 1e9)), std::move(engine));
+             return std::make_shared<WorkerHost>(static_cast<TimeNs>(std::ceil(limit_s * 1e9)), std::move(engine),
+                                                 std::move(inputs));
            }),
-           py::arg("execution_limit_s") = 0.0, py::arg("engine") = nullptr)
+           py::arg("execution_limit_s") = 0.0, py::arg("engine") = nullptr, py::arg("inputs") = nullptr)
       .def("announce", &Announce, py::arg("lanes"), py::arg("process_group"))
       .def("attach", &WorkerHost::Attach, py::arg("session").none(false))
       .def(
@@ -122,11 +129,13 @@ void BindHost(py::module_& module) {
           },
           py::arg("batch"))
       .def("run", &Run, py::arg("instance"))
+      .def_property_readonly("inputs_fd",
+                             [](const WorkerHost& host) { return host.inputs() ? host.inputs()->fd() : -1; })
       .def_property_readonly("executed", &WorkerHost::executed);
 }
 
-std::shared_ptr<Guest> MakeGuest(int requests_fd, int answers_fd) {
-  StatusOr<std::shared_ptr<Guest>> guest = Guest::Make(requests_fd, answers_fd);
+std::shared_ptr<Guest> MakeGuest(int requests_fd, int answers_fd, int inputs_fd) {
+  StatusOr<std::shared_ptr<Guest>> guest = Guest::Make(requests_fd, answers_fd, inputs_fd);
   if (!guest.ok()) throw py::value_error(guest.status().message());
   return std::move(guest).value();
 }
@@ -148,16 +157,11 @@ void Serve(Guest& guest, const py::function& execute) {
         handle->batch.FailOpen(Status::Internal("the executor of the model failed"));
         error.discard_as_unraisable("the executor of a model");
       }
-      handle->batch.SettleOutputsIn(guest.batch());
+      for (const Slice& place : guest.places()) handle->batch.SettleOutputsIn(place.view());
       ObjectGraveyard::Default().Sweep();
     }
     guest.Finish(handle->batch);
   }
-}
-
-std::shared_ptr<SharedValues> ValueOrThrow(StatusOr<std::shared_ptr<SharedValues>> values) {
-  if (!values.ok()) throw std::runtime_error(values.status().message());
-  return std::move(values).value();
 }
 
 size_t Checked(size_t index) {
@@ -176,12 +180,11 @@ void EndWithParent(int parent) {
 void BindWorker(py::module_& module) {
   BindHost(module);
   py::class_<Guest, std::shared_ptr<Guest>>(module, "WorkerGuest", py::is_final())
-      .def(py::init(&MakeGuest), py::arg("requests_fd"), py::arg("answers_fd"))
+      .def(py::init(&MakeGuest), py::arg("requests_fd"), py::arg("answers_fd"), py::arg("inputs_fd"))
       .def("serve", &Serve, py::arg("execute"));
   py::class_<SharedValues, std::shared_ptr<SharedValues>>(module, "SharedValues", py::is_final())
-      .def(py::init([](std::optional<int> fd) {
-             return ValueOrThrow(fd ? SharedValues::Adopt(*fd) : SharedValues::Create());
-           }),
+      .def(py::init(
+               [](std::optional<int> fd) { return OrThrow(fd ? SharedValues::Adopt(*fd) : SharedValues::Create()); }),
            py::arg("fd") = py::none())
       .def_property_readonly("count", [](const SharedValues&) { return SharedValues::kCount; })
       .def("fileno", &SharedValues::fd)

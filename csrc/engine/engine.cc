@@ -77,6 +77,12 @@ Status Engine::Resolve(Request& request) {
   return Status();
 }
 
+std::shared_ptr<InputRoom> Engine::RoomFor(const std::string& name, int64_t version) const {
+  std::shared_lock<std::shared_mutex> lock(names_mutex_);
+  const StatusOr<std::shared_ptr<Model>> model = FindLocked(name, version);
+  return model.ok() ? model.value()->input_room() : nullptr;
+}
+
 void Engine::Submit(RequestPtr request) {
   if (!accepting_.load(std::memory_order_relaxed)) {
     return request->Fail(FailureReason::kRejected,

@@ -58,6 +58,7 @@ class Engine final : public RequestAcceptor, public Deferred, public std::enable
   const SharedMemoryRegistry& shared_memory() const override { return shared_memory_; }
   SharedMemoryRegistry& shared_memory() { return shared_memory_; }
   Status Resolve(Request& request) override;
+  std::shared_ptr<InputRoom> RoomFor(const std::string& name, int64_t version) const override;
   void Submit(RequestPtr request) override;
   void Dispatch() override;
   TimeNs NextExpiry() const override { return next_expiry_.load(std::memory_order_acquire); }

@@ -24,6 +24,7 @@
 #include "engine/response_cache.h"
 #include "engine/response_statistics.h"
 #include "engine/statistics.h"
+#include "memory/input_room.h"
 #include "sched/batch_source.h"
 #include "sched/executor.h"
 
@@ -90,6 +91,11 @@ class Model final : public RequestObserver,
   // which then asks by the NextBatch above; `starter` is not called any more once StopLending returns, which it must
   // have called when it ends.
   void LetBegin(size_t instance, BatchStarter& starter);
+  // Has large inputs be received in `room`, where the model's instances read them, be it one of them or all. Not where
+  // something else reads them before: they are padded, or answers are kept by what was asked. Any thread.
+  void SetInputRoom(std::shared_ptr<InputRoom> room);
+  // Null where there is none.
+  std::shared_ptr<InputRoom> input_room() const { return std::atomic_load(&input_room_); }
   // Lets threads that call this model and wait run `instance` while its own thread is in NextBatch with nothing to do.
   // Not where the instance is limited, or keeps sequences. See model_lending.cc. For the thread of the instance;
   // `runner` is not called any more once StopLending returns, which it must have called when it ends.
@@ -207,6 +213,7 @@ class Model final : public RequestObserver,
   std::atomic<NativeInstance*> quick_{nullptr};
 
   InstanceLending lending_;
+  std::shared_ptr<InputRoom> input_room_;  // read and written atomically
 
   std::shared_ptr<OccupiedModels> occupied_;  // null where nobody looks after its requests
   std::shared_ptr<CallGraph> calls_;          // null where no calls are made

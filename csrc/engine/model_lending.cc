@@ -20,6 +20,13 @@ void Model::LetBegin(size_t instance, BatchStarter& starter) {
   lending_.Offer(instance, &starter);
 }
 
+void Model::SetInputRoom(std::shared_ptr<InputRoom> room) {
+  const auto is_bytes = [](const TensorSpec& input) { return input.dtype == DType::kBytes; };
+  // The lengths of BYTES are read more than once.
+  const bool is_read = spec_->padding || cache_ || std::any_of(spec_->inputs.begin(), spec_->inputs.end(), is_bytes);
+  if (!is_read) std::atomic_store(&input_room_, std::move(room));
+}
+
 Model::Found Model::WaitForWork(size_t instance) {
   using Back = InstanceLending::Back;
   if (!lending_.offers()) return source_->Wait(instance) ? Found::kMaybe : Found::kEnd;

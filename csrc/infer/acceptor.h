@@ -2,9 +2,12 @@
 // acceptor.h - where protocols hand requests in. The engine is one; protocols know nothing else of it.
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <string>
 
 #include "infer/request.h"
+#include "memory/input_room.h"
 #include "memory/shm_registry.h"
 
 namespace pyinfer {
@@ -26,6 +29,14 @@ class RequestAcceptor {
   // The model that request.model_name and model_version mean now; sets request.model. Lets a protocol refuse an unknown
   // model before it reads the tensors, and tells it the model's tensors where the message alone does not. Any thread.
   virtual Status Resolve(Request& request) = 0;
+
+  // Where large inputs of that model (version -1: its latest) are best received; null where that does not matter, or
+  // there is no such model. Any thread.
+  virtual std::shared_ptr<InputRoom> RoomFor(const std::string& model, int64_t version) const {
+    static_cast<void>(model);
+    static_cast<void>(version);
+    return nullptr;
+  }
 
   // The shared memory that requests may name. Any thread.
   virtual const SharedMemoryRegistry& shared_memory() const = 0;

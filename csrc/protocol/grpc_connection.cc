@@ -22,6 +22,8 @@ constexpr uint64_t kMinProgress = 4096;
 // From so many bytes of a frame on, a read of their own costs less than to copy them.
 constexpr size_t kOwnReadFrom = size_t{64} << 10;
 constexpr size_t kFrameHead = 9;
+// From so many bytes on, a tensor has a place of its own where its model has room for that.
+constexpr size_t kPlacedFrom = size_t{256} << 10;
 static_assert(kFrameHead <= kBufferPadding);
 
 Status ShuttingDown() {
@@ -72,7 +74,7 @@ Space GrpcConnection::NextTarget() {
   // Between two frames of a message: what the second one is comes first.
   if (next == 0) return {nullptr, nullptr, space.data != nullptr && target_.data != nullptr ? kFrameHead : 0};
   // What the next frame is comes with the end of this one.
-  if (space.size == next) space.size += kFrameHead;
+  if (space.size == next && !space.exact) space.size += kFrameHead;
   return space;
 }
 
@@ -178,10 +180,22 @@ size_t GrpcConnection::Read(int32_t stream, Call& call, const uint8_t* data, siz
     }
     used += taken.value();
     call.taken += taken.value();
+    if (call.reader.left() >= kOwnReadFrom) PlaceInputs(call);
     if (call.streams() && call.reader.complete()) OnMessage(stream, call);
   }
   if (call.streams() && call.awaited() && !call.stall) begun_.push_back(stream);
   return used;
+}
+
+void GrpcConnection::PlaceInputs(Call& call) {
+  MessageBuffer* const message = call.reader.plain();
+  if (message == nullptr || !call.route->infers()) return;
+  if (!call.search) call.search = std::make_unique<RawInputSearch>();
+  while (const auto found = call.search->Next(*message, kPlacedFrom)) {
+    const auto room = mailbox_->acceptor().RoomFor(call.search->model(), call.search->version());
+    BufferPtr place = room ? room->Allocate(found->size) : nullptr;
+    if (place) message->SetApart(found->offset, found->size, std::move(place));
+  }
 }
 
 bool GrpcConnection::Full(int32_t stream, const Call& call) const {
@@ -236,7 +250,8 @@ void GrpcConnection::CheckProgress(int32_t stream) {
 
 void GrpcConnection::OnMessage(int32_t stream, Call& call) {
   RemoveTimer(call.stall);
-  StatusOr<Slice> message = call.reader.Take(call.encoding, options_->max_message_size);
+  call.search.reset();
+  StatusOr<ReceivedMessage> message = call.reader.Take(call.encoding, options_->max_message_size);
   if (!message.ok()) return End(stream, message.status());
   switch (call.route->kind) {
     case GrpcRoute::Kind::kInfer:
@@ -249,7 +264,7 @@ void GrpcConnection::OnMessage(int32_t stream, Call& call) {
       return call.stream->Receive(message.value(), mailbox_->acceptor().Now());
     default:
       call.asked = true;
-      events_.push_back({ControlEvent::Kind::kMessage, stream, call.path, std::move(message).value()});
+      events_.push_back({ControlEvent::Kind::kMessage, stream, call.path, std::move(message->bytes)});
   }
 }
 

@@ -19,6 +19,7 @@
 #include "protocol/grpc_call.h"
 #include "protocol/grpc_host.h"
 #include "protocol/grpc_keepalive.h"
+#include "protocol/raw_input_search.h"
 #include "wire/http2.h"
 
 namespace pyinfer {
@@ -88,7 +89,8 @@ class GrpcConnection final : public Connection, private Http2Handler, private Gr
     uint64_t taken_before = 0;            // the same, when `stall` was set
     std::shared_ptr<UnaryInfer> infer;
     std::shared_ptr<InferStream> stream;
-    std::shared_ptr<pyinfer::Trace> trace;  // of the answer that is being sent
+    std::shared_ptr<pyinfer::Trace> trace;   // of the answer that is being sent
+    std::unique_ptr<RawInputSearch> search;  // of a large message that is being received
 
     bool streams() const { return route != nullptr && route->streams(); }
     // The client has to send more, or to end, before anything can be done.
@@ -118,6 +120,8 @@ class GrpcConnection final : public Connection, private Http2Handler, private Gr
   Status StartDeadline(int32_t stream, Call& call);
   // Messages out of the bytes of a call; returns how many bytes were used. The others are held.
   size_t Read(int32_t stream, Call& call, const uint8_t* data, size_t size);
+  // Has the large tensors of the message that is being received go where its model reads them.
+  void PlaceInputs(Call& call);
   bool Full(int32_t stream, const Call& call) const;
   bool HasRoom(int32_t stream, const Call& call) const;
   void ReadOn();

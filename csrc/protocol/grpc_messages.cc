@@ -70,15 +70,17 @@ StatusOr<size_t> MessageReader::Feed(const uint8_t* data, size_t size, uint64_t 
   return taken + now;
 }
 
-StatusOr<Slice> MessageReader::Take(Compression encoding, uint64_t limit) {
+StatusOr<ReceivedMessage> MessageReader::Take(Compression encoding, uint64_t limit) {
   const uint8_t flag = ReadGrpcPrefix({prefix_.data(), prefix_.size()}).flag;
   prefix_size_ = 0;
-  Slice message = bytes_.Take();
-  if (flag == 0) return message;
+  ReceivedMessage message = bytes_.Take();
+  if (flag == 0) return {std::move(message)};
   if (flag != 1 || encoding == Compression::kIdentity) {
     return Status::Internal("a message is marked as compressed, but the call names no grpc-encoding for it");
   }
-  return Decompress(encoding, message, static_cast<size_t>(limit));
+  StatusOr<Slice> unpacked = Decompress(encoding, message.bytes, static_cast<size_t>(limit));
+  if (!unpacked.ok()) return unpacked.status();
+  return ReceivedMessage(std::move(unpacked).value());
 }
 
 Output FrameMessage(std::string_view message) { return Output(WithGrpcPrefix(message)); }

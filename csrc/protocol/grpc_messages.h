@@ -37,12 +37,16 @@ class MessageReader {
   bool complete() const { return prefix_size_ == kGrpcPrefixSize && bytes_.left() == 0; }
   // As MessageBuffer::OpenSpace: where the next bytes of the message may be written before they are fed.
   Space OpenSpace(size_t least, size_t most) { return bytes_.OpenSpace(least, most); }
+  // How many bytes of the message are still to come, once its prefix has; 0 before.
+  size_t left() const { return bytes_.left(); }
+  // What has come of the message, parts of which may lie apart; null where it is compressed. Requires: left() != 0.
+  MessageBuffer* plain() { return prefix_[0] == 0 ? &bytes_ : nullptr; }
   // Nothing of a message has come yet.
   bool empty() const { return prefix_size_ == 0; }
 
   // The message, decompressed (to `limit` bytes at most); the next one may follow. InvalidArg or ResourceExhausted
   // where it can not be decompressed, Internal where its flag is wrong. Requires: complete().
-  StatusOr<Slice> Take(Compression encoding, uint64_t limit);
+  StatusOr<ReceivedMessage> Take(Compression encoding, uint64_t limit);
 
  private:
   std::array<char, kGrpcPrefixSize> prefix_{};

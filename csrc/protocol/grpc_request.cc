@@ -5,7 +5,8 @@
 
 namespace pyinfer {
 
-Status PrepareRequest(const Slice& message, const Parameters& forwarded, RequestAcceptor& acceptor, Request& request) {
+Status PrepareRequest(const ReceivedMessage& message, const Parameters& forwarded, RequestAcceptor& acceptor,
+                      Request& request) {
   request.regions = &acceptor.shared_memory();
   if (Status status = v2_grpc::ReadRequest(message, request); !status.ok()) return status;
   request.parameters.insert(request.parameters.end(), forwarded.begin(), forwarded.end());

@@ -4,12 +4,13 @@
 
 #include "infer/acceptor.h"
 #include "infer/request.h"
-#include "memory/buffer.h"
+#include "memory/message_buffer.h"
 
 namespace pyinfer {
 
 // Decodes `message` into `request` and finds its model; `forwarded` are the headers that become parameters. What an
 // error leaves in `request` is enough to answer it.
-Status PrepareRequest(const Slice& message, const Parameters& forwarded, RequestAcceptor& acceptor, Request& request);
+Status PrepareRequest(const ReceivedMessage& message, const Parameters& forwarded, RequestAcceptor& acceptor,
+                      Request& request);
 
 }  // namespace pyinfer

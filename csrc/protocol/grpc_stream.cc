@@ -105,17 +105,17 @@ InferStream::InferStream(std::shared_ptr<GrpcHost> host, int32_t id, const GrpcC
       forwarded_(call.forwarded),
       trace_context_(call.trace_context ? std::make_unique<TraceContext>(*call.trace_context) : nullptr) {}
 
-void InferStream::Receive(const Slice& message, TimeNs received) {
+void InferStream::Receive(const ReceivedMessage& message, TimeNs received) {
   if (closed_ || draining_) return;
   RequestAcceptor& acceptor = host_->mailbox().acceptor();
-  const auto sink = std::make_shared<Sink>(shared_from_this(), message.size());
+  const auto sink = std::make_shared<Sink>(shared_from_this(), message.bytes.size());
   auto request = std::make_unique<Request>(sink);
   request->transport = Transport::kGrpc;
   if (trace_context_) request->trace_context = std::make_unique<TraceContext>(*trace_context_);
   request->timeline.receiving = request->timeline.received = received;
   Status status = PrepareRequest(message, forwarded_, acceptor, *request);
   ++host_->outstanding;
-  request_bytes_ += message.size();
+  request_bytes_ += message.bytes.size();
   sink->decoupled = status.ok() && request->model->decoupled;
   if (sink->decoupled) {
     decoupled_.insert(sink);

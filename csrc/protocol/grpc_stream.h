@@ -25,7 +25,7 @@ class InferStream final : public std::enable_shared_from_this<InferStream> {
   InferStream(std::shared_ptr<GrpcHost> host, int32_t id, const GrpcCall& call, CompressionLevel level);
 
   // One request message, its first bytes received at `received`. A request that can not be understood is answered.
-  void Receive(const Slice& message, TimeNs received);
+  void Receive(const ReceivedMessage& message, TimeNs received);
   // The client has sent everything: the call ends, OK, with its last response.
   void ReceiveEnd();
   // The server stops: the call ends as soon as all requests so far are answered.

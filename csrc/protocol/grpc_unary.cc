@@ -13,7 +13,7 @@ UnaryInfer::UnaryInfer(std::shared_ptr<GrpcHost> host, int32_t call, Compression
   ++host_->outstanding;
 }
 
-void UnaryInfer::Submit(GrpcCall& call, const Slice& message, TimeNs received) {
+void UnaryInfer::Submit(GrpcCall& call, const ReceivedMessage& message, TimeNs received) {
   RequestAcceptor& acceptor = host_->mailbox().acceptor();
   auto request = std::make_unique<Request>(shared_from_this());
   request->transport = Transport::kGrpc;

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "infer/completion.h"
+#include "memory/message_buffer.h"
 #include "protocol/connection.h"
 #include "protocol/grpc_call.h"
 #include "protocol/grpc_host.h"
@@ -19,7 +20,7 @@ class UnaryInfer final : public CompletionSink, public Delivery, public std::ena
   UnaryInfer(std::shared_ptr<GrpcHost> host, int32_t call, Compression encoding, CompressionLevel level);
 
   // Decodes and submits the request of `call`, all of which was there at `received`. Loop thread, once.
-  void Submit(GrpcCall& call, const Slice& message, TimeNs received);
+  void Submit(GrpcCall& call, const ReceivedMessage& message, TimeNs received);
   // Nobody waits any more. Any thread.
   void Cancel() { cancelled_.store(true, std::memory_order_relaxed); }
 

@@ -179,11 +179,22 @@ struct RequestMessage {
   std::vector<Slice> raw;
 };
 
-Status ReadFields(const Slice& message, Request& request, RequestMessage& parts) {
+// The raw contents that are `size` bytes at `offset` of the message; `apart` of those that lie apart were found before.
+Slice RawContents(const ReceivedMessage& message, size_t offset, size_t size, size_t& apart) {
+  if (apart < message.apart.size() && message.apart[apart].offset == offset &&
+      message.apart[apart].bytes.size() == size) {
+    return message.apart[apart++].bytes;
+  }
+  return message.bytes.Sub(offset, size);
+}
+
+Status ReadFields(const ReceivedMessage& received, Request& request, RequestMessage& parts) {
+  const Slice& message = received.bytes;
   namespace f = model_infer_request;
   constexpr auto kBytes = pbf_wire_type::length_delimited;
   pbf_reader reader(reinterpret_cast<const char*>(message.data()), message.size());
   std::string version;
+  size_t apart = 0;
   Status status;
   while (status.ok() && reader.next()) {
     switch (reader.tag_and_type()) {
@@ -209,12 +220,15 @@ Status ReadFields(const Slice& message, Request& request, RequestMessage& parts)
       case tag_and_type(f::kRaw, kBytes): {
         const auto view = reader.get_view();
         const auto offset = static_cast<size_t>(reinterpret_cast<const uint8_t*>(view.data()) - message.data());
-        parts.raw.push_back(message.Sub(view.empty() ? 0 : offset, view.size()));
+        parts.raw.push_back(RawContents(received, view.empty() ? 0 : offset, view.size(), apart));
         break;
       }
       default:
         reader.skip();
     }
+  }
+  if (status.ok() && apart != received.apart.size()) {
+    status = Status::Internal("a part of the request lies where no tensor is");
   }
   if (status.ok()) status = CheckRequestId(request.id);
   if (!status.ok()) return status;
@@ -267,7 +281,7 @@ Status AttachData(RequestMessage& parts, Request& request) {
 
 }  // namespace
 
-Status ReadRequest(const Slice& message, Request& request) {
+Status ReadRequest(const ReceivedMessage& message, Request& request) {
   RequestMessage parts;
   try {
     if (Status status = ReadFields(message, request, parts); !status.ok()) return status;

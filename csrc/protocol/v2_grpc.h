@@ -7,13 +7,15 @@
 #include "base/status.h"
 #include "infer/request.h"
 #include "infer/response.h"
+#include "memory/message_buffer.h"
 #include "memory/output.h"
 
 namespace pyinfer::v2_grpc {
 
 // Fills `request` from a serialized ModelInferRequest. Raw tensor data stays where it is: the inputs hold slices of
-// `message`. Data types of inputs without raw data are the client's; ValidateRequest checks whether they fit.
-Status ReadRequest(const Slice& message, Request& request);
+// `message`. What lies apart of that is whole raw tensors. Data types of inputs without raw data are the client's;
+// ValidateRequest checks whether they fit.
+Status ReadRequest(const ReceivedMessage& message, Request& request);
 
 // The serialized ModelInferResponse, with gRPC's 5-byte prefix. Tensor data is shared, not copied, where it is large.
 StatusOr<Output> WriteResponse(const Request& request, const Response& response);

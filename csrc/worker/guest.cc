@@ -59,12 +59,14 @@ class Guest::Observer final : public ExecutionObserver {
   Guest& guest_;
 };
 
-StatusOr<std::shared_ptr<Guest>> Guest::Make(int requests, int answers) {
+StatusOr<std::shared_ptr<Guest>> Guest::Make(int requests, int answers, int inputs) {
   StatusOr<LaneMemoryPtr> in = LaneMemory::Adopt(requests);
   StatusOr<LaneMemoryPtr> out = LaneMemory::Adopt(answers);
-  if (!in.ok()) return in.status();
-  if (!out.ok()) return out.status();
-  return {std::shared_ptr<Guest>(new Guest(std::move(in).value(), std::move(out).value()))};
+  StatusOr<LaneMemoryPtr> placed = inputs < 0 ? LaneMemoryPtr() : LaneMemory::Adopt(inputs);
+  for (const auto* memory : {&in, &out, &placed}) {
+    if (!memory->ok()) return memory->status();
+  }
+  return {std::shared_ptr<Guest>(new Guest(std::move(in).value(), std::move(out).value(), std::move(placed).value()))};
 }
 
 StatusOr<Batch> Guest::Next() {
@@ -86,16 +88,27 @@ StatusOr<Batch> Guest::Next() {
   }
 }
 
+std::optional<Slice> Guest::TakePlaced(Place place, uint64_t size) {
+  if (!place.placed || !inputs_) return std::nullopt;
+  StatusOr<Slice> input = TakeBlock(inputs_, place.offset, size);
+  if (!input.ok()) return std::nullopt;
+  places_.push_back(input.value());
+  return std::move(input).value();
+}
+
 StatusOr<Batch> Guest::Take(const Slice& message) {
   requests_.clear();
   sinks_.clear();
-  StatusOr<WorkerBatch> batch = ReadBatch(message, model_, [&](uint64_t number, const RequestSigns& signs) {
-    auto sink = std::make_shared<Sink>(shared_from_this(), number, signs, message);
-    sinks_.push_back(sink);
-    return sink;
-  });
+  places_.assign(1, message);
+  StatusOr<WorkerBatch> batch = ReadBatch(
+      message, model_,
+      [&](uint64_t number, const RequestSigns& signs) {
+        auto sink = std::make_shared<Sink>(shared_from_this(), number, signs, message);
+        sinks_.push_back(sink);
+        return sink;
+      },
+      [this](Place place, uint64_t size) { return TakePlaced(place, size); });
   if (!batch.ok()) return batch.status();
-  batch_ = message;
   first_ = batch->first;
   for (const RequestPtr& request : batch->requests) requests_.push_back(request.get());
   const size_t states = batch->has_states && model_->sequence ? requests_.size() : 0;
@@ -117,7 +130,7 @@ void Guest::Finish(Batch& batch) {
   pending_.done = true;
   pending_.detached = std::move(detached);
   FlushLocked();
-  batch_ = Slice();
+  places_.clear();
 }
 
 void Guest::Reschedule(size_t index) {
@@ -135,7 +148,10 @@ void Guest::Answer(uint64_t request, Response response, bool final) {
 
 void Guest::FlushLocked() {
   MessageWriter writer(MessageKind::kAnswers);
-  if (pending_.done) writer.Borrow(batch_.view());  // what is sent earlier may still be written to
+  for (size_t i = 0; pending_.done && i < places_.size(); ++i) {  // what is sent earlier may still be written to
+    const uint8_t* const base = i == 0 ? places_[0].data() : inputs_->base();
+    writer.Borrow(places_[i].view(), {i != 0, static_cast<uint64_t>(places_[i].data() - base)});
+  }
   WriteAnswers(writer, pending_);
   StatusOr<uint8_t*> message = writer_.Allocate(writer.size());
   if (!message.ok()) {

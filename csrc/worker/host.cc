@@ -14,10 +14,13 @@ namespace {
 // What whoever brings requests may copy: others wait for that thread.
 constexpr size_t kMostCopied = size_t{64} << 10;
 
-bool IsSmall(const Batch& batch) {
+bool IsSmall(const Batch& batch, const PlacedInputs* inputs) {
   size_t bytes = 0;
   for (size_t i = 0; i < batch.size(); ++i) {
-    for (const Tensor& input : batch.request(i).inputs) bytes += input.data.size();
+    for (const Tensor& input : batch.request(i).inputs) {
+      const bool is_placed = inputs != nullptr && inputs->OffsetOf(input.data.view());
+      if (!is_placed) bytes += input.data.size();
+    }
   }
   return bytes <= kMostCopied;
 }
@@ -33,7 +36,7 @@ bool IsOver(WorkerSession::Outcome outcome, std::atomic<uint64_t>& executed) {
 WorkerHost::~WorkerHost() = default;
 
 std::shared_ptr<WorkerSession> WorkerHost::Announce(const WorkerLanes& lanes, std::function<void()> kill) {
-  auto session = std::make_shared<WorkerSession>(lanes, engine_, std::move(kill));
+  auto session = std::make_shared<WorkerSession>(lanes, engine_, inputs_, std::move(kill));
   std::lock_guard<std::mutex> lock(mutex_);
   sessions_.push_back(session);
   return session;
@@ -85,7 +88,7 @@ void WorkerHost::Execute(Batch& batch, const std::shared_ptr<Model>& model, size
 
 bool WorkerHost::Begin(Batch batch, const std::shared_ptr<Model>& model, size_t instance) {
   begun_ = std::move(batch);
-  if (!IsSmall(begun_)) return false;
+  if (!IsSmall(begun_, inputs_.get())) return false;
   std::shared_ptr<WorkerSession> session;
   {
     std::lock_guard<std::mutex> lock(mutex_);

@@ -26,6 +26,7 @@
 #include "engine/engine.h"
 #include "sched/batch.h"
 #include "worker/lanes.h"
+#include "worker/placed_inputs.h"
 
 namespace pyinfer {
 
@@ -34,8 +35,10 @@ class WorkerSession;
 class WorkerHost {
  public:
   // `execution_limit`: a batch may take so long; 0: any time. `engine`: what workers may call models of; may be null.
-  explicit WorkerHost(TimeNs execution_limit, std::shared_ptr<Engine> engine = nullptr)
-      : execution_limit_(execution_limit), engine_(std::move(engine)) {}
+  // `inputs`: where large inputs may be that its workers can read; null where there are none.
+  explicit WorkerHost(TimeNs execution_limit, std::shared_ptr<Engine> engine = nullptr,
+                      std::shared_ptr<PlacedInputs> inputs = nullptr)
+      : execution_limit_(execution_limit), engine_(std::move(engine)), inputs_(std::move(inputs)) {}
   ~WorkerHost();
   WorkerHost(const WorkerHost&) = delete;
   WorkerHost& operator=(const WorkerHost&) = delete;
@@ -56,8 +59,8 @@ class WorkerHost {
   // Answers every request of the batch, or has it answered apart. Blocks meanwhile. One batch at a time. `model` and
   // `instance`: which one is busy with it; null where that is not known.
   void Execute(Batch& batch, const std::shared_ptr<Model>& model = nullptr, size_t instance = 0);
-  // Keeps the batch for Complete, and sends it if it is small and there is a worker to take it. Never blocks. Any
-  // thread, ordered with those of Execute and Complete; none of them is under way, and Complete follows.
+  // Keeps the batch for Complete, and sends it if little is to be copied and there is a worker to take it. Never
+  // blocks. Any thread, ordered with those of Execute and Complete; none of them is under way, and Complete follows.
   // Whether the thread that watches is woken by the worker's answer.
   bool Begin(Batch batch, const std::shared_ptr<Model>& model = nullptr, size_t instance = 0);
   // As Execute, of that batch, and finishes it.
@@ -74,6 +77,8 @@ class WorkerHost {
   // Lets the workers end once they are done with what was sent to them.
   void Stop();
 
+  // Null where there are none.
+  const std::shared_ptr<PlacedInputs>& inputs() const { return inputs_; }
   // Batches that workers have executed to their end.
   uint64_t executed() const { return executed_.load(std::memory_order_relaxed); }
 
@@ -82,6 +87,7 @@ class WorkerHost {
 
   const TimeNs execution_limit_;
   const std::shared_ptr<Engine> engine_;
+  const std::shared_ptr<PlacedInputs> inputs_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<std::shared_ptr<WorkerSession>> sessions_;  // that were announced, and not ended

@@ -17,7 +17,6 @@ namespace {
 
 constexpr uint64_t kPage = 4096;
 constexpr uint64_t kFirstSize = uint64_t{1} << 20;
-constexpr uint64_t kLargestWindow = uint64_t{16} << 30;
 constexpr uint64_t kSmallestWindow = uint64_t{64} << 20;
 // What a lane keeps of its memory once it is not needed.
 constexpr uint64_t kKept = uint64_t{64} << 20;
@@ -43,6 +42,12 @@ Head& HeadOf(const LaneMemory& memory) { return *reinterpret_cast<Head*>(memory.
 
 std::atomic<uint32_t>& ReleasedMark(const LaneMemory& memory, uint64_t block) {
   return *reinterpret_cast<std::atomic<uint32_t>*>(memory.base() + block);
+}
+
+bool IsInside(const LaneMemory& memory, uint64_t block, uint64_t size) {
+  // Each of them far below what would make their sum wrap.
+  return block % kLaneAlignment == 0 && block >= kPage && block <= kLargestLane && size <= kLargestLane &&
+         memory.Reaches(block + kLaneAlignment + size);
 }
 
 // Sleeps while the word is as it was seen; the other side wakes only where it sees somebody waiting.
@@ -113,7 +118,7 @@ StatusOr<LaneMemoryPtr> LaneMemory::Adopt(int fd) {
 }
 
 StatusOr<LaneMemoryPtr> LaneMemory::Map(int fd) {
-  for (uint64_t window = kLargestWindow; window >= kSmallestWindow; window /= 2) {
+  for (uint64_t window = kLargestLane; window >= kSmallestWindow; window /= 2) {
     void* const base = mmap(nullptr, window, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
     if (base == MAP_FAILED) continue;
     madvise(base, window, MADV_DONTDUMP);
@@ -149,7 +154,8 @@ void LaneMemory::Discard(uint64_t from, uint64_t to) {
   fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(from), static_cast<off_t>(to - from));
 }
 
-LaneWriter::LaneWriter(LaneMemoryPtr memory) : memory_(std::move(memory)), size_(kFirstSize), touched_(kPage) {}
+LaneWriter::LaneWriter(LaneMemoryPtr memory, uint64_t limit)
+    : memory_(std::move(memory)), limit_(limit), size_(kFirstSize), touched_(kPage) {}
 
 void LaneWriter::Collect() {
   const auto free = [this](const Block& block) {
@@ -162,38 +168,60 @@ void LaneWriter::Collect() {
 }
 
 StatusOr<uint8_t*> LaneWriter::Allocate(uint64_t size, bool pinned) {
-  if (size > kLargestWindow) return Status::Unavailable("a message is larger than the memory of a worker process");
+  if (size > limit_) return Status::Unavailable("a message is larger than the memory of a worker process");
   Collect();
   const uint64_t needed = kLaneAlignment + LaneAligned(size);
   uint64_t offset = kPage;
   auto next = blocks_.begin();
   for (; next != blocks_.end() && next->offset - offset < needed; ++next) offset = next->end;
   const uint64_t end = offset + needed;
+  if (end > limit_) return Status::Unavailable("the memory that is shared with worker processes is full");
   if (end > size_) {
     const uint64_t wanted = std::max(end, std::min(size_ * 2, end + kKept));
     if (Status status = memory_->GrowTo(wanted); !status.ok()) return status;
     size_ = wanted;
   }
   touched_ = std::max(touched_, end);
-  blocks_.insert(next, {offset, end, pinned, nullptr});
+  blocks_.insert(next, {offset, end, pinned, nullptr, /*reader=*/0});
   ReleasedMark(*memory_, offset).store(0, std::memory_order_relaxed);
   return memory_->base() + offset + kLaneAlignment;
 }
 
-LaneWriter::Block& LaneWriter::Find(const uint8_t* message) {
+LaneWriter::Block* LaneWriter::Find(const uint8_t* message) {
   const auto offset = static_cast<uint64_t>(message - memory_->base()) - kLaneAlignment;
-  return *std::lower_bound(blocks_.begin(), blocks_.end(), offset,
-                           [](const Block& block, uint64_t at) { return block.offset < at; });
+  const auto found = std::lower_bound(blocks_.begin(), blocks_.end(), offset,
+                                      [](const Block& block, uint64_t at) { return block.offset < at; });
+  return found != blocks_.end() && found->offset == offset ? &*found : nullptr;
 }
 
-void LaneWriter::Unpin(const uint8_t* message) { Find(message).pinned = false; }
+void LaneWriter::Unpin(const uint8_t* message) { Find(message)->pinned = false; }
 
-Slice LaneWriter::Lend(const uint8_t* message) {
-  Block& block = Find(message);
+bool LaneWriter::HandTo(const uint8_t* message, uint64_t reader) {
+  Block* const block = Find(message);
+  if (block == nullptr || block->reader != 0) return false;
+  block->reader = reader;
+  ReleasedMark(*memory_, block->offset).store(0, std::memory_order_relaxed);
+  return true;
+}
+
+void LaneWriter::TakeBack(const uint8_t* message) {
+  Block* const block = Find(message);
+  block->reader = 0;
+  ReleasedMark(*memory_, block->offset).store(1, std::memory_order_relaxed);
+}
+
+void LaneWriter::ForgetReader(uint64_t reader) {
+  for (const Block& block : blocks_) {
+    if (block.reader == reader) ReleasedMark(*memory_, block.offset).store(1, std::memory_order_relaxed);
+  }
+}
+
+BufferPtr LaneWriter::Lend(const uint8_t* message) {
+  Block& block = *Find(message);
   const auto returned = std::make_shared<std::atomic<bool>>(false);
   block.returned = returned;
   uint8_t* const bytes = memory_->base() + block.offset + kLaneAlignment;
-  return Slice(std::make_shared<LentBuffer>(memory_, bytes, block.end - block.offset - kLaneAlignment, returned));
+  return std::make_shared<LentBuffer>(memory_, bytes, block.end - block.offset - kLaneAlignment, returned);
 }
 
 bool LaneWriter::TrySend(const uint8_t* message, uint64_t size) {
@@ -233,11 +261,7 @@ StatusOr<std::optional<Slice>> LaneReader::TryTake() {
   const Entry& entry = head.entries[taken % kRoom];
   const uint64_t block = entry.offset.load(std::memory_order_relaxed);
   const uint64_t size = entry.size.load(std::memory_order_relaxed);
-  // Each of them far below what would make their sum wrap.
-  if (block % kLaneAlignment != 0 || block < kPage || block > kLargestWindow || size > kLargestWindow ||
-      !memory_->Reaches(block + kLaneAlignment + size)) {
-    return Status::InvalidArg("a message lies outside of the memory");
-  }
+  if (!IsInside(*memory_, block, size)) return Status::InvalidArg("a message lies outside of the memory");
   taken_.store(taken + 1, std::memory_order_relaxed);
   Advance(head.read, head.writers_waiting, taken + 1);
   return {std::optional<Slice>(Slice(std::make_shared<LaneBuffer>(memory_, block, size, foreign_)))};
@@ -253,6 +277,12 @@ void LaneReader::WaitOr(const FutexSeen& other, TimeNs timeout) {
   Head& head = HeadOf(*memory_);
   const uint32_t taken = taken_.load(std::memory_order_relaxed);
   Sleep(head.written, head.readers_waiting, taken, [&] { FutexWaitEither({head.written, taken}, other, timeout); });
+}
+
+StatusOr<Slice> TakeBlock(const LaneMemoryPtr& memory, uint64_t offset, uint64_t size) {
+  const uint64_t block = offset - kLaneAlignment;
+  if (!IsInside(*memory, block, size)) return Status::InvalidArg("a message lies outside of the memory");
+  return Slice(std::make_shared<LaneBuffer>(memory, block, size, /*foreign=*/false));
 }
 
 void LaneReader::Wake() { FutexWake(HeadOf(*memory_).written); }

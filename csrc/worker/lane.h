@@ -63,10 +63,14 @@ class LaneMemory {
 
 using LaneMemoryPtr = std::shared_ptr<LaneMemory>;
 
+// The most addresses that a lane takes.
+inline constexpr uint64_t kLargestLane = uint64_t{16} << 30;
+
 // One thread at a time.
 class LaneWriter {
  public:
-  explicit LaneWriter(LaneMemoryPtr memory);
+  // It grows to `limit` bytes at most.
+  explicit LaneWriter(LaneMemoryPtr memory, uint64_t limit = kLargestLane);
 
   // Memory for a message of `size` bytes. It is not used for another before the reader has given it back and, where it
   // is `pinned`, Unpin was called.
@@ -74,7 +78,15 @@ class LaneWriter {
   void Unpin(const uint8_t* message);
   // The message as bytes that outlive Unpin and the reader's giving it back: until their last owner lets go, no other
   // message lies there. The reader can still write to them. Requires: it is pinned, and was not lent before.
-  Slice Lend(const uint8_t* message);
+  BufferPtr Lend(const uint8_t* message);
+  // Of messages that are not sent by TrySend, but told of elsewhere, to one of several readers.
+  // Notes that the reader of that number, which is not 0, has the message until it gives it back. False where no
+  // message begins there, or a reader has had it.
+  bool HandTo(const uint8_t* message, uint64_t reader);
+  // No reader has it, nor has had it.
+  void TakeBack(const uint8_t* message);
+  // That reader is gone, and has nothing any more.
+  void ForgetReader(uint64_t reader);
   // False, having sent nothing, where the reader is kRoom messages behind. Requires: `message` was allocated for
   // `size`.
   bool TrySend(const uint8_t* message, uint64_t size);
@@ -93,12 +105,15 @@ class LaneWriter {
     uint64_t end;
     bool pinned;
     std::shared_ptr<const std::atomic<bool>> returned;  // of what is lent; null where nothing is
+    uint64_t reader = 0;                                // that it was handed to
   };
 
   void Collect();
-  Block& Find(const uint8_t* message);
+  // Null where no message begins there.
+  Block* Find(const uint8_t* message);
 
   const LaneMemoryPtr memory_;
+  const uint64_t limit_;
   std::vector<Block> blocks_;  // that are in use, ascending
   uint64_t size_ = 0;          // of the memory
   uint64_t touched_ = 0;       // nothing behind was ever used, or it was discarded
@@ -126,5 +141,9 @@ class LaneReader {
   const bool foreign_;
   std::atomic<uint32_t> taken_{0};
 };
+
+// The `size` bytes of a message at `offset` of `memory` that has not come through its ring: as LaneReader takes those
+// that have, once. InvalidArg where it is none.
+StatusOr<Slice> TakeBlock(const LaneMemoryPtr& memory, uint64_t offset, uint64_t size);
 
 }  // namespace pyinfer

@@ -48,8 +48,8 @@ StatusOr<std::shared_ptr<const ModelSpec>> ReadModel(const Slice& message) {
 }
 
 StatusOr<WorkerBatch> ReadBatch(const Slice& message, const std::shared_ptr<const ModelSpec>& model,
-                                const SinkMaker& make_sink) {
-  MessageReader reader(message, MessageKind::kBatch, /*foreign=*/false);
+                                const SinkMaker& make_sink, Lender lender) {
+  MessageReader reader(message, MessageKind::kBatch, /*foreign=*/false, std::move(lender));
   WorkerBatch batch;
   batch.first = reader.Number<uint64_t>();
   batch.has_states = reader.Flag();

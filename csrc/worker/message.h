@@ -52,13 +52,13 @@ void WriteAnswers(MessageWriter& writer, const WorkerAnswers& answers);
 // The readers of what another process has written; InvalidArg where it makes no sense.
 // What executing needs of a model, which is relayed (infer/relayed.h).
 StatusOr<std::shared_ptr<const ModelSpec>> ReadModel(const Slice& message);
-// Their tensors lie in `message`. `make_sink` is told the number of a request.
+// Their tensors lie in `message`, or where `lender` says. `make_sink` is told the number of a request.
 using SinkMaker = std::function<std::shared_ptr<CompletionSink>(uint64_t number, const RequestSigns& signs)>;
 StatusOr<WorkerBatch> ReadBatch(const Slice& message, const std::shared_ptr<const ModelSpec>& model,
-                                const SinkMaker& make_sink);
+                                const SinkMaker& make_sink, Lender lender = nullptr);
 // Tensors of fixed size may lie in the message, where the worker could still write to them, if they are large; BYTES,
-// whose lengths are read more than once, never do. The same holds for those in the batch that they answer, which
-// `lender` has.
+// whose lengths are read more than once, never do. The same holds for those among the inputs of the batch that they
+// answer, which `lender` has.
 StatusOr<WorkerAnswers> ReadAnswers(const Slice& message, Lender lender = nullptr);
 
 }  // namespace pyinfer

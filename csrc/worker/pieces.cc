@@ -9,11 +9,9 @@
 namespace pyinfer {
 namespace {
 
-// What is smaller is copied: a message as a whole, so that its block is given back at once, and data that could be
-// borrowed.
-constexpr size_t kReferenceFrom = size_t{256} << 10;
-// In place of an offset among the data of this message: one in the message that is borrowed from.
-constexpr uint64_t kBorrowed = uint64_t{1} << 63;
+// In place of an offset among the data of this message: one in what the reader has sent, or among the placed inputs.
+constexpr uint64_t kInSent = uint64_t{1} << 63;
+constexpr uint64_t kPlaced = uint64_t{1} << 62;
 
 }  // namespace
 
@@ -28,9 +26,10 @@ void MessageWriter::Zeros(uint64_t size) {
 }
 
 void MessageWriter::Data(std::string_view bytes) {
-  const uint64_t offset = reinterpret_cast<uintptr_t>(bytes.data()) - reinterpret_cast<uintptr_t>(borrowed_.data());
-  if (bytes.size() >= kReferenceFrom && offset < borrowed_.size() && bytes.size() <= borrowed_.size() - offset) {
-    Number(kBorrowed | offset);
+  for (const auto& [from, place] : borrowed_) {
+    const uint64_t offset = reinterpret_cast<uintptr_t>(bytes.data()) - reinterpret_cast<uintptr_t>(from.data());
+    if (bytes.size() < kLargeData || offset >= from.size() || bytes.size() > from.size() - offset) continue;
+    Number((place.placed ? kPlaced : kInSent) | (place.offset + offset));
     Number(static_cast<uint64_t>(bytes.size()));
     return;
   }
@@ -66,7 +65,7 @@ void MessageReader::Fail() {
 
 MessageReader::MessageReader(const Slice& given, MessageKind kind, bool foreign, Lender lender)
     : lender_(std::move(lender)) {
-  const bool small = given.size() < kReferenceFrom;
+  const bool small = given.size() < kLargeData;
   const Slice message = foreign && small ? Slice::Copy(given.data(), given.size()) : given;
   uint64_t size = 0;
   if (message.size() >= sizeof(size)) std::memcpy(&size, message.data(), sizeof(size));
@@ -97,12 +96,15 @@ std::vector<uint64_t> MessageReader::Numbers() {
 Slice MessageReader::Data() {
   const auto place = Number<uint64_t>();
   const auto size = Number<uint64_t>();
-  const bool borrowed = (place & kBorrowed) != 0;
-  const uint64_t offset = place & ~kBorrowed;
-  const Slice lent = borrowed && lender_ && !failed_ ? lender_() : Slice();
-  const Slice& from = borrowed ? lent : data_;
-  if (offset > from.size() || size > from.size() - offset) Fail();
-  return failed_ ? Slice() : from.Sub(offset, size);
+  if ((place & (kInSent | kPlaced)) != 0) {
+    const bool placed = (place & kPlaced) != 0;
+    std::optional<Slice> lent;
+    if (lender_ && !failed_) lent = lender_({placed, place & ~(kInSent | kPlaced)}, size);
+    if (!lent) Fail();
+    return lent.value_or(Slice());
+  }
+  if (place > data_.size() || size > data_.size() - place) Fail();
+  return failed_ ? Slice() : data_.Sub(place, size);
 }
 
 std::string_view MessageReader::Bytes(uint64_t size) {

@@ -6,8 +6,8 @@
 // length, an offset or a number says is checked before it is used, and the description of a message that the other side
 // could change meanwhile is read from a copy.
 //
-// Large data that lie in a message which the reader has sent are not copied back: they are told of by their place
-// there.
+// Large data are not copied where the reader has them already, in a message that it has sent, or can read them where
+// they are (placed_inputs.h): they are told of by their place there.
 #pragma once
 
 #include <cstdint>
@@ -26,6 +26,16 @@
 
 namespace pyinfer {
 
+// What is smaller is copied: a message as a whole, so that its block is given back at once, and data that could be
+// told of.
+inline constexpr size_t kLargeData = size_t{256} << 10;
+
+// Where data are that are not in the message which tells of them.
+struct Place {
+  bool placed = false;  // among the placed inputs; in the message that the reader has sent, where not
+  uint64_t offset = 0;  // there
+};
+
 enum class MessageKind : uint8_t { kModel, kBatch, kStop, kAnswers, kCall, kCancel, kResponse };
 
 // Where the bytes of a message go. Requires of all that is added: it lives until Write.
@@ -41,8 +51,8 @@ class MessageWriter {
   // Room for `size` bytes of zeros among the data.
   void Zeros(uint64_t size);
   void Data(std::string_view bytes);
-  // Large data that lie in `message`, which the reader has sent, are not copied from now on.
-  void Borrow(std::string_view message) { borrowed_ = message; }
+  // Large data that lie in `bytes`, which are at `place` for the reader, are not copied from now on.
+  void Borrow(std::string_view bytes, Place place) { borrowed_.push_back({bytes, place}); }
 
   uint64_t size() const;
   // Where the data begin in a message.
@@ -60,18 +70,18 @@ class MessageWriter {
   std::string description_;
   std::vector<Part> parts_;
   uint64_t data_size_ = 0;
-  std::string_view borrowed_;
+  std::vector<std::pair<std::string_view, Place>> borrowed_;
 };
 
-// The message that was sent to the writer of another, and is borrowed from there; empty where there is none.
-using Lender = std::function<Slice()>;
+// The `size` bytes at a place that a message tells of; nothing where there are none for whoever wrote it.
+using Lender = std::function<std::optional<Slice>(Place place, uint64_t size)>;
 
 // What a message says, piece by piece. Once a piece is not there, everything that follows is zero or empty.
 class MessageReader {
  public:
   // Fails where `message` is not of that kind. `foreign`: the other side could write to it meanwhile, so that what is
   // read more than once is read from a copy.
-  // `lender`: asked where data are said to be borrowed; where it is null, none may be.
+  // `lender`: asked for data that are not in the message; where it is null, none may be elsewhere.
   MessageReader(const Slice& message, MessageKind kind, bool foreign, Lender lender = nullptr);
 
   bool failed() const { return failed_; }

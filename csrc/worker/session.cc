@@ -9,6 +9,11 @@
 namespace pyinfer {
 namespace {
 
+uint64_t NextNumber() {
+  static std::atomic<uint64_t> last{0};
+  return ++last;
+}
+
 // How often a batch that takes long is looked at: whether somebody has cancelled, whether its time is over.
 constexpr TimeNs kLook = 25'000'000;
 
@@ -39,9 +44,12 @@ Status Broken(const std::string& how) {
 
 }  // namespace
 
-WorkerSession::WorkerSession(const WorkerLanes& lanes, std::shared_ptr<Engine> engine, std::function<void()> kill)
-    : writer_(lanes.requests),
+WorkerSession::WorkerSession(const WorkerLanes& lanes, std::shared_ptr<Engine> engine,
+                             std::shared_ptr<PlacedInputs> inputs, std::function<void()> kill)
+    : number_(NextNumber()),
+      writer_(lanes.requests),
       reader_(lanes.answers, /*foreign=*/true),
+      inputs_(std::move(inputs)),
       kill_(std::move(kill)),
       calls_(std::make_shared<CallServer>(
           std::move(engine), lanes,
@@ -85,15 +93,20 @@ Status WorkerSession::SendBatchLocked(const Batch& batch) {
   std::vector<const Request*> requests;
   for (size_t i = 0; i < batch.size(); ++i) requests.push_back(&batch.request(i));
   MessageWriter writer(MessageKind::kBatch);
+  const std::vector<Slice> handed = HandInputs(requests, writer);
+  const auto take_back = [&] {
+    for (const Slice& input : handed) inputs_->TakeBack(input);
+  };
   WriteBatch(writer, requests, next_, batch.has_states());
   StatusOr<uint8_t*> message = WriteLocked(writer, /*pinned=*/true);
-  if (!message.ok()) return message.status();
+  if (!message.ok()) return take_back(), message.status();
   uint8_t* const signs = message.value() + writer.data_offset();
   for (size_t i = 0; i < requests.size(); ++i) {
     if (IsRoomLimited(*requests[i])) RequestSigns::At(signs, i).LimitRoom();
   }
   if (Status status = SendLocked(message.value(), writer.size()); !status.ok()) {
     writer_.Unpin(message.value());
+    take_back();
     return status;
   }
   message_ = message.value();
@@ -151,12 +164,6 @@ void WorkerSession::Watch(const FutexSeen& other) {
   if (!ended()) reader_.WaitOr(other, kLook);
 }
 
-Slice WorkerSession::LendLocked() {
-  if (batch_ == nullptr || done_) return Slice();
-  if (lent_.empty()) lent_ = writer_.Lend(message_);
-  return lent_;
-}
-
 WorkerSession::Outcome WorkerSession::LeaveLocked(Batch& batch) {
   batch_ = nullptr;
   lent_ = Slice();
@@ -195,9 +202,11 @@ void WorkerSession::End(const Status& reason) {
   calls_->End();
   const Burst burst;  // outlives the lock
   std::lock_guard<std::mutex> lock(mutex_);
-  if (ended()) return;
-  ListenLocked();  // what it could still say counts
-  EndLocked(reason);
+  if (!ended()) {
+    ListenLocked();  // what it could still say counts
+    EndLocked(reason);
+  }
+  if (inputs_) inputs_->Forget(number_);
 }
 
 void WorkerSession::EndLocked(const Status& reason) {
@@ -217,7 +226,8 @@ void WorkerSession::ListenLocked() {
     if (message.ok() && !message.value()) return;
     Status status = message.status();
     if (status.ok()) {
-      StatusOr<WorkerAnswers> answers = ReadAnswers(*message.value(), [this] { return LendLocked(); });
+      StatusOr<WorkerAnswers> answers =
+          ReadAnswers(*message.value(), [this](Place place, uint64_t size) { return LendLocked(place, size); });
       message = std::optional<Slice>();  // gives it back
       status = answers.ok() ? TakeLocked(std::move(answers).value()) : answers.status();
     }

@@ -19,14 +19,17 @@
 #include "worker/futex.h"
 #include "worker/lanes.h"
 #include "worker/message.h"
+#include "worker/placed_inputs.h"
 #include "worker/room_keeper.h"
 
 namespace pyinfer {
 
 class WorkerSession {
  public:
-  // `engine`: what the worker may call models of; may be null.
-  WorkerSession(const WorkerLanes& lanes, std::shared_ptr<Engine> engine, std::function<void()> kill);
+  // `engine`: what the worker may call models of; may be null. `inputs`: the placed inputs that it can read; null where
+  // there are none.
+  WorkerSession(const WorkerLanes& lanes, std::shared_ptr<Engine> engine, std::shared_ptr<PlacedInputs> inputs,
+                std::function<void()> kill);
   ~WorkerSession();
   WorkerSession(const WorkerSession&) = delete;
   WorkerSession& operator=(const WorkerSession&) = delete;
@@ -52,7 +55,7 @@ class WorkerSession {
   bool StopIdle();
   void ServeCalls() { calls_->Serve(); }
 
-  // Fails what the worker was to answer. Any thread; the first one counts.
+  // Fails what the worker was to answer. Requires: its process is gone. Any thread; the first one counts.
   void End(const Status& reason);
   // Whether there are requests that it is to answer apart.
   bool has_late();
@@ -76,11 +79,13 @@ class WorkerSession {
   Status SendLocked(const MessageWriter& writer);
   Status SendLocked(const uint8_t* message, uint64_t size);
   Status SendBatchLocked(const Batch& batch);
+  // Has the worker read the large inputs from where they are, as far as it can; those that it was handed.
+  std::vector<Slice> HandInputs(const std::vector<const Request*>& requests, MessageWriter& writer) const;
   Status BeginLocked(Batch& batch, Executor executor);
   Outcome LeaveLocked(Batch& batch);
   void StopLocked();
-  // The message of the batch that is being executed, where outputs may lie.
-  Slice LendLocked();
+  // Bytes of the inputs of the batch that is being executed, where outputs may lie.
+  std::optional<Slice> LendLocked(Place place, uint64_t size);
   // Takes what the worker says. Requires: mutex_ is held, a Burst is open.
   void ListenLocked();
   Status TakeLocked(WorkerAnswers answers);
@@ -99,8 +104,10 @@ class WorkerSession {
   CallOrigin OriginOf(const CallTerms& terms, TimeNs now);
   void Reject(const Status& status);
 
+  const uint64_t number_;  // of the worker, among all of the process
   LaneWriter writer_;
   LaneReader reader_;
+  const std::shared_ptr<PlacedInputs> inputs_;
   const std::function<void()> kill_;
   const std::shared_ptr<CallServer> calls_;
   const std::shared_ptr<RoomKeeper> room_ = std::make_shared<RoomKeeper>();

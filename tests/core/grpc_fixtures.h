@@ -27,6 +27,28 @@ class NoStatistics final : public RequestObserver {
   void OnAnswer(const Request&, const Response&) noexcept override {}
 };
 
+// Room for inputs that tells of what was written behind them. It has none for more than `most` bytes.
+class CheckedRoom final : public InputRoom {
+ public:
+  BufferPtr Allocate(size_t size) override {
+    if (size > most) return nullptr;
+    inputs.push_back(Buffer::Allocate(size));
+    std::fill_n(inputs.back()->data() + size, kBufferPadding, kUntouched);
+    return inputs.back();
+  }
+  void CheckBehind() const {
+    for (const BufferPtr& input : inputs) {
+      for (size_t i = 0; i < kBufferPadding; ++i) CHECK_EQ(input->data()[input->size() + i], kUntouched);
+    }
+  }
+
+  std::vector<BufferPtr> inputs;
+  size_t most = size_t{1} << 30;
+
+ private:
+  static constexpr uint8_t kUntouched = 0xa5;
+};
+
 // Knows two models: "m" answers with its input, "d" is decoupled and answers when a test says so. Time stands still
 // until it is told.
 class IdentityAcceptor final : public RequestAcceptor {
@@ -51,6 +73,9 @@ class IdentityAcceptor final : public RequestAcceptor {
     if (answering) AnswerAll();
   }
   void NoteCancellation() override { ++cancellations; }
+  std::shared_ptr<InputRoom> RoomFor(const std::string& model, int64_t version) const override {
+    return model == "m" && version == -1 ? room : nullptr;
+  }
 
   void AnswerAll() {
     for (RequestPtr& request : std::exchange(held, {})) {
@@ -64,6 +89,7 @@ class IdentityAcceptor final : public RequestAcceptor {
   std::vector<RequestPtr> held;
   bool answering = true;
   int cancellations = 0;
+  std::shared_ptr<CheckedRoom> room;  // of "m"
 
  private:
   SharedMemoryRegistry regions;

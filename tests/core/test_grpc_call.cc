@@ -68,7 +68,7 @@ TEST(GrpcMessages, ReadInAnySteps) {
       CHECK(taken.ok() && taken.value() > 0);
       at += taken.value();
       CHECK(!reader.empty());
-      if (reader.complete()) messages.emplace_back(reader.Take(Compression::kIdentity, 1000)->view());
+      if (reader.complete()) messages.emplace_back(reader.Take(Compression::kIdentity, 1000)->bytes.view());
     }
     CHECK(reader.empty() && !reader.complete());
     CHECK(messages == std::vector<std::string>({"first", "", std::string(1000, 'x')}));
@@ -114,7 +114,7 @@ TEST(GrpcMessages, CompressOnlyWhatGetsSmaller) {
     MessageReader reader;
     const auto* data = reinterpret_cast<const uint8_t*>(packed.data());
     CHECK_EQ(reader.Feed(data, packed.size(), 1000).value(), packed.size());
-    CHECK_EQ(reader.Take(Compression::kDeflate, 1 << 20)->view(), "x" + large);
+    CHECK_EQ(reader.Take(Compression::kDeflate, 1 << 20)->bytes.view(), "x" + large);
   }
   CHECK_EQ(Bytes(CompressMessage(FrameMessage("tiny"), Compression::kGzip, CompressionLevel::kHigh)), Framed("tiny"));
 }

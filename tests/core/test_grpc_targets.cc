@@ -5,96 +5,27 @@
 #include <string>
 #include <vector>
 
-#include "grpc_fixtures.h"
 #include "grpc_stream_fixtures.h"
+#include "grpc_targets.h"
 #include "wire/gzip.h"
 
 namespace pyinfer {
 namespace {
 
 using testing::Answer;
-using testing::CallHeaders;
+using testing::CheckedRoom;
+using testing::Data;
+using testing::Frame;
 using testing::Framed;
-using testing::GrpcPair;
 using testing::InferMessage;
+using testing::kEndStream;
+using testing::kFrameHead;
 using testing::kInfer;
+using testing::kReadBuffer;
 using testing::kStreamInfer;
-using testing::MakeOptions;
-
-constexpr size_t kFrameHead = 9;
-constexpr size_t kReadBuffer = size_t{256} << 10;
-constexpr uint8_t kEndStream = 1, kPadded = 8;
-
-std::string Frame(uint8_t type, uint8_t flags, int32_t stream, std::string_view payload, size_t claims) {
-  std::string frame;
-  for (int shift = 16; shift >= 0; shift -= 8) frame += static_cast<char>(claims >> shift);
-  frame += static_cast<char>(type);
-  frame += static_cast<char>(flags);
-  for (int shift = 24; shift >= 0; shift -= 8) frame += static_cast<char>(stream >> shift);
-  return frame.append(payload);
-}
-
-std::string Data(int32_t stream, std::string_view payload, uint8_t flags = 0) {
-  return Frame(NGHTTP2_DATA, flags, stream, payload, payload.size());
-}
-
-std::string Padded(int32_t stream, std::string_view payload, uint8_t padding) {
-  std::string padded(1, static_cast<char>(padding));
-  padded.append(payload).append(padding, '\0');
-  return Data(stream, padded, kPadded);
-}
-
-std::string Pattern(size_t size) {
-  std::string bytes(size, '\0');
-  for (size_t i = 0; i < size; ++i) bytes[i] = static_cast<char>(i * 2654435761u >> 13);
-  return bytes;
-}
-
-// A client that sends large frames, and a transport that reads to where it is told.
-struct LargePair : GrpcPair {
-  explicit LargePair(size_t most_read = kReadBuffer) : GrpcPair(MakeOptions(), 8 << 20), most(most_read) {
-    client.AllowOnConnection(1 << 30);
-    Exchange();
-    client.largest_frame = 1 << 20;
-  }
-
-  // A call whose body the test writes, frame by frame.
-  int32_t Open(const testing::HeaderList& more = {}, const std::string& path = kInfer) {
-    const int32_t stream = client.Request(CallHeaders(path, more), "", /*keep_open=*/true);
-    unread += client.Written();
-    return stream;
-  }
-  // The test has written its end.
-  void SayEnded(int32_t stream) {
-    client.FinishSending(stream);
-    client.Written();
-  }
-
-  // Reads what the client has written, but for `left` bytes; how many bytes were read to where they stay.
-  size_t Read(size_t left = 0) {
-    size_t placed = 0;
-    unread += client.Written();
-    while (unread.size() > left) {
-      const Space target = connection->target();
-      size_t size = unread.size() - left;
-      size = std::min(size, target.size != 0 ? target.size : most);
-      if (target.data == nullptr) {
-        Deliver(std::string_view(unread).substr(0, size));
-      } else {
-        std::memcpy(target.data, unread.data(), size);
-        connection->Receive(target.data, size);
-        placed += size;
-      }
-      unread.erase(0, size);
-      client.Receive(Flush());
-      unread += client.Written();
-    }
-    return placed;
-  }
-
-  const size_t most;
-  std::string unread;
-};
+using testing::LargePair;
+using testing::Padded;
+using testing::Pattern;
 
 TEST(GrpcTargets, LargeMessagesAreReadToWhereTheyStay) {
   const std::string data = Pattern(3'000'000);
@@ -215,14 +146,20 @@ TEST(GrpcTargets, ManyMessagesInAStream) {
     expected += Answer(one);
   }
   for (const size_t frame : {size_t{200'000}, size_t{250'000}, size_t{900'000}}) {
-    LargePair pair(100'000);
-    const int32_t stream = pair.Open({}, kStreamInfer);
-    for (size_t at = 0; at < body.size(); at += frame) {
-      pair.unread += Data(stream, std::string_view(body).substr(at, frame));
+    for (const bool has_room : {false, true}) {
+      LargePair pair(100'000);
+      if (has_room) pair.engine->room = std::make_shared<CheckedRoom>();
+      const int32_t stream = pair.Open({}, kStreamInfer);
+      for (size_t at = 0; at < body.size(); at += frame) {
+        pair.unread += Data(stream, std::string_view(body).substr(at, frame));
+      }
+      CHECK(pair.Read() > 0);
+      pair.Exchange();
+      CHECK(pair.client.streams[stream].body == expected);
+      if (!has_room) continue;
+      CHECK_EQ(pair.engine->room->inputs.size(), size_t{3});
+      pair.engine->room->CheckBehind();
     }
-    CHECK(pair.Read() > 0);
-    pair.Exchange();
-    CHECK(pair.client.streams[stream].body == expected);
   }
 }
 
@@ -345,6 +282,7 @@ TEST(GrpcTargets, NothingBreaksIt) {
   const std::string message = Framed(InferMessage(Pattern(350'000)));
   for (int round = 0; round < 100; ++round) {
     LargePair pair(1 + below(120'000));
+    if (round % 2 == 1) pair.engine->room = std::make_shared<CheckedRoom>();
     std::vector<int32_t> streams;
     std::vector<size_t> sent(3);
     for (size_t i = 0; i < sent.size(); ++i) streams.push_back(pair.Open({}, i == 0 ? kStreamInfer : kInfer));
@@ -372,6 +310,7 @@ TEST(GrpcTargets, NothingBreaksIt) {
       pair.unread.erase(0, size);
       pair.Flush();
     }
+    if (pair.engine->room) pair.engine->room->CheckBehind();
   }
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <cstring>
 #include <string>
+#include <vector>
 
 #include "check.h"
 #include "memory/message_buffer.h"
@@ -28,7 +30,7 @@ TEST(MessageBuffer, TakesPiecesOfAnySize) {
         buffer.Append(Bytes(whole) + at, std::min(step, whole.size() - at));
       }
       CHECK_EQ(buffer.left(), size_t{0});
-      CHECK(buffer.Take().view() == whole);
+      CHECK(buffer.Take().bytes.view() == whole);
     }
   }
 }
@@ -37,7 +39,7 @@ TEST(MessageBuffer, NothingIsAMessage) {
   MessageBuffer buffer;
   buffer.Begin(0);
   CHECK_EQ(buffer.left(), size_t{0});
-  CHECK(buffer.Take().empty());
+  CHECK(buffer.Take().bytes.empty());
 }
 
 TEST(MessageBuffer, AnAnnouncementBuysNothing) {
@@ -67,7 +69,7 @@ TEST(MessageBuffer, SpaceIsFilledInPlace) {
     at += space.size;
   }
   CHECK(buffer.OpenSpace(1, 1).data == nullptr);
-  CHECK(buffer.Take().view() == whole);
+  CHECK(buffer.Take().bytes.view() == whole);
 }
 
 // A first read that buys a little less than the whole message does not have all of it moved in the end.
@@ -84,6 +86,80 @@ TEST(MessageBuffer, RoomIsTakenEarly) {
   CHECK_EQ(space.size, kSize - 2 * kFirst);
 }
 
+// Parts of a message lie apart, wherever they begin and end, and however it comes.
+TEST(MessageBuffer, PartsLieApart) {
+  const std::string whole = Pattern(300'000);
+  struct Part {
+    size_t offset, size, known;  // `known`: how much has come when it is said where the part lies
+  };
+  const std::vector<std::vector<Part>> cases = {
+      {{0, 300'000, 1}},
+      {{5, 100'000, 5}, {100'005, 100'000, 100'005}, {200'010, 99'990, 250'000}},
+      {{7000, 290'000, 7100}},
+      {{100, 200, 299}},
+  };
+  for (const std::vector<Part>& parts : cases) {
+    for (const size_t step : {size_t{1}, size_t{997}, size_t{50'000}}) {
+      MessageBuffer buffer;
+      buffer.Begin(whole.size());
+      size_t at = 0;
+      size_t next = 0;
+      while (at < whole.size()) {
+        const size_t until = next < parts.size() ? std::max(parts[next].known, at) : whole.size();
+        const size_t size = std::min({step, whole.size() - at, std::max<size_t>(until - at, 1)});
+        buffer.Append(Bytes(whole) + at, size);
+        at += size;
+        if (next < parts.size() && at >= parts[next].known) {
+          buffer.SetApart(parts[next].offset, parts[next].size, Buffer::Allocate(parts[next].size));
+          ++next;
+        }
+      }
+      ReceivedMessage message = buffer.Take();
+      CHECK_EQ(message.apart.size(), parts.size());
+      CHECK_EQ(message.bytes.size(), whole.size());
+      std::string found;
+      for (size_t i = 0; i < parts.size(); ++i) {
+        CHECK_EQ(message.apart[i].offset, parts[i].offset);
+        CHECK_EQ(message.apart[i].bytes.size(), parts[i].size);
+        found += message.bytes.view().substr(found.size(), parts[i].offset - found.size());
+        found += message.apart[i].bytes.view();
+      }
+      found += Slice::Copy(message.bytes.data() + found.size(), whole.size() - found.size() + kBufferPadding).view();
+      CHECK(found.substr(0, whole.size()) == whole);
+      buffer.Begin(10);
+      buffer.Append(Bytes(whole), 10);
+      CHECK(buffer.Take().apart.empty());
+    }
+  }
+}
+
+// A space that lies apart ends with its part.
+TEST(MessageBuffer, SpaceApart) {
+  const std::string whole = Pattern(200'000);
+  MessageBuffer buffer;
+  buffer.Begin(whole.size());
+  buffer.Append(Bytes(whole), 4000);
+  const BufferPtr part = Buffer::Allocate(150'000);
+  buffer.SetApart(1000, 150'000, part);
+  Space space = buffer.OpenSpace(1, 100'000);
+  CHECK(space.exact && space.data == part->data() + 3000 && space.owner == part);
+  CHECK_EQ(space.size, size_t{100'000});
+  std::memcpy(space.data, whole.data() + 4000, space.size);
+  buffer.Append(space.data, space.size);
+  CHECK(buffer.OpenSpace(50'000, 100'000).data == nullptr);
+  space = buffer.OpenSpace(1, 100'000);
+  CHECK_EQ(space.size, size_t{47'000});
+  std::memcpy(space.data, whole.data() + 104'000, space.size);
+  buffer.Append(space.data, space.size);
+  space = buffer.OpenSpace(1, 100'000);
+  CHECK(!space.exact && space.owner != part);
+  buffer.Append(Bytes(whole) + 151'000, 49'000);
+  const ReceivedMessage message = buffer.Take();
+  CHECK(message.apart.at(0).bytes.view() == whole.substr(1000, 150'000));
+  CHECK(message.bytes.view().substr(151'000) == whole.substr(151'000));
+  CHECK(message.bytes.view().substr(0, 1000) == whole.substr(0, 1000));
+}
+
 // Bytes of a space that others come before are moved to where they belong, be there room or not.
 TEST(MessageBuffer, BytesFurtherBackAreMoved) {
   const std::string whole = Pattern(200'000);
@@ -97,7 +173,7 @@ TEST(MessageBuffer, BytesFurtherBackAreMoved) {
       std::memcpy(space.data + gap, whole.data() + first, size);
       buffer.Append(space.data + gap, size);
       buffer.Append(Bytes(whole) + first + size, whole.size() - first - size);
-      CHECK(buffer.Take().view() == whole);
+      CHECK(buffer.Take().bytes.view() == whole);
     }
   }
 }

@@ -47,6 +47,27 @@ std::string Parameter(std::string_view name, const std::string& value) {
   return Field(4, Field(1, name) + Field(2, value));
 }
 
+// What lies apart is a tensor, or the message is not taken for what it says.
+TEST(V2Grpc, RawContentsMayLieApart) {
+  const std::string before = Field(1, "m") + InputField("A", "UINT8", {3}) + InputField("B", "UINT8", {4});
+  const std::string message = before + Field(7, "???") + Field(7, "here");
+  const size_t offset = before.size() + 2;
+  const auto read = [&](std::vector<ApartBytes> apart, Request& request) {
+    ReceivedMessage received(Slice::Copy(message.data(), message.size()));
+    received.apart = std::move(apart);
+    return v2_grpc::ReadRequest(received, request);
+  };
+  Request request{std::make_shared<KeepingSink>()};
+  CHECK(read({{offset, Slice::Copy("abc", 3)}}, request).ok());
+  CHECK_EQ(request.inputs.at(0).data.view(), "abc");
+  CHECK_EQ(request.inputs.at(1).data.view(), "here");
+  for (const ApartBytes& wrong : std::vector<ApartBytes>{
+           {offset + 1, Slice::Copy("bc", 2)}, {offset, Slice::Copy("abcd", 4)}, {2, Slice::Copy("m", 1)}}) {
+    Request refused{std::make_shared<KeepingSink>()};
+    CHECK(read({wrong}, refused).code() == Code::kInternal);
+  }
+}
+
 TEST(V2Grpc, ReadsRawContents) {
   const std::string a = Raw<float>({1, 2});
   const Read read(Field(1, "m") + Field(2, "3") + Field(3, "id") + InputField("A", "FP32", {1, 2}) +

@@ -104,7 +104,7 @@ TEST(Lane, WhatIsLentIsNotWrittenOver) {
   LaneReader reader(OtherSide(memory));
   uint8_t* const message = writer.Allocate(5, true).value();
   std::memcpy(message, "bytes", 5);
-  Slice lent = writer.Lend(message);
+  Slice lent(writer.Lend(message));
   CHECK(lent.foreign() && lent.data() == message);
   CHECK(writer.TrySend(message, 5));
   Take(reader);
@@ -121,7 +121,7 @@ TEST(Lane, WhatIsReturnedIsUsedAgain) {
   LaneReader reader(OtherSide(memory));
   uint8_t* const message = writer.Allocate(5, true).value();
   {
-    const Slice lent = writer.Lend(message);
+    const Slice lent(writer.Lend(message));
     CHECK(writer.TrySend(message, 5));
     Take(reader);
   }
@@ -278,8 +278,19 @@ TEST(WorkerMessage, AnswersComeAsTheyWere) {
   }
 }
 
-// Large outputs that lie in the batch that they answer are told of by their place there; what no batch has is not read.
-TEST(WorkerMessage, OutputsAreBorrowed) {
+// Has `bytes` at `from`, in what was sent or among the placed inputs.
+Lender LenderOf(bool placed, uint64_t from, const Slice& bytes) {
+  return [=](Place place, uint64_t size) -> std::optional<Slice> {
+    if (place.placed != placed || place.offset < from) return std::nullopt;
+    const uint64_t offset = place.offset - from;
+    if (offset > bytes.size() || size > bytes.size() - offset) return std::nullopt;
+    return bytes.Sub(offset, size);
+  };
+}
+
+// Large outputs that lie among the inputs of the batch that they answer are told of by their place there; what none of
+// them has is not read.
+void CheckBorrowed(Place place) {
   constexpr size_t kWidth = 100'000;
   const Slice batch = Ints(std::vector<int32_t>(2 * kWidth, 7));
   WorkerAnswers sent;
@@ -290,19 +301,25 @@ TEST(WorkerMessage, OutputsAreBorrowed) {
   response.outputs.push_back({"SMALL", DType::kInt32, {2}, batch.Sub(0, 8)});
   sent.answers.push_back({0, false, true, response});
   MessageWriter writer(MessageKind::kAnswers);
-  writer.Borrow(batch.view());
+  writer.Borrow("elsewhere", {!place.placed, 0});
+  writer.Borrow(batch.view(), place);
   WriteAnswers(writer, sent);
   const Slice message = Written(writer);
   CHECK(message.size() < 1000);
-  StatusOr<WorkerAnswers> read = ReadAnswers(message, [&] { return batch; });
+  StatusOr<WorkerAnswers> read = ReadAnswers(message, LenderOf(place.placed, place.offset, batch));
   CHECK(read.ok());
   const std::vector<Tensor>& outputs = read->answers.at(0).response.outputs;
   CHECK(outputs.at(0).data.data() == batch.data() && outputs.at(0).data.size() == 4 * kWidth);
   CHECK(outputs.at(1).data.data() == batch.data() + 4 * kWidth && outputs.at(1).data.size() == 4 * kWidth);
   CHECK(outputs.at(2).data.view() == batch.Sub(0, 8).view());
   CHECK(!ReadAnswers(message).ok());
-  CHECK(!ReadAnswers(message, [] { return Slice(); }).ok());
-  CHECK(!ReadAnswers(message, [&] { return batch.Sub(0, 8 * kWidth - 1); }).ok());
+  CHECK(!ReadAnswers(message, LenderOf(!place.placed, place.offset, batch)).ok());
+  CHECK(!ReadAnswers(message, LenderOf(place.placed, place.offset, batch.Sub(0, 8 * kWidth - 1))).ok());
+}
+
+TEST(WorkerMessage, OutputsAreBorrowed) {
+  CheckBorrowed({/*placed=*/false, 0});
+  CheckBorrowed({/*placed=*/true, 4160});
 }
 
 // Whatever bytes come, they are read without a fault, and outputs that are believed fit their shapes.

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyinfer._core import Engine, WorkerHost
+from pyinfer._core import Engine, PlacedInputs, WorkerHost
 from pyinfer.backends.base import Backend, Instance, InstanceContext, ModelContext
 from pyinfer.backends.paths import lowest_version, model_file, without_paths
 from pyinfer.backends.python.environment import find_environment
@@ -45,6 +45,7 @@ class ProcessBackend(Backend):
             raise ModelError(f"model '{model.name}' has no file {where}")
         self._environment = find_environment(self._settings.environment, model.directory)
         self._services = ModelServices(model.name, model.control)
+        self._inputs = PlacedInputs()
         if self._environment is None:
             fork_server.acquire()
 
@@ -100,7 +101,7 @@ class ProcessBackend(Backend):
             settings.memory_limit_bytes,
         )
         engine = model.engine if isinstance(model.engine, Engine) else None
-        host = WorkerHost(settings.execution_limit_s, engine)
+        host = WorkerHost(settings.execution_limit_s, engine, self._inputs)
         made = _ProcessInstance(plan, host, self._services, model.directory, instance)
         made.start()
         return made

@@ -53,7 +53,7 @@ class _Attended:
         self.begun = time.monotonic()
         self.executed_before = host.executed
         self._lanes = WorkerLanes()
-        self.worker = RunningWorker(plan, self._lanes.fds())
+        self.worker = RunningWorker(plan, [*self._lanes.fds(), host.inputs_fd])
         self.session = host.announce(self._lanes, self.worker.pid)
         self.asked = Questions(services, self.worker.channel)
         #: what it says of why it could not start, or why it was not wanted
@@ -152,6 +152,7 @@ class Supervisor(threading.Thread):
             raise
         finally:
             for attended in self._present():
+                attended.worker.kill("is not looked after")
                 self._host.end(attended.session, "INTERNAL", "the worker process is not looked after")
                 attended.worker.close()
             if not self._first.done():

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 
@@ -100,6 +102,24 @@ def test_exchange(core: Model) -> None:
     core.stop()
     instances.join()
     assert living(backend) == []
+
+
+def test_what_a_version_held_goes_with_it(core: Model) -> None:
+    """Not when cycles are sought next: a worker's memory may hang on it."""
+    backend = Recording()
+    instances = PythonInstances(core, backend)
+    instances.watch(lambda reason, instances=instances: None)  # the watcher knows the version
+    instances.prepare(cpu("a", "b")).commit()
+    core.stop()
+    instances.join()
+    gone = weakref.ref(backend)
+    gc.disable()
+    try:
+        backend.made.clear()
+        del backend, instances
+        eventually(lambda: gone() is None, "the backend goes")  # once its threads have ended
+    finally:
+        gc.enable()
 
 
 def test_a_discarded_change_leaves_everything(core: Model) -> None:
