@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The surface of the compiled objects of the Python backend. Not thread safe: one batch belongs to one thread."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from pyinfer._core import Batch, BytesView, ModelCall, Responder
-    from pyinfer.backends.python.calls import CallScope
+    from pyinfer._core import Batch, BytesView, Engine, ModelCall, Responder, WorkerCalls
 
 __all__ = [
+    "CallScope",
     "ErrorCode",
     "InferenceRequest",
     "InferenceResponse",
@@ -20,12 +20,12 @@ __all__ = [
     "Tensor",
     "TritonError",
     "TritonModelException",
-    "answer",
-    "answer_decoupled",
+    "current_scope",
     "decoupled_fault",
-    "exec_call",
+    "execute_batch",
     "fail_all",
-    "release",
+    "get_input_tensor_by_name",
+    "get_output_tensor_by_name",
     "requests_of",
     "response_of",
     "start_call",
@@ -201,11 +201,30 @@ class InferenceResponseSender:
 def decoupled_fault(name: str, responses: object) -> str | None:
     """The text of what is wrong with what ``execute`` of a decoupled model returned, None if nothing is."""
 
-def start_call(request: InferenceRequest, scope: CallScope, decoupled: bool, *, waits: bool) -> ModelCall:
-    """Begin the call that ``request`` describes; see :class:`pyinfer.backends.python.calls.CallScope`."""
+@final
+class CallScope:
+    """On whose behalf the code of a thread or a task calls: of the requests of a batch, while that lasts."""
 
-def exec_call(request: InferenceRequest, scope: CallScope, runs_callee: bool) -> InferenceResponse:
-    """The same of a model that is not decoupled, and its answer. ``runs_callee``: this thread may execute it."""
+    #: whether this thread may execute a callee that it waits for, where the callee allows it
+    runs_callees: bool
+
+    def __init__(self, engine: Engine | WorkerCalls, requests: list[InferenceRequest] | None = None) -> None: ...
+    @property
+    def engine(self) -> Engine | WorkerCalls: ...
+    def enter(self) -> None:
+        """For this thread, or this task and those that it starts."""
+
+def current_scope() -> CallScope:
+    """That of the code that asks. Raises TritonModelException where there is no server."""
+
+def start_call(request: InferenceRequest, scope: CallScope, decoupled: bool, *, waits: bool) -> ModelCall:
+    """Begin the call that ``request`` describes."""
+
+def get_input_tensor_by_name(inference_request: InferenceRequest, name: str) -> Tensor | None:
+    """The request's input ``name``, or None."""
+
+def get_output_tensor_by_name(inference_response: InferenceResponse, name: str) -> Tensor | None:
+    """The response's output ``name``, or None."""
 
 def response_of(
     item: tuple[list[tuple[str, str, NDArray[Any]]], tuple[str, str] | None, dict[str, Any], bool],
@@ -215,19 +234,19 @@ def response_of(
 def requests_of(batch: Batch) -> list[InferenceRequest]:
     """One request object for each request of ``batch``."""
 
-def release(requests: list[InferenceRequest]) -> None:
-    """Cut the requests off their batch, whose memory ends with it: a model that kept one gets an error, not a crash."""
+def execute_batch(
+    batch: Batch,
+    scope: CallScope | None,
+    execute: Callable[[list[InferenceRequest]], object],
+    decoupled: bool,
+    model: str,
+    told: Callable[[BaseException], str],
+    fail: Callable[[Batch, list[InferenceRequest], str], object],
+) -> None:
+    """Have ``execute``, the code of ``model``, answer the requests of ``batch``, on behalf of which ``scope`` calls.
 
-def answer(batch: Batch, requests: list[InferenceRequest], responses: object) -> str | None:
-    """Answer the requests that have no sender.
-
-    Returns the text of what is wrong with ``responses``, having answered none.
-    """
-
-def answer_decoupled(batch: Batch, requests: list[InferenceRequest], name: str, responses: object) -> str | None:
-    """Reschedule what ``execute`` of the decoupled model ``name`` asked to.
-
-    Returns the text of what is wrong with ``responses``; None if nothing is.
+    What it raises ``told`` makes a text of. ``fail`` is called with the batch, its requests and the text of what was
+    wrong. Afterwards the requests are cut off their batch: a model that kept one gets an error, not a crash.
     """
 
 def fail_all(batch: Batch | None, requests: list[InferenceRequest], code: str, message: str) -> None:

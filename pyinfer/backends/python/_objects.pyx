@@ -10,15 +10,19 @@ index: a tensor is fetched when it is asked for. Not here: loading models (``bac
 """
 
 import json
+import sys
+from contextvars import ContextVar
 from enum import IntEnum
 
 cimport cython
+from cpython.contextvars cimport get_value
 import numpy as np
 
 from pyinfer._core import BytesView, DeviceArray, ModelCall, dlpack_to_host
 from pyinfer._core import exec_call as core_exec_call
 
 __all__ = [
+    "CallScope",
     "ErrorCode",
     "InferenceRequest",
     "InferenceResponse",
@@ -27,12 +31,12 @@ __all__ = [
     "Tensor",
     "TritonError",
     "TritonModelException",
-    "answer",
-    "answer_decoupled",
+    "current_scope",
     "decoupled_fault",
-    "exec_call",
+    "execute_batch",
     "fail_all",
-    "release",
+    "get_input_tensor_by_name",
+    "get_output_tensor_by_name",
     "requests_of",
     "response_of",
     "start_call",
@@ -362,7 +366,7 @@ cdef class InferenceRequest:
         for tensor in inputs:
             if not isinstance(tensor, Tensor):
                 raise TritonModelException(f"inputs must be Tensor objects, found type '{type(tensor).__name__}'")
-            self._tensors[tensor.name()] = tensor
+            self._tensors[(<Tensor>tensor)._name] = tensor
         self._request_id = request_id
         self._correlation_id = correlation_id
         self._requested_output_names = list(requested_output_names)
@@ -489,11 +493,54 @@ cdef class InferenceRequest:
 
     def exec(self, decoupled=False):
         """Call the model that the request names: an InferenceResponse, or an iterator over them; see ``calls``."""
-        return _calls().execute(self, bool(decoupled))
+        cdef CallScope scope = current_scope()
+        if decoupled:
+            return _calls().ResponseIterator(start_call(self, scope, True, waits=True))
+        return _exec_call(self, scope, scope.runs_callees and not _loop_runs())
 
     def async_exec(self, decoupled=False):
         """As ``exec``, but a future of it, for tasks of an event loop."""
         return _calls().execute_async(self, bool(decoupled))
+
+
+cdef class CallScope:
+    """On whose behalf the code of this thread or task calls: of ``requests``, while their batch lasts of ``batch``."""
+
+    cdef readonly object engine
+    cdef object batch
+    cdef list requests
+    cdef public bint runs_callees
+
+    def __init__(self, engine, list requests=None):
+        self.engine = engine
+        self.requests = [] if requests is None else requests
+
+    def enter(self):
+        """For this thread, or this task and those that it starts."""
+        _scope.set(self)
+
+
+cdef object _scope = ContextVar("pyinfer_call_scope")
+
+
+cpdef CallScope current_scope():
+    """That of the code that asks."""
+    scope = get_value(_scope)
+    return <CallScope>(_calls().scope_outside() if scope is None else scope)
+
+
+cdef object _running_loop = None  # what asyncio tells the loop of this thread by, once somebody has imported it
+
+
+cdef bint _loop_runs():
+    # whether the code of another model would find a loop that runs on this thread
+    global _running_loop
+    if _running_loop is None:
+        events = sys.modules.get("asyncio.events")
+        if events is None:
+            return False
+        _running_loop = events._get_running_loop
+    return _running_loop() is not None
 
 
 cdef object _calls_module = None
@@ -541,6 +588,20 @@ cdef class InferenceResponse:
         return json.dumps(self._parameters or {})
 
 
+def get_input_tensor_by_name(InferenceRequest inference_request not None, str name not None):
+    """The request's input ``name``, or None."""
+    return inference_request._input(name)
+
+
+def get_output_tensor_by_name(InferenceResponse inference_response not None, str name not None):
+    """The response's output ``name``, or None."""
+    cdef Tensor tensor
+    for tensor in inference_response._outputs:
+        if tensor._name == name:
+            return tensor
+    return None
+
+
 cdef str _parameter_text(parameters):
     if parameters is None:
         return "{}"
@@ -558,7 +619,7 @@ cdef str _parameter_text(parameters):
     return json.dumps(parameters)
 
 
-def start_call(InferenceRequest request not None, scope, bint decoupled, *, bint waits):
+def start_call(InferenceRequest request not None, CallScope scope not None, bint decoupled, *, bint waits):
     """The ModelCall of a request that was made by hand. ``scope`` tells on whose behalf it is made."""
     _check_made_by_hand(request)
     cdef InferenceTrace trace = request._trace
@@ -571,8 +632,8 @@ def start_call(InferenceRequest request not None, scope, bint decoupled, *, bint
     )
 
 
-def exec_call(InferenceRequest request not None, scope, bint runs_callee):
-    """As :func:`start_call` of a model that is not decoupled, and its InferenceResponse, which is waited for."""
+cdef InferenceResponse _exec_call(InferenceRequest request, CallScope scope, bint runs_callee):
+    """As :func:`start_call` of a model that is not decoupled, and its response, which is waited for."""
     _check_made_by_hand(request)
     cdef InferenceTrace trace = request._trace
     return response_of(core_exec_call(
@@ -612,7 +673,7 @@ cdef _parents(list requests):
     return () if found is None else found
 
 
-def response_of(tuple item not None):
+cpdef InferenceResponse response_of(tuple item):
     """The InferenceResponse of what a ModelCall has returned."""
     cdef InferenceResponse response = InferenceResponse.__new__(InferenceResponse)
     cdef Tensor tensor
@@ -682,7 +743,7 @@ cdef _send(responder, InferenceResponse response, bint final):
         responder.send(_outputs(response), response._parameters, final=final)
 
 
-def requests_of(batch):
+cpdef list requests_of(batch):
     """One request object for each request of ``batch``."""
     cdef Py_ssize_t index
     cdef InferenceRequest request
@@ -697,7 +758,34 @@ def requests_of(batch):
     return requests
 
 
-def release(list requests not None):
+def execute_batch(batch, CallScope scope, execute, bint decoupled, str model, told, fail):
+    """Have ``execute``, the code of ``model``, answer the requests of ``batch``, on behalf of which ``scope`` calls.
+
+    What it raises ``told`` makes a text of. ``fail`` is called with the batch, its requests and the text of what was
+    wrong.
+    """
+    cdef list requests = requests_of(batch)
+    if scope is not None:
+        scope.batch = batch
+        scope.requests = requests
+    try:
+        # The model gets a list of its own: it may empty it, and the requests must still be cut off at the end.
+        returned = execute(requests[:])
+        if decoupled:
+            fault = _answer_decoupled(batch, requests, model, returned)
+        else:
+            fault = _answer(batch, requests, returned)
+    except BaseException as error:  # sys.exit() in a model must not end the instance
+        fault = told(error)
+    if fault is not None:
+        fail(batch, requests, fault)
+    _release(requests)
+    if scope is not None:
+        scope.batch = None
+        scope.requests = []
+
+
+cdef _release(list requests):
     """Cut the requests off their batch, whose memory ends with it: a model that kept one gets an error, not a crash."""
     cdef InferenceRequest request
     for request in requests:
@@ -705,7 +793,7 @@ def release(list requests not None):
         request._batch = None
 
 
-def answer(batch, list requests not None, responses):
+cdef _answer(batch, list requests, responses):
     """Answer the requests that have no sender; returns the text of what is wrong with ``responses``, having answered none."""
     cdef Py_ssize_t index, count = len(requests)
     if not isinstance(responses, list):
@@ -741,7 +829,7 @@ def answer(batch, list requests not None, responses):
     return None
 
 
-def answer_decoupled(batch, list requests not None, str name, responses):
+cdef _answer_decoupled(batch, list requests, str name, responses):
     """Reschedule what ``execute`` asked to; the text of what is wrong with what it returned, None if nothing is."""
     cdef Py_ssize_t index
     cdef InferenceRequest request

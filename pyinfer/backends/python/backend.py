@@ -21,17 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 from pyinfer.backends.base import Backend, Instance, InstanceContext, ModelContext
 from pyinfer.backends.paths import lowest_version, model_file, without_paths
-from pyinfer.backends.python._objects import (
-    answer,
-    answer_decoupled,
-    decoupled_fault,
-    fail_all,
-    release,
-    requests_of,
-)
+from pyinfer.backends.python._objects import CallScope, decoupled_fault, execute_batch, fail_all, requests_of
 from pyinfer.backends.python.affinity import minds_its_thread
 from pyinfer.backends.python.autocomplete import COMPLETED_FIELDS, ModelConfig
-from pyinfer.backends.python.calls import CallScope, making, serve
+from pyinfer.backends.python.calls import making, serve
 from pyinfer.backends.python.imports import ModelImports
 from pyinfer.backends.python.settings import Settings
 from pyinfer.errors import ConfigError, ModelError
@@ -180,23 +173,13 @@ class _PythonInstance:
             self._context.run(self._execute_batch, batch)
 
     def _execute_batch(self, batch: Batch) -> None:
-        requests = requests_of(batch)
-        if self._scope is not None:
-            self._scope.batch, self._scope.requests = batch, requests
-        try:
-            # The model gets a list of its own: it may empty it, and the requests must still be cut off at the end.
-            returned = self._execute(requests.copy())
-            if self._decoupled:
-                fault = answer_decoupled(batch, requests, self._model_name, returned)
-            else:
-                fault = answer(batch, requests, returned)
-        except BaseException as error:  # sys.exit() in a model must not end the instance
-            fault = _execution_fault(error, self._name, self._directory)
-        if fault is not None:
-            _fail_requests(batch, requests, self._name, fault)
-        release(requests)
-        if self._scope is not None:
-            self._scope.batch, self._scope.requests = None, []
+        execute_batch(batch, self._scope, self._execute, self._decoupled, self._model_name, self._told, self._fail)
+
+    def _told(self, error: BaseException) -> str:
+        return _execution_fault(error, self._name, self._directory)
+
+    def _fail(self, batch: Batch, requests: list[Any], fault: str) -> None:
+        _fail_requests(batch, requests, self._name, fault)
 
     def close(self) -> None:
         _finalize(self._model, self._name, self._model_name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models that call models ("business logic scripting"): what ``InferenceRequest.exec`` and ``async_exec`` do.
+"""Models that call models ("business logic scripting"): what ``InferenceRequest.exec`` and ``async_exec`` stand on.
 
 A call is a push on the callee's queue. In the server nothing is serialized: arrays that a waiting caller hands over
 are read where they are; ``async_exec`` copies them, because the caller goes on. What the callee returns is read-only
@@ -13,7 +13,6 @@ of its own it gets what is left of theirs. A thread that a model has started cal
 from __future__ import annotations
 
 import itertools
-import sys
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,35 +21,17 @@ from typing import TYPE_CHECKING
 
 from pyinfer._core import CallMailbox, ModelCall
 from pyinfer.backends.python import _objects
-from pyinfer.backends.python._objects import InferenceRequest, InferenceResponse, TritonModelException
+from pyinfer.backends.python._objects import CallScope, InferenceRequest, InferenceResponse, TritonModelException
 
 if TYPE_CHECKING:
     import asyncio
 
-    from pyinfer._core import Batch, Engine, WorkerCalls
+    from pyinfer._core import Engine, WorkerCalls
     from pyinfer.backends.base import ModelControl
 
-__all__ = ["CallScope", "ResponseIterator", "control_of", "execute", "execute_async", "made", "making", "serve"]
+__all__ = ["ResponseIterator", "control_of", "execute_async", "made", "making", "scope_outside", "serve"]
 
 
-class CallScope:
-    """On whose behalf the code of this thread or task calls: of ``requests``, while their batch lasts of ``batch``."""
-
-    __slots__ = ("batch", "engine", "requests", "runs_callees")
-
-    def __init__(self, engine: Engine | WorkerCalls, requests: list[InferenceRequest] | None = None) -> None:
-        self.engine = engine
-        self.batch: Batch | None = None
-        #: whether this thread may execute a callee that it waits for, where the callee allows it
-        self.runs_callees = False
-        self.requests = [] if requests is None else requests
-
-    def enter(self) -> None:
-        """For this thread, or this task and those that it starts."""
-        _scope.set(self)
-
-
-_scope: ContextVar[CallScope] = ContextVar("pyinfer_call_scope")
 #: the model whose ``initialize`` or ``finalize`` this is
 _made: ContextVar[str] = ContextVar("pyinfer_made_model", default="")
 #: of the server whose model was loaded last: what threads of models and helper functions find it by
@@ -96,10 +77,11 @@ def control_of(model: str) -> ModelControl:
     return control
 
 
-def _current_scope() -> CallScope:
-    scope = _scope.get(None)
-    if scope is not None:
-        return scope
+def scope_outside() -> CallScope:
+    """That of code which no instance executes, as a thread that a model has started.
+
+    Raises TritonModelException where there is no server.
+    """
     engine = None if _engine is None else _engine()
     if engine is None:
         raise TritonModelException("a model can call another one only inside the server, from a thread of it")
@@ -126,31 +108,14 @@ class ResponseIterator:
         self._call.cancel()
 
 
-def execute(request: InferenceRequest, decoupled: bool) -> InferenceResponse | ResponseIterator:
-    """Call the model that ``request`` names and wait for its answer, or iterate over its answers.
-
-    What the callee could not do is an error of the response. Raises TritonModelException for what is no call at all.
-    """
-    scope = _current_scope()
-    if decoupled:
-        return ResponseIterator(_objects.start_call(request, scope, decoupled, waits=True))
-    return _objects.exec_call(request, scope, scope.runs_callees and not _loop_runs())
-
-
-def _loop_runs() -> bool:
-    """Whether the code of another model would find a loop that runs on this thread."""
-    events = sys.modules.get("asyncio.events")
-    return events is not None and events._get_running_loop() is not None
-
-
 def execute_async(
     request: InferenceRequest, decoupled: bool
 ) -> asyncio.Future[InferenceResponse] | asyncio.Future[ResponseIterator]:
-    """As :func:`execute`, for a task of an event loop: the call has begun when this returns."""
+    """As ``InferenceRequest.exec``, for a task of an event loop: the call has begun when this returns."""
     import asyncio  # which has been imported by whoever has a loop
 
     loop = asyncio.get_running_loop()
-    call = _objects.start_call(request, _current_scope(), decoupled, waits=False)
+    call = _objects.start_call(request, _objects.current_scope(), decoupled, waits=False)
     if decoupled:
         iterator: asyncio.Future[ResponseIterator] = loop.create_future()
         iterator.set_result(ResponseIterator(call))

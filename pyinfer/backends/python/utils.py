@@ -27,6 +27,8 @@ from pyinfer.backends.python._objects import (
     Tensor,
     TritonError,
     TritonModelException,
+    get_input_tensor_by_name,
+    get_output_tensor_by_name,
 )
 from pyinfer.backends.python.autocomplete import ModelConfig
 from pyinfer.backends.python.calls import ResponseIterator, control_of, made
@@ -111,16 +113,6 @@ _NUMPY_BY_NUMBER: dict[int, type[Any]] = dict(
     enumerate((np.bool_, *list(TRITON_STRING_TO_NUMPY.values())[1:]), start=1)
 )
 _NUMBER_BY_NUMPY = {np.dtype(kind): number for number, kind in _NUMPY_BY_NUMBER.items()}
-
-
-def get_input_tensor_by_name(inference_request: InferenceRequest, name: str) -> Tensor | None:
-    """The request's input ``name``, or None."""
-    return inference_request.input(name)
-
-
-def get_output_tensor_by_name(inference_response: InferenceResponse, name: str) -> Tensor | None:
-    """The response's output ``name``, or None."""
-    return next((tensor for tensor in inference_response.output_tensors() if tensor.name() == name), None)
 
 
 def get_input_config_by_name(model_config: Mapping[str, Any], name: str) -> dict[str, Any] | None:
