@@ -93,8 +93,8 @@ Status CheckCounts(const ModelSpec& model, const Request& request) {
 }
 
 // Where in the request each input of the model is; SIZE_MAX where it is not given.
-StatusOr<std::vector<size_t>> FindInputs(const ModelSpec& model, const Request& request) {
-  std::vector<size_t> places(model.inputs.size(), SIZE_MAX);
+Status FindInputs(const ModelSpec& model, const Request& request, std::vector<size_t>& places) {
+  places.assign(model.inputs.size(), SIZE_MAX);
   for (size_t i = 0; i < request.inputs.size(); ++i) {
     const TensorSpec* spec = model.FindInput(request.inputs[i].name);
     if (spec == nullptr) {
@@ -109,7 +109,7 @@ StatusOr<std::vector<size_t>> FindInputs(const ModelSpec& model, const Request& 
     if (places[i] != SIZE_MAX || model.inputs[i].optional) continue;
     return Status::InvalidArg("input " + Quoted(model.inputs[i].name) + " is required for model " + Quoted(model.name));
   }
-  return places;
+  return Status();
 }
 
 Status CheckBatch(const ModelSpec& model, const Tensor& input, bool first, int64_t& batch_size) {
@@ -221,15 +221,15 @@ Status WithRequestId(const Request& request, Status status) {
 Status ValidateRequest(Request& request) {
   const ModelSpec& model = *request.model;
   if (Status status = CheckCounts(model, request); !status.ok()) return WithRequestId(request, std::move(status));
-  StatusOr<std::vector<size_t>> places = FindInputs(model, request);
-  if (!places.ok()) return places.status();
+  static thread_local std::vector<size_t> places;  // whose memory is used again
+  if (Status status = FindInputs(model, request, places); !status.ok()) return status;
 
   int64_t batch_size = 1;
   bool first = true;
   bool in_order = true;
   size_t expected = 0;
-  for (size_t i = 0; i < places.value().size(); ++i) {
-    const size_t place = places.value()[i];
+  for (size_t i = 0; i < places.size(); ++i) {
+    const size_t place = places[i];
     if (place == SIZE_MAX) continue;
     if (Status status = CheckInput(model, model.inputs[i], request.inputs[place], first, batch_size); !status.ok()) {
       return WithRequestId(request, std::move(status));
@@ -237,7 +237,7 @@ Status ValidateRequest(Request& request) {
     first = false;
     in_order = in_order && place == expected++;
   }
-  if (!in_order) OrderInputs(places.value(), request);
+  if (!in_order) OrderInputs(places, request);
   request.batch_size = batch_size;
   request.padding.reset();
   if (model.padding) {

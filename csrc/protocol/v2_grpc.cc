@@ -90,6 +90,8 @@ Status ReadRequestParameter(pbf_reader message, Request& request) {
 }
 
 void ReadShape(pbf_reader& field, Shape& shape) {
+  constexpr size_t kUsual = 4;
+  if (shape.empty()) shape.reserve(kUsual);
   if (field.wire_type() == pbf_wire_type::varint) {
     shape.push_back(field.get_int64());
     return;
@@ -174,7 +176,15 @@ Status ReadOutput(pbf_reader message, Request& request) {
   return Status();
 }
 
+// What is said of the inputs, before each of them has its data.
 struct RequestMessage {
+  void Clear() {
+    constexpr size_t kUsual = 64;
+    inputs.clear();
+    raw.clear();
+    if (inputs.capacity() > kUsual || raw.capacity() > kUsual) *this = RequestMessage();
+  }
+
   std::vector<InputMessage> inputs;
   std::vector<Slice> raw;
 };
@@ -282,15 +292,19 @@ Status AttachData(RequestMessage& parts, Request& request) {
 }  // namespace
 
 Status ReadRequest(const ReceivedMessage& message, Request& request) {
-  RequestMessage parts;
+  static thread_local RequestMessage parts;  // whose memory is used again
+  parts.Clear();
+  Status status;
   try {
-    if (Status status = ReadFields(message, request, parts); !status.ok()) return status;
-    return AttachData(parts, request);
+    status = ReadFields(message, request, parts);
+    if (status.ok()) status = AttachData(parts, request);
   } catch (const protozero::exception&) {
-    return Status::InvalidArg("failed to parse the request: it is not a valid ModelInferRequest message");
+    status = Status::InvalidArg("failed to parse the request: it is not a valid ModelInferRequest message");
   } catch (const NotText&) {
-    return Status::InvalidArg("failed to parse the request: a string field of ModelInferRequest is not valid UTF-8");
+    status = Status::InvalidArg("failed to parse the request: a string field of ModelInferRequest is not valid UTF-8");
   }
+  parts.Clear();
+  return status;
 }
 
 }  // namespace pyinfer::v2_grpc
