@@ -187,6 +187,8 @@ class PythonInstances:
                 thread.wait_made()
         except BaseException:
             change.discard()
+            with self._lock:
+                self._threads.difference_update(made)  # which know this object
             raise
         return change
 
@@ -247,6 +249,7 @@ class _PythonChange:
         for thread in self.made:
             if thread.ident is not None:
                 thread.join()
+            thread.forget_error()
 
 
 class _InstanceThread(threading.Thread):
@@ -291,6 +294,10 @@ class _InstanceThread(threading.Thread):
                 raise ModelError(f"instance '{self.name}' raised {type(error).__name__}") from error
         finally:
             del error  # what it holds of the model goes with it
+
+    def forget_error(self) -> None:
+        """What making the instance raised, and nobody asks for, knows this object. Requires: it has ended."""
+        self._error = None
 
     def go(self, model: Model) -> None:
         """Let the instance take batches of ``model``, unless it is passive. Idempotent."""

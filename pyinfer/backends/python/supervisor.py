@@ -103,7 +103,8 @@ class Supervisor(threading.Thread):
 
     def wait_first(self) -> None:
         """Block until the first worker is ready. Raises ModelError where it is not."""
-        self._first.result()
+        if (error := self._first.exception()) is not None:
+            raise ModelError(str(error))  # another one: what is raised knows this object, which would keep it
 
     def start_no_more(self) -> None:
         """No batches will come any more but what there is, and no workers."""

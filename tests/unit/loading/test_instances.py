@@ -122,6 +122,22 @@ def test_what_a_version_held_goes_with_it(core: Model) -> None:
         gc.enable()
 
 
+def test_what_a_change_that_failed_held_goes_with_it(core: Model) -> None:
+    backend = Recording()
+    backend.refused = {"b", "c"}
+    instances = PythonInstances(core, backend)
+    gone = weakref.ref(backend)
+    gc.disable()
+    try:
+        with pytest.raises(ModelError, match="no b"):
+            instances.prepare(cpu("a", "b", "c"))
+        backend.made.clear()
+        del backend, instances
+        eventually(lambda: gone() is None, "the backend goes")
+    finally:
+        gc.enable()
+
+
 def test_a_discarded_change_leaves_everything(core: Model) -> None:
     backend = Recording()
     instances = PythonInstances(core, backend)
