@@ -9,14 +9,6 @@
 #include "wire/grpc_text.h"
 
 namespace pyinfer {
-namespace {
-
-const Headers& PlainHeaders() {
-  static const Headers headers = {{":status", "200"}, {"content-type", kGrpcContentType}};
-  return headers;
-}
-
-}  // namespace
 
 std::vector<GrpcConnection::ControlEvent> GrpcConnection::TakeEvents() { return std::exchange(events_, {}); }
 
@@ -41,13 +33,11 @@ void GrpcConnection::SendMessage(int32_t stream, Output message) {
   Call* call = FindOpen(stream);
   if (call == nullptr) return;
   if (!std::exchange(call->started, true)) {
+    Headers headers = {{":status", "200"}, {"content-type", kGrpcContentType}};
     if (call->route->infers() && call->answer_encoding != Compression::kIdentity) {
-      Headers headers = PlainHeaders();
       headers.emplace_back("grpc-encoding", CompressionName(call->answer_encoding));
-      session_.Start(stream, headers);
-    } else {
-      session_.Start(stream, PlainHeaders());
     }
+    session_.Start(stream, headers);
   }
   session_.Write(stream, std::move(message));
   mailbox_->MarkReady(*this);
@@ -57,21 +47,16 @@ void GrpcConnection::End(int32_t stream, const Status& status) {
   Call* call = FindOpen(stream);
   if (call == nullptr) return;
   Forget(stream, *call);
-  if (call->started && status.ok()) {
-    static const Headers trailers = {{"grpc-status", "0"}};
+  const std::string code = std::to_string(ErrorRowOf(status.code()).grpc_status);
+  const std::string message = EncodeGrpcMessage(status.message());
+  Headers trailers = {{"grpc-status", code}};
+  if (!message.empty()) trailers.emplace_back("grpc-message", message);
+  if (call->started) {
     session_.Finish(stream, trailers);
   } else {
-    const std::string code = std::to_string(ErrorRowOf(status.code()).grpc_status);
-    const std::string message = EncodeGrpcMessage(status.message());
-    Headers trailers = {{"grpc-status", code}};
-    if (!message.empty()) trailers.emplace_back("grpc-message", message);
-    if (call->started) {
-      session_.Finish(stream, trailers);
-    } else {
-      trailers.insert(trailers.begin(), PlainHeaders().begin(), PlainHeaders().end());
-      if (status.code() == Code::kUnsupported) trailers.emplace_back("grpc-accept-encoding", kGrpcEncodings);
-      session_.RespondHeaders(stream, trailers);
-    }
+    trailers.insert(trailers.begin(), {{":status", "200"}, {"content-type", kGrpcContentType}});
+    if (status.code() == Code::kUnsupported) trailers.emplace_back("grpc-accept-encoding", kGrpcEncodings);
+    session_.RespondHeaders(stream, trailers);
   }
   if (!call->ended) session_.StopReceiving(stream);
   mailbox_->MarkReady(*this);

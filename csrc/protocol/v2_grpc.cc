@@ -292,8 +292,8 @@ Status AttachData(RequestMessage& parts, Request& request) {
 }  // namespace
 
 Status ReadRequest(const ReceivedMessage& message, Request& request) {
-  static thread_local RequestMessage parts;  // whose memory is used again
-  parts.Clear();
+  static thread_local RequestMessage kept;  // empty, but for memory that is used again
+  RequestMessage parts = std::move(kept);
   Status status;
   try {
     status = ReadFields(message, request, parts);
@@ -304,6 +304,7 @@ Status ReadRequest(const ReceivedMessage& message, Request& request) {
     status = Status::InvalidArg("failed to parse the request: a string field of ModelInferRequest is not valid UTF-8");
   }
   parts.Clear();
+  kept = std::move(parts);
   return status;
 }
 

@@ -4,8 +4,9 @@
 
 Longer than 400 lines: the classes reach into each other's fields, which Cython allows within one module.
 
-``Tensor``, ``InferenceRequest``, ``InferenceResponse``, its sender and ``TritonError`` as ``model.py`` sees them, and the
-functions that lead from a batch to requests and back. A request of the server holds nothing but the batch and its
+``Tensor``, ``InferenceRequest``, ``InferenceResponse``, its sender and ``TritonError`` as ``model.py`` sees them; what
+leads from a batch through ``execute`` to its answers; what leads from a request that a model has made to a call, and on
+whose behalf that is. A request of the server holds nothing but the batch and its
 index: a tensor is fetched when it is asked for. Not here: loading models (``backend``), helpers for users (``utils``).
 """
 
@@ -496,7 +497,7 @@ cdef class InferenceRequest:
         cdef CallScope scope = current_scope()
         if decoupled:
             return _calls().ResponseIterator(start_call(self, scope, True, waits=True))
-        return _exec_call(self, scope, scope.runs_callees and not _loop_runs())
+        return _exec_call(self, scope)
 
     def async_exec(self, decoupled=False):
         """As ``exec``, but a future of it, for tasks of an event loop."""
@@ -632,7 +633,7 @@ def start_call(InferenceRequest request not None, CallScope scope not None, bint
     )
 
 
-cdef InferenceResponse _exec_call(InferenceRequest request, CallScope scope, bint runs_callee):
+cdef InferenceResponse _exec_call(InferenceRequest request, CallScope scope):
     """As :func:`start_call` of a model that is not decoupled, and its response, which is waited for."""
     _check_made_by_hand(request)
     cdef InferenceTrace trace = request._trace
@@ -640,7 +641,7 @@ cdef InferenceResponse _exec_call(InferenceRequest request, CallScope scope, bin
         scope.engine, request._model_name, request._model_version, _call_inputs(request), request._request_id,
         request._correlation_id, request._flags, request._timeout, _call_parameters(request),
         request._requested_output_names, scope.batch, _parents(scope.requests),
-        None if trace is None else trace._core, runs_callee,
+        None if trace is None else trace._core, scope.runs_callees and not _loop_runs(),
     ))
 
 
