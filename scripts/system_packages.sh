@@ -7,9 +7,10 @@ python=$1
 build="g++ pkg-config libnghttp2-dev libsimdjson-dev libprotozero-dev zlib1g-dev libre2-dev libdragonbox-dev"
 load="wrk nghttp2-client libb64-0d"
 servers="redis-server"
+programs="curl openssl"
 
 missing=""
-for package in $build $load $servers; do
+for package in $build $load $servers $programs; do
   dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing="$missing $package"
 done
 # The distribution's Python comes without venv and headers; a Python of one's own brings both.
