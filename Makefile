@@ -63,7 +63,7 @@ build/release/.stamp: $(COMPILED) $(STAMPS)/packages
 	@touch $@
 
 # --- what one does -------------------------------------------------------------------------------------------------------
-.PHONY: install run test simulate mutants lint types asan tsan bench peers wheel clean
+.PHONY: install run test gpu simulate mutants lint types asan tsan bench peers wheel clean
 install: build/release/.stamp  ## build the project into .venv, editable
 
 run: build/release/.stamp  ## serve the example repository and show its answers to real input
@@ -75,6 +75,9 @@ test: build/release/.stamp build/perf_analyzer/.stamp .venv-triton/.stamp  ## th
 	build/release/core_tests
 	build/release/simulation 100000
 	PATH="$(TOOLS):$$PATH" $(BIN)/python -m pytest $(ARGS)
+
+gpu: build/release/.stamp  ## the tests that need an NVIDIA GPU, cuda-python and PyTorch; `make test` skips them without
+	$(BIN)/python -m pytest tests/gpu $(ARGS)
 
 simulate: build/release/.stamp  ## random lives of the scheduler against its rules: make simulate SEEDS=5000000
 	build/release/simulation $(SEEDS)
