@@ -30,6 +30,7 @@ __all__ = [
     "HttpConnection",
     "InferHead",
     "Instance",
+    "KnownHeads",
     "LatencyHistogram",
     "LimitedInstance",
     "LoadRun",
@@ -1010,6 +1011,20 @@ class InferHead:
     ) -> None: ...
 
 @final
+class KnownHeads:
+    """Heads of requests that were parsed before, with which ``HttpConnection.take`` serves others. Loop thread.
+
+    Two generations of at most ``capacity`` heads are kept: what is not used for long is forgotten. GIL: held.
+    """
+
+    def __init__(self, capacity: int) -> None: ...
+    def add(self, data: bytes, head: InferHead, length: int) -> None:
+        """The bytes of a head up to and with its empty line, what it says, and the length of the body that follows.
+
+        Heads that end their connection, or whose body is compressed, are not kept.
+        """
+
+@final
 class HttpConnection:
     """Infer requests and the order of answers of one HTTP/1.1 connection. Loop thread. GIL: held unless told.
 
@@ -1046,6 +1061,12 @@ class HttpConnection:
 
         Returns a job where the body is so large that its parsing would hold up the loop: the caller runs it on another
         thread. Never raises for bad input. GIL: released where the body is large.
+        """
+    def take(self, known: KnownHeads, nbytes: int) -> int:
+        """Start the inferences whose whole requests are the first of ``nbytes`` in the mailbox's read buffer.
+
+        Ends at the first request that is not complete, or whose head is not known; returns the bytes before it. Nothing
+        of a body may be collected. Raises IndexError where there are not so many bytes. GIL: released where it is much.
         """
     def open(self) -> int:
         """A place in the order of answers, to be filled by ``respond``."""

@@ -12,6 +12,7 @@
 #include "protocol/error_map.h"
 #include "protocol/header_forwarding.h"
 #include "protocol/http_connection.h"
+#include "protocol/known_heads.h"
 
 namespace py = pybind11;
 
@@ -108,6 +109,15 @@ std::unique_ptr<ParseJob> Infer(HttpHandle& http, const HttpConnection::InferHea
   return http->Infer(head, last, std::move(context));
 }
 
+size_t Take(HttpHandle& http, KnownHeads& known, size_t nbytes) {
+  const ReadBuffer& buffer = http->mailbox().read_buffer();
+  if (nbytes > buffer.size()) throw py::index_error("nbytes must lie within the read buffer");
+  const std::string_view received(reinterpret_cast<const char*>(buffer.data()), nbytes);
+  if (nbytes < kReleaseGilFrom) return http->Take(known, received);
+  ReleaseGil release;
+  return http->Take(known, received);
+}
+
 HttpConnection::Kind KindOf(std::string_view name) {
   if (name == "infer") return HttpConnection::Kind::kInfer;
   if (name == "generate") return HttpConnection::Kind::kGenerate;
@@ -115,7 +125,7 @@ HttpConnection::Kind KindOf(std::string_view name) {
   throw py::value_error("kind must be infer, generate or generate_stream, got '" + std::string(name) + "'");
 }
 
-std::unique_ptr<HttpConnection::InferHead> MakeInferHead(std::string model, std::string version, std::string_view kind,
+std::shared_ptr<HttpConnection::InferHead> MakeInferHead(std::string model, std::string version, std::string_view kind,
                                                          std::optional<std::string> header_length,
                                                          std::string content_encoding, std::string accept_encoding,
                                                          bool keep_alive, bool chunked,
@@ -131,7 +141,7 @@ std::unique_ptr<HttpConnection::InferHead> MakeInferHead(std::string model, std:
   call.chunked = chunked;
   for (const auto& [name, value] : forwarded) call.forwarded.emplace_back(name, value);
   call.refusal = std::move(refusal);
-  return std::make_unique<HttpConnection::InferHead>(std::move(call));
+  return std::make_shared<HttpConnection::InferHead>(std::move(call));
 }
 
 void RespondHttp(HttpHandle& http, uint64_t place, int status, const std::optional<py::bytes>& body,
@@ -149,11 +159,20 @@ void BindHttp(py::module_& module) {
     job.Run(/*dispatch=*/true);
   });
 
-  py::class_<HttpConnection::InferHead>(module, "InferHead", py::is_final())
+  py::class_<HttpConnection::InferHead, std::shared_ptr<HttpConnection::InferHead>>(module, "InferHead", py::is_final())
       .def(py::init(&MakeInferHead), py::arg("model"), py::arg("version"), py::kw_only(), py::arg("kind") = "infer",
            py::arg("header_length") = std::nullopt, py::arg("content_encoding") = "", py::arg("accept_encoding") = "",
            py::arg("keep_alive") = true, py::arg("chunked") = true, py::arg("forwarded") = std::vector<TextPair>(),
            py::arg("refusal") = "");
+
+  py::class_<KnownHeads>(module, "KnownHeads", py::is_final())
+      .def(py::init<size_t>(), py::arg("capacity"))
+      .def(
+          "add",
+          [](KnownHeads& known, const py::bytes& data, std::shared_ptr<HttpConnection::InferHead> head, size_t length) {
+            known.Add(static_cast<std::string_view>(data), std::move(head), length);
+          },
+          py::arg("data"), py::arg("head"), py::arg("length"));
 
   py::class_<HttpHandle>(module, "HttpConnection", py::is_final())
       .def(py::init([](const MailboxHandle& handle, uint64_t id, size_t max_input_size, size_t max_body_size) {
@@ -179,6 +198,7 @@ void BindHttp(py::module_& module) {
       .def("take_body", [](HttpHandle& http) { return ToBytes(http->TakeBody().view()); })
       .def("infer", &Infer, py::arg("head"), py::arg("data") = py::bytes(), py::arg("start") = 0, py::arg("stop") = 0,
            py::arg("last") = false, py::arg("traceparent") = "", py::arg("tracestate") = "")
+      .def("take", &Take, py::arg("known"), py::arg("nbytes"))
       .def("open", [](HttpHandle& http) { return http->Open(); })
       .def("respond", &RespondHttp, py::arg("place"), py::arg("status"), py::arg("body"), py::kw_only(),
            py::arg("headers") = std::vector<TextPair>(), py::arg("keep_alive") = true)

@@ -7,6 +7,7 @@
 
 #include "memory/recycler.h"
 #include "protocol/http_generate.h"
+#include "protocol/known_heads.h"
 #include "protocol/parameters.h"
 #include "protocol/v2_generate.h"
 #include "protocol/v2_http.h"
@@ -203,6 +204,22 @@ std::unique_ptr<HttpConnection::ParseJob> HttpConnection::Infer(const InferHead&
     return std::make_unique<ParseJob>(std::move(job));
   job.Run(false);
   return nullptr;
+}
+
+size_t HttpConnection::Take(KnownHeads& known, std::string_view received) {
+  constexpr std::string_view kEnd = "\r\n\r\n";
+  size_t taken = 0;
+  while (taken < received.size()) {
+    const size_t end = received.find(kEnd, taken);
+    if (end == std::string_view::npos) break;
+    const size_t begin = end + kEnd.size();
+    const KnownHeads::Known* const found = known.Find(received.substr(taken, begin - taken));
+    if (found == nullptr || found->length > received.size() - begin || found->length > kInlineJson) break;
+    if (!Append(received.substr(begin, found->length))) break;
+    Infer(*found->head);
+    taken = begin + found->length;
+  }
+  return taken;
 }
 
 uint64_t HttpConnection::Open() {

@@ -27,6 +27,8 @@
 
 namespace pyinfer {
 
+class KnownHeads;
+
 class HttpConnection final : public Connection, public HttpHost {
  public:
   struct Options {
@@ -63,6 +65,9 @@ class HttpConnection final : public Connection, public HttpHost {
   class InferHead {
    public:
     InferHead(InferCall call);  // NOLINT: implicit by design
+
+    // A request with this head leaves its connection open, and its body is as it is.
+    bool plain() const { return keep_alive_ && body_compression_ == Compression::kIdentity; }
 
    private:
     friend class HttpConnection;
@@ -125,6 +130,10 @@ class HttpConnection final : public Connection, public HttpHost {
   // `last`: the connection closes after the answer, whatever the head says. `context`: the client's trace, if any.
   std::unique_ptr<ParseJob> Infer(const InferHead& head, bool last = false,
                                   std::unique_ptr<TraceContext> context = nullptr);
+
+  // Starts the inferences whose requests lie whole at the beginning of `received`, as long as their heads are known.
+  // Returns the bytes that these have. Requires: nothing of a body is collected.
+  size_t Take(KnownHeads& known, std::string_view received);
 
   // A place in the order of answers, to be filled by Respond.
   uint64_t Open();

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import httptools
 
-from pyinfer._core import InferHead
+from pyinfer._core import InferHead, KnownHeads
 from pyinfer.frontends.bounded import BoundedCache
 from pyinfer.frontends.forwarding import HttpForwarding
 
@@ -25,6 +25,8 @@ _MAX_REQUEST_LINE = 65536
 _MAX_HEADER_BYTES = 65536
 _MAX_HEADERS = 100
 _CACHED_HEAD_BYTES = 2048
+#: the largest body that the core may find whole behind its head
+_TAKEN_BODY_BYTES = 65536
 _SINGLE = frozenset(
     (b"host", b"content-length", b"transfer-encoding", b"content-encoding", b"inference-header-content-length")
 )
@@ -136,18 +138,21 @@ class _Collector:
 class Heads:
     """Parses the heads of one listener. Loop thread only."""
 
-    __slots__ = ("_cache", "_forwarding", "_site")
+    __slots__ = ("_cache", "_forwarding", "_site", "known")
 
     def __init__(self, site: Site, forwarding: HttpForwarding | None = None, *, cache_size: int = 512) -> None:
         """``forwarding``: which headers become parameters; none without it."""
         self._site = site
         self._forwarding = forwarding or HttpForwarding("")
         self._cache: BoundedCache[bytes, Head] = BoundedCache(cache_size)
+        #: with which the core takes small requests by itself
+        self.known = KnownHeads(cache_size)
 
     def find(self, data: bytes) -> Head:
         """The head whose bytes, up to and with the empty line, are ``data``. Raises HeadError."""
         head = self._cache.get(data)
         if head is not None:
+            self._tell(data, head)
             return head
         # Each request of a traced client has a head of its own, but for these lines the same.
         lines: dict[bytes, bytes] = {}
@@ -168,7 +173,13 @@ class Heads:
         head = self._parse(data)
         if len(data) <= _CACHED_HEAD_BYTES:
             self._cache.put(data, head)
+            self._tell(data, head)
         return head
+
+    def _tell(self, data: bytes, head: Head) -> None:
+        # The core forgets at times of its own what it is told.
+        if head.infer is not None and 0 < head.length <= _TAKEN_BODY_BYTES:
+            self.known.add(data, head.infer, head.length)
 
     def _parse(self, data: bytes) -> Head:
         line_end = data.index(b"\r\n")

@@ -70,6 +70,7 @@ class HttpProtocol(Connection):
         "_eof",
         "_head",
         "_held",
+        "_known",
         "_lingering",
         "_listener",
         "_partial",
@@ -84,6 +85,7 @@ class HttpProtocol(Connection):
     def __init__(self, listener: HttpListener) -> None:
         super().__init__(listener.stream)
         self._listener = listener
+        self._known = listener.heads.known
         self.core = HttpConnection(
             listener.stream.mailbox,
             self.id,
@@ -125,12 +127,12 @@ class HttpProtocol(Connection):
                 return
             self._dispatch()
         elif not self._closing:
-            try:
-                self._receive(nbytes)
-            except HeadError as error:
-                self._refuse(error)
-            except ChunkError as error:
-                self._refuse(HeadError(400, str(error)))
+            taken = 0
+            if self._partial is None and self._head is None and not self.stream.draining:
+                taken = self.core.take(self._known, nbytes)
+                self._since = self.stream.tick
+            if taken < nbytes:
+                self._parse(taken, nbytes)
         self.stream.touch()
         if not self._held and self.core.in_flight() > _MAX_IN_FLIGHT:
             self._hold()
@@ -149,13 +151,13 @@ class HttpProtocol(Connection):
     def send(self, data: Payload, close: bool) -> None:
         self._since = self.stream.tick
         if not close:
-            super().send(data, False)
+            self.write(data)
             if self._held and self._stalled_since < 0 and self.core.in_flight() < _MAX_IN_FLIGHT // 2:
                 self._release()
             if self._eof or self.stream.draining:
                 self._close_if_idle()
         elif self._refused and not self._eof and not self.transport.is_closing():
-            super().send(data, False)
+            self.write(data)
             self._linger()
         else:
             super().send(data, True)
@@ -189,16 +191,24 @@ class HttpProtocol(Connection):
 
     # Framing
 
-    def _receive(self, nbytes: int) -> None:
-        """Take apart what was read into the stream's buffer."""
+    def _parse(self, start: int, stop: int) -> None:
+        try:
+            self._receive(start, stop)
+        except HeadError as error:
+            self._refuse(error)
+        except ChunkError as error:
+            self._refuse(HeadError(400, str(error)))
+
+    def _receive(self, start: int, stop: int) -> None:
+        """Take apart what was read to ``start:stop`` of the stream's buffer."""
         data: bytes
         if self._partial is None:
-            data = self._listener.head_buffer[:nbytes].tobytes()
+            data = self._listener.head_buffer[start:stop].tobytes()
             scan = 0
         else:
             # Only the new bytes, and the three before them, can complete the end of the head.
             scan = max(0, len(self._partial) - 3)
-            self._partial += self._listener.head_buffer[:nbytes]
+            self._partial += self._listener.head_buffer[start:stop]
             if self._partial.find(b"\r\n\r\n", scan) < 0:
                 check_partial(self._partial)
                 return
@@ -212,11 +222,11 @@ class HttpProtocol(Connection):
                     self._chunked = None
                     self._dispatch()
                 continue
-            stop = data.find(b"\r\n\r\n", max(pos, scan))
-            if stop < 0:
+            head_end = data.find(b"\r\n\r\n", max(pos, scan))
+            if head_end < 0:
                 self._keep_partial(data[pos:])
                 return
-            pos = self._begin(data, pos, stop + 4)
+            pos = self._begin(data, pos, head_end + 4)
 
     def _keep_partial(self, rest: bytes) -> None:
         while rest.startswith(b"\r\n"):  # empty lines before a request line are to be ignored

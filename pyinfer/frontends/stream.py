@@ -268,13 +268,16 @@ class Connection(asyncio.BufferedProtocol):
         fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, count)
         return int.from_bytes(count, sys.byteorder)
 
-    def send(self, data: Payload, close: bool) -> None:
-        """Write what the mailbox handed out."""
+    def write(self, data: Payload) -> None:
         if data:
             if type(data) is bytes:
                 self.transport.write(data)
             else:
                 self.transport.writelines(cast("list[bytes | memoryview]", data))
+
+    def send(self, data: Payload, close: bool) -> None:
+        """Write what the mailbox handed out."""
+        self.write(data)
         if close:
             self.transport.close()
 

@@ -2,6 +2,7 @@
 #include <thread>
 
 #include "http_fixtures.h"
+#include "protocol/known_heads.h"
 
 namespace pyinfer {
 namespace {
@@ -73,6 +74,50 @@ TEST(HttpConnection, RefusesBeforeReading) {
   client.Infer(Client::Json(1));
   client.Flush();
   CHECK(Contains(client.Take(), "HTTP/1.1 200 OK"));
+}
+
+TEST(HttpConnection, TakesRequestsWithKnownHeads) {
+  Client client;
+  KnownHeads known(2);
+  const std::string body = Client::Json(7);
+  const auto add = [&](const std::string& bytes, const HttpConnection::InferCall& call, size_t length) {
+    known.Add(bytes, std::make_shared<HttpConnection::InferHead>(call), length);
+  };
+  add("a\r\n\r\n", Client::Call(), body.size());
+  const std::string whole = "a\r\n\r\n" + body;
+  CHECK_EQ(client.connection->Take(known, whole + whole + "b\r\n\r\n" + body), 2 * whole.size());
+  for (const std::string& rest : {std::string(), std::string("a\r\n\r"), whole.substr(0, whole.size() - 1)}) {
+    CHECK_EQ(client.connection->Take(known, rest), size_t{0});
+    CHECK_EQ(client.connection->Take(known, whole + rest), whole.size());
+  }
+  CHECK_EQ(client.connection->in_flight(), size_t{5});
+  client.Flush();
+  CHECK_EQ(client.connection->in_flight(), size_t{0});
+  CHECK(Contains(client.Take(), "\"data\":[7]"));
+  // What needs a closer look is not kept.
+  HttpConnection::InferCall call = Client::Call();
+  call.keep_alive = false;
+  add("b\r\n\r\n", call, body.size());
+  call = Client::Call();
+  call.content_encoding = "gzip";
+  add("b\r\n\r\n", call, body.size());
+  CHECK(known.Find("b\r\n\r\n") == nullptr);
+}
+
+TEST(KnownHeads, AreBounded) {
+  KnownHeads known(2);
+  const auto head = std::make_shared<HttpConnection::InferHead>(Client::Call());
+  for (const char* name : {"a", "b", "c"}) known.Add(name, head, 1);
+  CHECK(known.Find("a") != nullptr);  // of the older generation, and now of the younger
+  known.Add("d", head, 1);
+  known.Add("a", head, 2);
+  CHECK_EQ(known.Find("a")->length, size_t{1});
+  CHECK(known.Find("b") == nullptr);
+  for (int i = 0; i < 100; ++i) known.Add(std::to_string(i), head, 1);
+  size_t kept = 0;
+  for (int i = 0; i < 100; ++i) kept += known.Find(std::to_string(i)) != nullptr ? 1 : 0;
+  CHECK(kept >= 2 && kept <= 4);
+  CHECK(known.Find("a") == nullptr);
 }
 
 TEST(HttpConnection, HeadersBecomeParameters) {

@@ -121,6 +121,24 @@ def test_the_body_is_collected() -> None:
     assert http.append(b"")
 
 
+def test_requests_are_taken_out_of_the_read_buffer() -> None:
+    house = House()
+    number = house.connect()
+    http = house.connections[number]
+    body = b'{"inputs":[{"name":"IN","datatype":"INT32","shape":[1],"data":[7]}]}'
+    known = _core.KnownHeads(8)
+    buffer = house.mailbox.read_buffer()
+    buffer[: 5 + len(body)] = b"a\r\n\r\n" + body
+    assert http.take(known, 5 + len(body)) == 0
+    known.add(b"a\r\n\r\n", _core.InferHead("m", ""), len(body))
+    assert http.take(known, 4 + len(body)) == 0
+    assert http.take(known, 5 + len(body)) == 5 + len(body)
+    answer_all(house)
+    assert house.answer(number).json["outputs"][0]["data"] == [7]
+    with pytest.raises(IndexError):
+        http.take(known, len(buffer) + 1)
+
+
 def test_a_closed_connection() -> None:
     house = House()
     number = house.connect()
