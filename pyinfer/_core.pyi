@@ -66,6 +66,7 @@ __all__ = [
     "WorkerSession",
     "build_info",
     "cuda_available",
+    "cuda_devices",
     "deserialize_bytes",
     "dlpack_to_host",
     "end_with_parent",
@@ -1181,11 +1182,18 @@ class MetricModel:
     """One model version and what labels its samples in the metrics. Immutable. GIL: held.
 
     ``tags`` become labels ``_<tag>``, in which characters that a label name can not have are ``_``. A ``namespace`` of
-    "" is none. The model is kept alive, but can be stopped.
+    "" is none, and so is a ``gpu_uuid``, that of the device which all instances are on. The model is kept alive, but
+    can be stopped.
     """
 
     def __init__(
-        self, model: Model, *, namespace: str = "", tags: Mapping[str, str] = ..., load_seconds: float = 0.0
+        self,
+        model: Model,
+        *,
+        namespace: str = "",
+        tags: Mapping[str, str] = ...,
+        gpu_uuid: str = "",
+        load_seconds: float = 0.0,
     ) -> None: ...
 
 def metrics_page(
@@ -1481,6 +1489,12 @@ class FakeServerCore:
 
 def cuda_available() -> bool:
     """Whether there is a CUDA driver and a device. Any thread. GIL: released."""
+
+def cuda_devices() -> list[tuple[str, int, int]]:
+    """(UUID, major and minor compute capability) of each CUDA device of this process; none without a driver.
+
+    A device that the driver does not describe is ("", 0, 0). Starts the driver, which may take a while. GIL: released.
+    """
 
 def load_sequence_fields() -> str:
     """The members of a JSON object that a load fills in where requests are steps of sequences. GIL: held."""

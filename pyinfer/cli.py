@@ -85,13 +85,13 @@ def _check(arguments: Sequence[str]) -> int:
         return 0
     from pathlib import Path
 
-    from pyinfer.backends.find import backend_fault, may_auto_complete
+    from pyinfer.backends.find import backend_fault, may_auto_complete, may_use_devices
     from pyinfer.repository.check import check
     from pyinfer.repository.check_model import BackendKnowledge, CheckOptions
     from pyinfer.repository.cloud.location import is_cloud_url
 
     options = CheckOptions(
-        BackendKnowledge(backend_fault, may_auto_complete),
+        BackendKnowledge(backend_fault, may_auto_complete, may_use_devices),
         model_config_name=command.model_config_name,
         auto_complete=not command.disable_auto_complete_config,
     )

@@ -19,10 +19,11 @@ from pyinfer.backends.base import Backend, ModelContext, ModelControl
 from pyinfer.backends.find import find_backend
 from pyinfer.config.complete import complete, version_files
 from pyinfer.config.metrics import MetricsConfig, foreign_families, metrics_config
-from pyinfer.config.normalize import instances, normalize
+from pyinfer.config.normalize import device_ids, instances, normalize
 from pyinfer.config.pbtxt import canonical, from_json, parse, to_json
 from pyinfer.config.source import Source
 from pyinfer.config.validate import require_supported, validate
+from pyinfer.devices import Devices
 from pyinfer.errors import ConfigError, ModelError, PyinferError, Unavailable, Unsupported
 from pyinfer.instance_plan import Wanted
 from pyinfer.instances import (
@@ -80,6 +81,7 @@ class LoaderOptions:
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     #: backend name ("" for all backends) -> key -> value
     backend_config: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    devices: Devices = field(default_factory=Devices)
 
     @classmethod
     def of(cls, options: Options) -> LoaderOptions:
@@ -91,6 +93,10 @@ class LoaderOptions:
             auto_complete=not options.disable_auto_complete_config,
             metrics=metrics_config(options.metrics_config),
             backend_config=settings,
+            devices=Devices(
+                minimum_capability=options.min_supported_compute_capability,
+                load_limits=dict(options.model_load_gpu_limit),
+            ),
         )
 
 
@@ -133,13 +139,23 @@ class Loader:
             return find_backend(name).auto_complete(source.directory, config, self._backend_options(name))
 
         filled = complete(source.name, files, given, backend_complete if self._options.auto_complete else None)
-        cpu_instances = find_backend(filled["backend"]).default_cpu_instances if filled["backend"] else 1
-        config = normalize(filled, cpu_instances=cpu_instances)
-        validate(config, directory_name=source.name, source=places)
+        backend = find_backend(filled["backend"]) if filled["backend"] else None
+        gpus = self._usable_devices(backend, filled)
+        cpu_instances = backend.default_cpu_instances if backend else 1
+        config = normalize(filled, cpu_instances=cpu_instances, gpus=gpus or ())
+        validate(config, directory_name=source.name, gpus=gpus, source=places)
         require_supported(config)
         for family in foreign_families(config):
             _log.warning("'%s': metric family '%s' is not one whose buckets can be chosen", source.name, family)
         return config
+
+    def _usable_devices(self, backend: type[Backend] | None, config: Mapping[str, Any]) -> list[int] | None:
+        """Those that instances may be on; None where the backend uses none. Looked for only where any may be."""
+        if backend is None or not backend.uses_devices:
+            return None
+        groups = config.get("instance_group", ())
+        chosen = {group.get("kind", "KIND_AUTO") for group in groups} or {"KIND_AUTO"}
+        return self._options.devices.usable() if chosen & {"KIND_AUTO", "KIND_GPU"} else []
 
     def _cache_origin(self, source: _Source, config: Mapping[str, Any], version: int) -> str:
         """What a remote cache tells the answers of this model by; to know it, all files of the model are read."""
@@ -172,6 +188,7 @@ class Loader:
             core = self._engine.create(spec, [step.core for step in steps])
             return LoadedModel(core, None, ComposedInstances(steps))
         _refuse_batch_strategy(source, version, config)
+        self._options.devices.check_room(device_ids(config), source.name)
         name = config["backend"]
         context = ModelContext(
             source.name, version, source.directory, config, self._backend_options(name), self._engine, self.control

@@ -113,7 +113,8 @@ class Server:
             _log.warning("--rate-limit-resource has no effect without --rate-limit=execution_count")
         engine.shared_memory.set_allowed(self.options.allow_client_shm)
         tracing = _tracing(self.options, engine, sockets)
-        loader = Loader(engine, LoaderOptions.of(self.options))
+        loading = LoaderOptions.of(self.options)
+        loader = Loader(engine, loading)
         service = Service(
             engine,
             _manager(self.options, engine, loader, repositories),
@@ -124,6 +125,7 @@ class Server:
             log=self._log_settings,
             trace=tracing.settings,
             extensions=_extensions(self.options, engine),
+            devices=loading.devices,
         )
         loader.control = service
         stream = Stream(loop, engine, max_connections=self.options.max_connections)

@@ -20,6 +20,8 @@ from weakref import WeakKeyDictionary
 
 from pyinfer import __version__
 from pyinfer._core import MetricModel
+from pyinfer.config.normalize import only_device
+from pyinfer.devices import Devices
 from pyinfer.errors import InvalidArgument, NotFound, Unavailable
 from pyinfer.model_files import wire_type
 from pyinfer.readiness import all_ready
@@ -108,10 +110,11 @@ class Service:
         log: LogSettings | None = None,
         trace: TraceSettings | None = None,
         extensions: tuple[str, ...] = EXTENSIONS,
+        devices: Devices | None = None,
     ) -> None:
         """``metrics`` are read for each page, after what belongs to models; without ``latency_counters`` the cumulative
         durations of models are left out. ``log`` and ``trace`` are what the extensions of these
-        names show and change."""
+        names show and change. ``devices`` are those that instances may be on."""
         self._engine = engine
         self._manager = manager
         self._log = log or LogSettings()
@@ -119,6 +122,7 @@ class Service:
         self._server_id = server_id
         self._strict_readiness = strict_readiness
         self._extensions = extensions
+        self._devices = devices or Devices()
         #: regions that clients have registered
         self.shared_memory = SharedMemory(engine.shared_memory)
         self._phase = _Phase.STARTING
@@ -349,7 +353,13 @@ class Service:
     def _label(self, served: Served) -> MetricModel:
         """What labels a version does not change while it is served, and pages are asked for often."""
         tags = served.config.get("metric_tags", {})
-        labelled = MetricModel(served.core, namespace=served.namespace, tags=tags, load_seconds=served.load_seconds)
+        labelled = MetricModel(
+            served.core,
+            namespace=served.namespace,
+            tags=tags,
+            gpu_uuid=self._devices.uuid(only_device(served.config)),
+            load_seconds=served.load_seconds,
+        )
         return self._metric_model.setdefault(served.core, labelled)
 
 

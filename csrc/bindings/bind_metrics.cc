@@ -81,11 +81,12 @@ py::bytes Report(const ModelHandles& handles, std::string (*write)(const std::ve
 void BindMetrics(py::module_& module) {
   py::class_<MetricModel, std::shared_ptr<MetricModel>>(module, "MetricModel", py::is_final())
       .def(py::init([](const ModelHandle& handle, const std::string& name_space,
-                       const std::map<std::string, std::string>& tags, double load_seconds) {
-             return std::make_shared<MetricModel>(handle.model(), name_space, tags, load_seconds);
+                       const std::map<std::string, std::string>& tags, const std::string& gpu_uuid,
+                       double load_seconds) {
+             return std::make_shared<MetricModel>(handle.model(), name_space, tags, gpu_uuid, load_seconds);
            }),
            py::arg("model"), py::kw_only(), py::arg("namespace") = "", py::arg("tags") = py::dict(),
-           py::arg("load_seconds") = 0.0);
+           py::arg("gpu_uuid") = "", py::arg("load_seconds") = 0.0);
   module.def("metrics_page", &Page, py::arg("models"), py::arg("families") = py::tuple(), py::kw_only(),
              py::arg("latency_counters") = true);
   module.def(

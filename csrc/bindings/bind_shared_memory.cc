@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// bind_shared_memory.cc - the registry of clients' shared memory.
+// bind_shared_memory.cc - the registry of clients' shared memory, and the CUDA devices of this process.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -59,6 +59,21 @@ void Raise(const Status& status) {
   if (!status.ok()) throw std::runtime_error(status.message());
 }
 
+py::list Devices() {
+  std::vector<CudaDevice> devices;
+  {
+    ReleaseGil release;
+    const StatusOr<const CudaDriver*> driver = CudaDriver::Get();
+    for (int i = 0; driver.ok() && i < driver.value()->device_count(); ++i) {
+      StatusOr<CudaDevice> device = driver.value()->Describe(i);
+      devices.push_back(device.ok() ? std::move(device).value() : CudaDevice());
+    }
+  }
+  py::list described;
+  for (const CudaDevice& device : devices) described.append(py::make_tuple(device.uuid, device.major, device.minor));
+  return described;
+}
+
 void BindCudaMemory(py::module_& module) {
   py::class_<CudaMemory>(module, "CudaMemory", py::is_final())
       .def(py::init([](int device, uint64_t byte_size) {
@@ -91,6 +106,7 @@ void BindCudaMemory(py::module_& module) {
 
 void BindSharedMemory(py::module_& module) {
   BindCudaMemory(module);
+  module.def("cuda_devices", &Devices);
   module.def("cuda_available", [] {
     ReleaseGil release;
     return CudaDriver::Get().ok();

@@ -3,6 +3,7 @@
 
 #include <dlfcn.h>
 
+#include <cstdio>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -18,6 +19,22 @@ using Context = ContextTag*;  // CUcontext
 
 constexpr Result kSuccess = 0;
 constexpr unsigned kLazyEnablePeerAccess = 1;
+constexpr int kComputeCapabilityMajor = 75, kComputeCapabilityMinor = 76;  // CUdevice_attribute
+
+struct Uuid {  // CUuuid
+  std::array<uint8_t, 16> bytes;
+};
+
+std::string TextOf(const Uuid& uuid) {
+  std::string text = "GPU";
+  for (size_t i = 0; i < uuid.bytes.size(); ++i) {
+    if (i == 0 || i == 4 || i == 6 || i == 8 || i == 10) text += '-';
+    std::array<char, 3> digits{};
+    std::snprintf(digits.data(), digits.size(), "%02x", uuid.bytes[i]);
+    text += digits.data();
+  }
+  return text;
+}
 
 Status Failed(const std::string& what, Result result) {
   return Status::InvalidArg("the CUDA driver could not " + what + " (error " + std::to_string(result) + ")");
@@ -29,6 +46,8 @@ struct CudaDriver::Functions {
   Result (*init)(unsigned);
   Result (*device_get_count)(int*);
   Result (*device_get)(Device*, int);
+  Result (*device_uuid)(Uuid*, Device);
+  Result (*device_attribute)(int*, int, Device);
   Result (*primary_context_retain)(Context*, Device);
   Result (*context_push)(Context);
   Result (*context_pop)(Context*);
@@ -107,6 +126,8 @@ Status CudaDriver::Load() {
   find(functions->init, "cuInit");
   find(functions->device_get_count, "cuDeviceGetCount");
   find(functions->device_get, "cuDeviceGet");
+  find(functions->device_uuid, "cuDeviceGetUuid");
+  find(functions->device_attribute, "cuDeviceGetAttribute");
   find(functions->primary_context_retain, "cuDevicePrimaryCtxRetain");
   find(functions->context_push, "cuCtxPushCurrent_v2");
   find(functions->context_pop, "cuCtxPopCurrent_v2");
@@ -123,6 +144,19 @@ Status CudaDriver::Load() {
   if (functions->device_get_count(&device_count_) != kSuccess || device_count_ < 1) return none;
   functions_ = functions.release();
   return Status();
+}
+
+StatusOr<CudaDevice> CudaDriver::Describe(int device) const {
+  Device found = 0;
+  Uuid uuid{};
+  CudaDevice described;
+  Result result = functions_->device_get(&found, device);
+  if (result == kSuccess) result = functions_->device_uuid(&uuid, found);
+  if (result == kSuccess) result = functions_->device_attribute(&described.major, kComputeCapabilityMajor, found);
+  if (result == kSuccess) result = functions_->device_attribute(&described.minor, kComputeCapabilityMinor, found);
+  if (result != kSuccess) return Failed("describe device " + std::to_string(device), result);
+  described.uuid = TextOf(uuid);
+  return described;
 }
 
 StatusOr<CudaPointer> CudaDriver::OpenIpc(int device, const CudaIpcHandle& handle) const {

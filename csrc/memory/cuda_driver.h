@@ -21,12 +21,18 @@ struct CudaIpcHandle {
   std::array<char, 64> bytes;
 };
 
+struct CudaDevice {
+  std::string uuid;          // "GPU-" and 32 hexadecimal digits in five groups, as nvidia-smi shows it
+  int major = 0, minor = 0;  // its compute capability
+};
+
 class CudaDriver {
  public:
   // The driver of this process, or why there is none: no library, or no device.
   static StatusOr<const CudaDriver*> Get();
 
   int device_count() const { return device_count_; }
+  StatusOr<CudaDevice> Describe(int device) const;
 
   // Memory of another process on `device`, mapped here until CloseIpc.
   StatusOr<CudaPointer> OpenIpc(int device, const CudaIpcHandle& handle) const;

@@ -253,11 +253,13 @@ void WriteSlo(Exposition& page, const Rows& rows) {
 
 // Label pairs are ordered by name, which tags (they begin with '_') and the names below happen to allow.
 MetricModel::MetricModel(std::shared_ptr<Model> model, const std::string& name_space,
-                         const std::map<std::string, std::string>& tags, double load_seconds)
+                         const std::map<std::string, std::string>& tags, const std::string& gpu_uuid,
+                         double load_seconds)
     : model_(std::move(model)), load_seconds_(load_seconds) {
   std::map<std::string, std::string> valid;
   for (const auto& [tag, value] : tags) valid.emplace(LabelName("_" + tag), value);
   for (const auto& [name, value] : valid) labels_.Add(name, value);
+  if (!gpu_uuid.empty()) labels_.Add("gpu_uuid", gpu_uuid);
   labels_.Add("model", model_->spec()->name);
   if (!name_space.empty()) labels_.Add("namespace", name_space);
   static constexpr std::array<const char*, kFailureReasons> kReasons = {"REJECTED", "CANCELED", "BACKEND", "OTHER"};

@@ -20,10 +20,10 @@ namespace pyinfer {
 // One model version and what labels its samples. Immutable.
 class MetricModel {
  public:
-  // Each tag becomes a label `_<tag>`; of two that are one label the first counts. Without a namespace there is no
-  // label of it.
+  // Each tag becomes a label `_<tag>`; of two that are one label the first counts. Without a namespace, or a device
+  // that all instances are on (`gpu_uuid`), there is no label of it.
   MetricModel(std::shared_ptr<Model> model, const std::string& name_space,
-              const std::map<std::string, std::string>& tags, double load_seconds);
+              const std::map<std::string, std::string>& tags, const std::string& gpu_uuid, double load_seconds);
 
   Model& model() const { return *model_; }
   double load_seconds() const { return load_seconds_; }

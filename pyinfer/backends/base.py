@@ -131,6 +131,8 @@ class Instance(Protocol):
 class Backend(ABC):
     """One loaded model version."""
 
+    #: whether instances can be on a CUDA device (KIND_GPU); of those that can not, KIND_AUTO is KIND_CPU
+    uses_devices: bool = False
     #: instances made for KIND_CPU where the configuration names no count (reference: config normalization)
     default_cpu_instances: int = 1
 

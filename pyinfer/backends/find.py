@@ -24,6 +24,7 @@ __all__ = [
     "installed_backends",
     "log_level_changed",
     "may_auto_complete",
+    "may_use_devices",
     "metric_families",
 ]
 
@@ -36,6 +37,8 @@ class _Builtin(NamedTuple):
     #: the package that the module needs beyond those of pyinfer, and the extra that brings it
     needs: str = ""
     extra: str = ""
+    #: the ``uses_devices`` of its class
+    uses_devices: bool = False
     #: a model whose file does not hold this text is not auto-completed; None: no model is
     hook: bytes | None = b""
 
@@ -43,7 +46,7 @@ class _Builtin(NamedTuple):
 _BUILTIN = {
     "identity": _Builtin("pyinfer.backends.identity", "IdentityBackend", hook=None),
     "onnxruntime": _Builtin("pyinfer.backends.onnxruntime", "OnnxRuntimeBackend", "onnxruntime", "onnx"),
-    "python": _Builtin("pyinfer.backends.python", "PythonBackend", hook=b"auto_complete_config"),
+    "python": _Builtin("pyinfer.backends.python", "PythonBackend", uses_devices=True, hook=b"auto_complete_config"),
 }
 
 
@@ -101,6 +104,12 @@ def may_auto_complete(name: str, file: Path | None) -> bool:
         return not hook or file is None or hook in file.read_bytes()
     except OSError:
         return True
+
+
+def may_use_devices(name: str) -> bool:
+    """Whether instances of the backend can be of KIND_GPU. Imports none: yes where only the backend could tell."""
+    builtin = _BUILTIN.get(name)
+    return builtin is None or builtin.uses_devices
 
 
 def _unknown(name: str) -> str:

@@ -40,8 +40,6 @@ IGNORED: Mapping[str, str] = {
     "grpc-max-response-pool-size": "memory is taken as responses need it",
     "host-policy": "instances are not bound to cores or NUMA nodes; numactl and taskset bind the whole server",
     "http-thread-count": _EVENT_LOOP,
-    "min-supported-compute-capability": "no instance runs on a GPU",
-    "model-load-gpu-limit": "no instance runs on a GPU",
     "pinned-memory-pool-byte-size": "no pinned memory is allocated",
     "repoagent-directory": "there are no repository agents",
     "sagemaker-port": _NO_SAGEMAKER,

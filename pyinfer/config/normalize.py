@@ -11,7 +11,7 @@ from typing import Any
 
 from pyinfer.config.pbtxt import canonical
 
-__all__ = ["instances", "normalize"]
+__all__ = ["device_ids", "instances", "normalize", "only_device"]
 
 _SEQUENCE_IDLE_MICROSECONDS = 1_000_000
 
@@ -48,10 +48,21 @@ def instances(config: Mapping[str, Any]) -> list[tuple[str, str, int, _Limits, b
     """
     return [
         (f"{group['name']}_{index}", group["kind"].removeprefix("KIND_"), device, _limits(group), group["passive"])
-        for group in config["instance_group"]
+        for group in config.get("instance_group", ())
         for device in (group["gpus"] if group["kind"] == "KIND_GPU" else [0])
         for index in range(group["count"])
     ]
+
+
+def device_ids(config: Mapping[str, Any]) -> list[int]:
+    """The devices that instances of a normalized configuration are on; instances on none add nothing."""
+    return sorted({device for _, kind, device, *_ in instances(config) if kind == "GPU"})
+
+
+def only_device(config: Mapping[str, Any]) -> int | None:
+    """The device that all instances are on; None where there is no such device."""
+    devices = {device if kind == "GPU" else None for _, kind, device, *_ in instances(config)}
+    return devices.pop() if len(devices) == 1 else None
 
 
 def _limits(group: Mapping[str, Any]) -> _Limits:

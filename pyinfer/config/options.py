@@ -27,6 +27,7 @@ from pyinfer.config.flags import (
     text,
 )
 from pyinfer.config.foreign import IGNORED, REFUSED
+from pyinfer.config.gpu_flags import compute_capability, gpu_load_limit
 from pyinfer.config.metrics import metrics_setting
 from pyinfer.config.rate_limit import rate_limit_mode, rate_limit_resource
 from pyinfer.config.restrictions import CATEGORIES, parse_restrictions
@@ -118,6 +119,16 @@ class Options:
     )
     model_load_thread_count: int = flag("Models", _POSITIVE, 4, "Models that are loaded at the same time")
     model_load_retry_count: int = flag("Models", _COUNT, 0, "Times that a failed load of a version is tried again")
+    model_load_gpu_limit: tuple[tuple[int, float], ...] = flag(
+        "Models",
+        gpu_load_limit,
+        (),
+        "A model with instances on the device is not loaded while more of its memory is in use",
+        repeatable=True,
+    )
+    min_supported_compute_capability: tuple[int, int] = flag(
+        "Models", compute_capability, (7, 5), "Instances use GPUs of this CUDA compute capability and newer ones"
+    )
 
     allow_http: bool = flag("HTTP", boolean, True, "Serve HTTP")
     http_address: str = flag(

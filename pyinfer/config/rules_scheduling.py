@@ -164,7 +164,7 @@ def _correlation(model: str, control: Mapping[str, Any], given: Sequence[str], p
 
 
 def instance_group_faults(config: Mapping[str, Any], gpus: Sequence[int] | None) -> Iterator[Fault]:
-    """The faults of ``instance_group``; ``gpus`` are the usable device ids, None for a server without GPU support."""
+    """The faults of ``instance_group``; ``gpus`` are the usable device ids, None for a backend that uses none."""
     if "ensemble_scheduling" in config:
         return
     name = config["name"]
@@ -197,7 +197,7 @@ def instance_group_faults(config: Mapping[str, Any], gpus: Sequence[int] | None)
 
 def _gpu_group(label: str, wanted: Sequence[int], gpus: Sequence[int] | None, path: FieldPath) -> Iterator[Fault]:
     if gpus is None:
-        yield Fault(f"{label} has kind KIND_GPU but server does not support GPUs", (*path, "kind"))
+        yield Fault(f"{label} has kind KIND_GPU but its backend does not support GPUs", (*path, "kind"))
         return
     if not wanted:
         reason = "specifies no GPUs" if gpus else "no GPUs are available"

@@ -45,7 +45,7 @@ def validate(
     """Raise ConfigError for the first broken rule, at its place in ``source`` where that is known.
 
     ``config`` is normalized. ``directory_name`` None skips the comparison with the model's name; ``gpus`` are the
-    usable device ids, None where the server has no GPU support.
+    usable device ids, None where the backend uses none.
     """
     fault = next(faults(config, directory_name=directory_name, gpus=gpus), None)
     if fault is None:
@@ -154,8 +154,6 @@ def unsupported(config: Mapping[str, Any]) -> list[str]:
             flags = ("is_shape_tensor", "is_non_linear_format_io")
             found += [f"{kind}[{index}].{flag}" for flag in flags if io.get(flag)]
     for index, group in enumerate(config["instance_group"]):
-        if group["kind"] == "KIND_GPU":
-            found.append(f"instance_group[{index}].kind: KIND_GPU")
         for name in ("secondary_devices", "profile"):
             if group[name]:
                 found.append(f"instance_group[{index}].{name}")

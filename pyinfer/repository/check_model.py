@@ -35,6 +35,8 @@ class BackendKnowledge:
     fault: Callable[[str], str]
     #: whether the backend of that name may complete the configuration of the model in that file
     completes: Callable[[str, Path | None], bool]
+    #: whether instances of the backend of that name may be on a GPU
+    may_use_devices: Callable[[str], bool]
 
 
 @dataclass(frozen=True)
@@ -165,9 +167,10 @@ class _Config:
         except OSError:
             return  # what is unreadable is told with the versions
         yield from self._backend(filled, versions, open_fields)
-        self.config = normalize(filled)
+        gpus = self._devices(filled)
+        self.config = normalize(filled, gpus=gpus or ())
         told = set()
-        for fault in faults(self.config, directory_name=self._model.name):
+        for fault in faults(self.config, directory_name=self._model.name, gpus=gpus):
             if self._is_certain(fault):
                 told.add(fault.path)
                 yield self._finding(fault.message, fault.path)
@@ -204,6 +207,14 @@ class _Config:
         file = lowest if filename and stays_within(filename) and lowest.is_file() else None
         if self._options.auto_complete and self._options.backends.completes(name, file):
             self.unsure |= open_fields
+
+    def _devices(self, filled: Mapping[str, Any]) -> list[int] | None:
+        """Those that the configuration asks for: which ones the server will have is not to be known here."""
+        groups = filled["instance_group"]
+        if not self._options.backends.may_use_devices(filled.get("backend", "")):
+            return None
+        asked = {device for group in groups for device in group["gpus"]}
+        return sorted(asked | {0}) if any(group["kind"] == "KIND_GPU" for group in groups) else sorted(asked)
 
     def _is_certain(self, fault: Fault) -> bool:
         """Whether ``fault`` rests on nothing that could not be read, or that a backend may still change."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from pyinfer.telemetry.families import Family
 
-__all__ = ["GpuGauges", "visible_devices"]
+__all__ = ["GpuGauges", "memory_in_use", "visible_devices"]
 
 _LIBRARY = "libnvidia-ml.so.1"
 _UUID_BYTES = 96
@@ -125,6 +125,19 @@ class GpuGauges:
         """Whether the library has ``function`` and it succeeds. ctypes lets go of the GIL for the call."""
         called: Callable[..., int] | None = getattr(self._nvml, function, None)
         return called is not None and called(*arguments) == 0
+
+
+def memory_in_use(uuid: str, library: str = _LIBRARY) -> float | None:
+    """The part of the device's memory that anybody uses, 0 to 1; None where the library does not tell."""
+    nvml = _open(library)
+    handle, memory = ctypes.c_void_p(), _Memory()
+    try:
+        if nvml is None or nvml.nvmlDeviceGetHandleByUUID(uuid.encode(), ctypes.byref(handle)) != 0:
+            return None
+        told = nvml.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)) == 0 and memory.total > 0
+    except AttributeError:
+        return None
+    return memory.used / memory.total if told else None
 
 
 def _open(library: str) -> ctypes.CDLL | None:

@@ -36,6 +36,12 @@ static void note(const char* call) {
 
 int cuInit(unsigned flags) { return (int)flags; }
 int cuDeviceGetCount(int* count) { return *count = 1, 0; }
+// One that nvidia-smi would show as GPU-00010203-0405-0607-0809-0a0b0c0d0e0f, of compute capability 9.0.
+int cuDeviceGetUuid(unsigned char* uuid, int device) {
+  for (int i = 0; i < 16; ++i) uuid[i] = (unsigned char)i;
+  return device != 0;
+}
+int cuDeviceGetAttribute(int* value, int attribute, int device) { return *value = attribute == 75 ? 9 : 0, device != 0; }
 int cuDeviceGet(int* device, int number) { return *device = number, number != 0; }
 int cuDevicePrimaryCtxRetain(void** context, int device) { return ++references, *context = &references, device != 0; }
 int cuDevicePrimaryCtxRelease_v2(int device) {

@@ -25,7 +25,7 @@ struct House {
   ~House() { model->Stop(); }
 
   std::string Page() const {
-    return MetricsPage({std::make_shared<MetricModel>(model, "", std::map<std::string, std::string>(), 0)}, {}, {});
+    return MetricsPage({std::make_shared<MetricModel>(model, "", std::map<std::string, std::string>(), "", 0)}, {}, {});
   }
   // Whether the page has the line, whose labels are those of the model and `labels`.
   void CheckLine(const std::string& name, const std::string& labels, const std::string& value) const {

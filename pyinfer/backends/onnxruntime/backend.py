@@ -94,8 +94,6 @@ class OnnxRuntimeBackend(Backend):
         return complete(config, _signature(session), name, int(size))
 
     def make_instance(self, instance: InstanceContext) -> Instance:
-        if instance.kind == "GPU":
-            raise ModelError(f"instance '{instance.name}': the onnxruntime backend runs on the CPU only; use KIND_CPU")
         return _OnnxInstance(self._session, self.model)
 
     def close(self) -> None:

@@ -26,6 +26,8 @@ _log = logging.getLogger("pyinfer.backends.python")
 class PythonBackend(Backend):
     """A Python model that runs as its settings say."""
 
+    uses_devices = True
+
     def __init__(self, model: ModelContext) -> None:
         super().__init__(model)
         settings = Settings.of(model.config, model.options)

@@ -182,13 +182,6 @@ def test_instances_and_kind() -> None:
     assert OnnxRuntimeBackend.default_cpu_instances == 2
 
 
-def test_gpu_instance_is_refused(directory: Path) -> None:
-    models.write(directory, models.identity_model())
-    backend = OnnxRuntimeBackend(context(directory, config([tensor("A")], [tensor("B")])))
-    with pytest.raises(ModelError, match="CPU only"):
-        backend.make_instance(InstanceContext("m_0", kind="GPU"))
-
-
 def parameters(**values: str) -> dict[str, Any]:
     return {"parameters": {key.replace("__", "."): {"string_value": value} for key, value in values.items()}}
 

@@ -41,6 +41,8 @@ DEFAULTS = {
     "model_namespacing": False,
     "model_load_thread_count": 4,
     "model_load_retry_count": 0,
+    "model_load_gpu_limit": (),
+    "min_supported_compute_capability": (7, 5),
     "allow_http": True,
     "http_address": "127.0.0.1",
     "http_port": 8000,
@@ -112,6 +114,8 @@ VALUES = [
         "metrics_config",
         (("summary_latencies", "true"), ("summary_quantiles", "0.5:0.1,0.9:0.01")),
     ),
+    (["--model-load-gpu-limit=0:0.9", "--model-load-gpu-limit=1:.5"], "model_load_gpu_limit", ((0, 0.9), (1, 0.5))),
+    (["--min-supported-compute-capability=8.0"], "min_supported_compute_capability", (8, 0)),
     (["--log-info", "off"], "log_info", False),
     (["--log-info=0"], "log_info", False),
     (["--log-info=FALSE"], "log_info", False),
@@ -378,7 +382,7 @@ def test_nothing_but_the_standard_library_is_imported():
     answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60).stdout
     third_party, ours = answer.splitlines()
     assert third_party == "pyinfer"
-    config = ["cache", "flags", "foreign", "metrics", "options", "rate_limit", "restrictions", "tracing"]
+    config = ["cache", "flags", "foreign", "gpu_flags", "metrics", "options", "rate_limit", "restrictions", "tracing"]
     assert ours.split() == ["pyinfer.config", *(f"pyinfer.config.{name}" for name in config)]
 
 

@@ -25,7 +25,6 @@ UNSUPPORTED = [
     ("input { is_shape_tensor: true }", ["input[0].is_shape_tensor"]),
     ("output { is_shape_tensor: true }", ["output[0].is_shape_tensor"]),
     ("output { is_non_linear_format_io: true }", ["output[0].is_non_linear_format_io"]),
-    ("instance_group { kind: KIND_GPU }", ["instance_group[0].kind: KIND_GPU"]),
     ("instance_group { secondary_devices {} }", ["instance_group[0].secondary_devices"]),
     ("instance_group { profile: '1' }", ["instance_group[0].profile"]),
     (

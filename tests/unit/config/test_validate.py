@@ -275,7 +275,7 @@ RULES = [
     ),
     (
         BASE + "instance_group { kind: KIND_GPU }",
-        "instance group m_0 of model m has kind KIND_GPU but server does not support GPUs",
+        "instance group m_0 of model m has kind KIND_GPU but its backend does not support GPUs",
     ),
     (
         BASE + "platform: 'p' instance_group { profile: '1' }",

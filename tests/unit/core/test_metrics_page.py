@@ -116,6 +116,8 @@ def test_labels() -> None:
     house = House()
     assert labels_of(_core.MetricModel(house.model)) == 'model="m",version="1"'
     assert labels_of(_core.MetricModel(house.model, namespace="n")) == 'model="m",namespace="n",version="1"'
+    on_device = _core.MetricModel(house.model, gpu_uuid="GPU-1")
+    assert labels_of(on_device) == 'gpu_uuid="GPU-1",model="m",version="1"'
     tagged = _core.MetricModel(house.model, tags={"team": "vision", "my-key": "x", "1": "y", "ä": "z"})
     assert labels_of(tagged) == '_="z",_1="y",_my_key="x",_team="vision",model="m",version="1"'
     collide = _core.MetricModel(house.model, tags={"a_b": "2", "a-b": "1"})

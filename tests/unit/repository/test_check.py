@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pyinfer.backends.find import backend_fault, may_auto_complete
+from pyinfer.backends.find import backend_fault, may_auto_complete, may_use_devices
 from pyinfer.repository.check import check
 from pyinfer.repository.check_model import BackendKnowledge, CheckOptions
 
-OPTIONS = CheckOptions(BackendKnowledge(backend_fault, may_auto_complete))
+OPTIONS = CheckOptions(BackendKnowledge(backend_fault, may_auto_complete, may_use_devices))
 IO = "input { name: 'x' data_type: TYPE_FP32 dims: 4 } output { name: 'y' data_type: TYPE_FP32 dims: 4 }\n"
 IDENTITY = f"backend: 'identity' max_batch_size: 8\n{IO}"
 

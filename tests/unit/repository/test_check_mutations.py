@@ -7,14 +7,14 @@ import pytest
 
 from faults.mutations import GOOD, mutations
 from pyinfer._core import Engine
-from pyinfer.backends.find import backend_fault, may_auto_complete
+from pyinfer.backends.find import backend_fault, may_auto_complete, may_use_devices
 from pyinfer.errors import ConfigError, PyinferError, Unsupported
 from pyinfer.loader import Loader
 from pyinfer.repository.check_model import BackendKnowledge, CheckOptions, check_model
 from pyinfer.repository.contract import ModelSource
 
 ENGINE = Engine()
-OPTIONS = CheckOptions(BackendKnowledge(backend_fault, may_auto_complete))
+OPTIONS = CheckOptions(BackendKnowledge(backend_fault, may_auto_complete, may_use_devices))
 
 
 @pytest.fixture(scope="module")

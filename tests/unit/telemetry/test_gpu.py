@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pyinfer.telemetry.families import Family
-from pyinfer.telemetry.gpu import GpuGauges, visible_devices
+from pyinfer.telemetry.gpu import GpuGauges, memory_in_use, visible_devices
 
 # Two devices; the second measures neither power nor energy. FAKE_NVML_FAIL names a function that fails.
 SOURCE = r"""
@@ -30,6 +30,10 @@ int nvmlDeviceGetCount_v2(unsigned* count) { *count = 2; return fails("count"); 
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, void** device) {
   *device = (void*)(0x7fff00000000 + index);
   return index > 1 || fails("handle");
+}
+int nvmlDeviceGetHandleByUUID(const char* uuid, void** device) {
+  *device = (void*)(0x7fff00000000 + (strncmp(uuid, "GPU-1aaaa", 9) == 0));
+  return strncmp(uuid, "GPU-", 4) != 0 || fails("by uuid");
 }
 int nvmlDeviceGetUUID(void* device, char* text, unsigned size) {
   snprintf(text, size, "GPU-%ldaaaa-0000", number(device));
@@ -155,3 +159,11 @@ def test_visible_devices_choose(library: str) -> None:
 )
 def test_visible_devices(setting: str | None, chosen: list[int]) -> None:
     assert visible_devices(setting, ["GPU-a1", "GPU-b2", "GPU-c3"]) == chosen
+
+
+def test_memory_in_use(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert memory_in_use("GPU-0aaaa-0000", library) == pytest.approx(0.05)
+    assert memory_in_use("none", library) is None
+    assert memory_in_use("GPU-0aaaa-0000", "no-such-library.so") is None
+    monkeypatch.setenv("FAKE_NVML_FAIL", "by uuid")
+    assert memory_in_use("GPU-0aaaa-0000", library) is None
