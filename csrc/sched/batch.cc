@@ -137,8 +137,10 @@ void Batch::SettleOutputs() {
   for (size_t i = 0; i < size(); ++i) {
     if (detached(i) || !responses_[i]) continue;
     for (Tensor& output : responses_[i]->outputs) {
-      // Finish moves these to where the client wants them, and the executor is not called again before.
-      if (requests_[i]->uses_shared_memory && DestinationOf(*requests_[i], output) != nullptr) continue;
+      // Finish moves these to where the client wants them, and the executor is not called again before; but an answer
+      // that has its turn may have to wait for others.
+      const Request& request = *requests_[i];
+      if (request.uses_shared_memory && !request.order && DestinationOf(request, output) != nullptr) continue;
       if (!output.data.settled()) output.data = Slice::Copy(output.data.data(), output.data.size());
     }
   }

@@ -9,6 +9,7 @@ import itertools
 import json
 import mmap
 import os
+import queue
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import shared_memory
@@ -23,9 +24,10 @@ import tritonclient.http as httpclient
 import tritonclient.utils.shared_memory as shm
 from tritonclient.utils import InferenceServerException, serialize_byte_tensor
 
-from contract.conftest import GATE, add_model, gate_config, identity
+from contract.conftest import GATE, add_model, gate_config, identity, isolated
 from contract.http.raw import HOST, Raw, post
 from pyinfer.testing import RunningServer, run_server
+from waiting import eventually
 
 PAGE = mmap.PAGESIZE
 CLIENTS = {"http": httpclient, "grpc": grpcclient}
@@ -314,3 +316,55 @@ def test_row_21_device_memory_without_a_device(client: Any, kind: str) -> None:
         with pytest.raises(InferenceServerException) as caught:
             client.register_cuda_shared_memory("c", handle, 99, 8)
         assert caught.value.status() in ("400", "StatusCode.INVALID_ARGUMENT")
+
+
+# Its instances keep the array that they answer with. A negative number waits until the gate is open.
+REUSES = """
+import time
+from pathlib import Path
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        self.folder = Path(args["model_repository"])
+        self.array = np.zeros((1, 8192), np.float32)  # so large that no small copy is made of it
+
+    def execute(self, requests):
+        answers = []
+        for request in requests:
+            number = pb_utils.get_input_tensor_by_name(request, "INPUT0").as_numpy()
+            self.array[:] = number
+            (self.folder / f"took {int(number.item())}").touch()
+            while number.item() < 0 and not (self.folder / "open").exists():
+                time.sleep(0.005)
+            answers.append(pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", self.array)]))
+        return answers
+"""
+
+
+def test_an_answer_that_waits_for_its_turn_is_what_it_was(tmp_path: Path) -> None:
+    """Its output is put into shared memory late, when the model has written to its array again."""
+    config = identity("TYPE_FP32", "-1", batch=1).replace('"identity"', '"python"').replace("count: 1", "count: 2")
+    config = config.replace("dynamic_batching { }", "dynamic_batching { preserve_ordering: true }")
+    folder = add_model(tmp_path, "reuses", config, {"model.py": REUSES})
+    errors: queue.Queue[Any] = queue.Queue()
+    with (
+        run_server(tmp_path, "--allow-client-shm=true", isolated("thread")) as server,
+        grpcclient.InferenceServerClient(server.grpc) as client,
+        region(client, "r", 9 * 32768) as handle,
+    ):
+        numbers = [-1, *range(1, 9)]
+        for place, number in enumerate(numbers):
+            given = grpcclient.InferInput("INPUT0", [1, 1], "FP32")
+            given.set_data_from_numpy(np.array([[number]], np.float32))
+            wanted = grpcclient.InferRequestedOutput("OUTPUT0")
+            wanted.set_shared_memory("r", 32768, 32768 * place)
+            client.async_infer("reuses", [given], lambda result, error: errors.put(error), outputs=[wanted])
+            eventually((folder / f"took {number}").exists, f"request {number} is executed")
+        assert errors.empty()
+        (folder / "open").touch()
+        assert [errors.get(timeout=30) for _ in numbers] == [None] * len(numbers)
+        assert shm.get_contents_as_numpy(handle, np.float32, [len(numbers), 8192])[:, -1].tolist() == numbers
