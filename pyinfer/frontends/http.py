@@ -130,6 +130,7 @@ class HttpProtocol(Connection):
             taken = 0
             if self._partial is None and self._head is None and not self.stream.draining:
                 taken = self.core.take(self._known, nbytes)
+            if taken:
                 self._since = self.stream.tick
             if taken < nbytes:
                 self._parse(taken, nbytes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,17 @@ def test_idle_connection_is_closed_without_a_word(impatient: RunningServer) -> N
         assert raw.send(LIVE).receive().status == 200
         assert raw.ended()
         assert silent.ended()
+
+
+def test_empty_lines_do_not_keep_a_connection_open(impatient: RunningServer) -> None:
+    with Raw(impatient.http_port, timeout_s=0.3) as raw:
+        for _ in range(100):
+            with suppress(TimeoutError):
+                assert raw.socket.recv(1) == b""
+                break
+            raw.send(b"\r\n")
+        else:
+            pytest.fail("still open after 100 lines")
 
 
 def test_too_many_connections(strict: RunningServer) -> None:
