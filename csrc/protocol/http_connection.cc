@@ -214,6 +214,7 @@ size_t HttpConnection::Take(KnownHeads& known, std::string_view received) {
     if (end == std::string_view::npos) break;
     const size_t begin = end + kEnd.size();
     const KnownHeads::Known* const found = known.Find(received.substr(taken, begin - taken));
+    // A larger one is a job for another thread, which nobody would run.
     if (found == nullptr || found->length > received.size() - begin || found->length > kInlineJson) break;
     if (!Append(received.substr(begin, found->length))) break;
     Infer(*found->head);

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from tritonclient.utils import InferenceServerException
 from contract.conftest import add_model, identity
 from gpu.conftest import DeviceRegion
 from pyinfer.testing import RunningServer, run_server
+from waiting import eventually
 
 CLIENTS = {"http": httpclient, "grpc": grpcclient}
 # Where inputs and outputs are in a region. Bytes.
@@ -90,6 +92,18 @@ def infer(client: Any, library: Any, model: str, count: int, datatype: str, size
     return client.infer(model, [given], outputs=wanted)
 
 
+@contextmanager
+def registered(server: RunningServer, region: DeviceRegion, kind: str) -> Iterator[Any]:
+    """A client, which knows the region as ``c``."""
+    client: Any = CLIENTS[kind].InferenceServerClient(getattr(server, kind))
+    try:
+        region.register(client)
+        yield client
+    finally:
+        client.unregister_cuda_shared_memory()
+        client.close()
+
+
 @pytest.mark.parametrize("kind", CLIENTS)
 def test_the_extension_is_listed(server: RunningServer, kind: str) -> None:
     client = CLIENTS[kind].InferenceServerClient(getattr(server, kind))
@@ -101,55 +115,37 @@ def test_the_extension_is_listed(server: RunningServer, kind: str) -> None:
 @pytest.mark.parametrize("kind", CLIENTS)
 @pytest.mark.parametrize("model", ["fp32", "device", "host", "process"])
 def test_tensors_on_the_device(server: RunningServer, region: DeviceRegion, kind: str, model: str) -> None:
-    library = CLIENTS[kind]
-    client = library.InferenceServerClient(getattr(server, kind))
     numbers = np.arange(1000, dtype=np.float32)
-    region.register(client)
-    try:
+    with registered(server, region, kind) as client:
         for turn in range(3):
             region.write(numbers + turn, INPUT)
-            answer = infer(client, library, model, 1000, "FP32", 4)
+            answer = infer(client, CLIENTS[kind], model, 1000, "FP32", 4)
             expected = (numbers + turn) * (1 if model == "fp32" else 2)
             assert np.array_equal(region.read(np.float32, 1000, OUTPUT), expected)
             if model != "fp32":
                 on_device = model == "device"
                 facts = [b"cuda:0" if on_device else b"cpu", str(not on_device).encode(), b"torch.float32"]
                 assert answer.as_numpy("FACTS").tolist()[:3] == facts
-    finally:
-        client.unregister_cuda_shared_memory("c")
-        client.close()
 
 
 @pytest.mark.parametrize("kind", CLIENTS)
 def test_bf16(server: RunningServer, region: DeviceRegion, kind: str) -> None:
-    library = CLIENTS[kind]
-    client = library.InferenceServerClient(getattr(server, kind))
-    region.register(client)
-    try:
+    with registered(server, region, kind) as client:
         region.write(np.array([0x3F80, 0x4000, 0x4040], np.uint16), INPUT)  # 1, 2, 3
-        answer = infer(client, library, "bf16", 3, "BF16", 2)
+        answer = infer(client, CLIENTS[kind], "bf16", 3, "BF16", 2)
         assert region.read(np.uint16, 3, OUTPUT).tolist() == [0x4000, 0x4080, 0x40C0]  # 2, 4, 6
         assert answer.as_numpy("FACTS").tolist()[:3] == [b"cuda:0", b"False", b"torch.bfloat16"]
-    finally:
-        client.unregister_cuda_shared_memory("c")
-        client.close()
 
 
 @pytest.mark.parametrize("kind", CLIENTS)
 @pytest.mark.parametrize("model", ["device", "process"])
 def test_answers_that_are_sent(server: RunningServer, region: DeviceRegion, kind: str, model: str) -> None:
     """What comes from the device goes to a client that wants it in the response."""
-    library = CLIENTS[kind]
-    client = library.InferenceServerClient(getattr(server, kind))
-    region.register(client)
-    try:
+    with registered(server, region, kind) as client:
         region.write(np.arange(10, dtype=np.float32), INPUT)
-        given = library.InferInput("INPUT0", [10], "FP32")
+        given = CLIENTS[kind].InferInput("INPUT0", [10], "FP32")
         given.set_shared_memory("c", 40, INPUT)
         assert client.infer(model, [given]).as_numpy("OUTPUT0").tolist() == [2 * n for n in range(10)]
-    finally:
-        client.unregister_cuda_shared_memory("c")
-        client.close()
 
 
 @pytest.mark.parametrize("kind", CLIENTS)
@@ -187,6 +183,7 @@ def test_row_21_what_is_refused(server: RunningServer, region: DeviceRegion, kin
 def test_many_at_once_while_regions_come_and_go(server: RunningServer, region: DeviceRegion) -> None:
     """A region is in use while its name is taken away: whoever has it is answered, and others find no region."""
     region.write(np.arange(1000, dtype=np.float32), INPUT)
+    right: list[int] = []
     wrong: list[str] = []
     stop = threading.Event()
 
@@ -197,7 +194,9 @@ def test_many_at_once_while_regions_come_and_go(server: RunningServer, region: D
             while not stop.is_set():
                 try:
                     answer = client.infer("fp32", [given]).as_numpy("OUTPUT0")
-                    if not np.array_equal(answer, np.arange(1000)):
+                    if np.array_equal(answer, np.arange(1000)):
+                        right.append(1)
+                    else:
                         wrong.append(str(answer))
                 except InferenceServerException as error:
                     if "Unable to find" not in str(error):
@@ -207,13 +206,17 @@ def test_many_at_once_while_regions_come_and_go(server: RunningServer, region: D
     for thread in threads:
         thread.start()
     with grpcclient.InferenceServerClient(server.grpc) as client:
-        for _ in range(100):
-            region.register(client)
-            client.unregister_cuda_shared_memory("c")
-        stop.set()
-        for thread in threads:
-            thread.join()
-        assert wrong == []
+        try:
+            for _ in range(100):
+                region.register(client)
+                before = len(right)
+                eventually(lambda before=before: len(right) > before or wrong, "an answer while there is a region")
+                client.unregister_cuda_shared_memory("c")
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+    assert wrong == []
 
 
 OWNER = """
