@@ -86,6 +86,20 @@ py::dtype NumpyDType(DType dtype) {
   }
 }
 
+// At `data`, which `base` keeps alive, or with memory of its own where both are null. As the constructor of py::array,
+// which works out for itself what NumPy knows: strides, and whether they are those of C.
+py::array NewArray(const Tensor& tensor, void* data, py::handle base) {
+  const auto& numpy = py::detail::npy_api::get();
+  static_assert(sizeof(Shape::value_type) == sizeof(Py_intptr_t));
+  const auto array = py::reinterpret_steal<py::array>(numpy.PyArray_NewFromDescr_(
+      numpy.PyArray_Type_, NumpyDType(tensor.dtype).release().ptr(), static_cast<int>(tensor.shape.size()),
+      reinterpret_cast<const Py_intptr_t*>(tensor.shape.data()), /*strides=*/nullptr, data,
+      data != nullptr ? py::detail::npy_api::NPY_ARRAY_WRITEABLE_ : 0, nullptr));
+  if (!array) throw py::error_already_set();
+  if (data != nullptr && base) numpy.PyArray_SetBaseObject_(array.ptr(), base.inc_ref().ptr());
+  return array;
+}
+
 Status NotThatType(const std::string& name, DType dtype, const py::array& array) {
   return Status::Internal("the array for output '" + name + "' has dtype '" +
                           py::str(array.dtype()).cast<std::string>() + "', which is not '" +
@@ -118,7 +132,7 @@ py::array ToArray(const Tensor& tensor, Foreign foreign) {
     return DeserializeBytes(tensor.data.view(), &tensor.shape);
   }
   if (tensor.data.size() <= kCopyTo && foreign == Foreign::kCopy) {
-    py::array array(NumpyDType(tensor.dtype), tensor.shape);
+    py::array array = NewArray(tensor, nullptr, {});
     if (!tensor.data.empty()) std::memcpy(array.mutable_data(), tensor.data.data(), tensor.data.size());
     return array;
   }
@@ -130,7 +144,7 @@ py::array ToArray(const Tensor& tensor, Foreign foreign) {
   auto owner = std::make_unique<SliceOwner>(SliceOwner{data});
   py::capsule base(owner.get(), kSliceCapsule, [](void* held) { delete static_cast<SliceOwner*>(held); });
   owner.release();
-  py::array array(NumpyDType(tensor.dtype), tensor.shape, data.data(), base);
+  py::array array = NewArray(tensor, const_cast<uint8_t*>(data.data()), base);
   if (guarded && !copy) py::detail::array_proxy(array.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
   return array;
 }

@@ -37,15 +37,18 @@ StatusOr<std::vector<Tensor>> ToTensors(const py::sequence& given) {
   std::vector<Tensor> tensors;
   tensors.reserve(given.size());
   for (const py::handle item : given) {
-    const auto output = py::reinterpret_borrow<py::sequence>(item);
-    const auto datatype = output[1].cast<std::string_view>();
-    const py::object data = output[2];
-    if (!py::isinstance<py::array>(data) && py::isinstance<BytesView>(data)) {
+    const auto output = py::reinterpret_borrow<py::object>(item).cast<py::tuple>();
+    if (output.size() != 3) throw py::value_error("a tensor is its name, its datatype and its array");
+    const py::handle name = PyTuple_GET_ITEM(output.ptr(), 0), data = PyTuple_GET_ITEM(output.ptr(), 2);
+    const auto datatype = py::handle(PyTuple_GET_ITEM(output.ptr(), 1)).cast<std::string_view>();
+    const bool is_array = py::isinstance<py::array>(data);
+    if (!is_array && py::isinstance<BytesView>(data)) {
       tensors.push_back(data.cast<const BytesView&>().tensor());
-      tensors.back().name = output[0].cast<std::string>();
+      tensors.back().name = name.cast<std::string>();
       continue;
     }
-    StatusOr<Tensor> tensor = FromArray(output[0].cast<std::string>(), ParseDType(datatype), data.cast<py::array>());
+    const auto array = is_array ? py::reinterpret_borrow<py::array>(data) : data.cast<py::array>();
+    StatusOr<Tensor> tensor = FromArray(name.cast<std::string>(), ParseDType(datatype), array);
     if (!tensor.ok()) return tensor.status();
     tensors.push_back(std::move(tensor).value());
   }

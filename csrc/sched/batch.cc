@@ -17,115 +17,102 @@ namespace pyinfer {
 Batch::Batch(std::vector<RequestPtr> requests, std::shared_ptr<const ModelSpec> model,
              std::shared_ptr<ExecutionObserver> observer, const Clock& clock, TimeNs picked,
              std::vector<SequenceStatePtr> states)
-    : requests_(std::move(requests)),
-      responses_(requests_.size()),
-      states_(std::move(states)),
-      next_states_(states_.size()),
-      model_(std::move(model)),
-      observer_(std::move(observer)),
-      clock_(&clock),
-      finished_(false) {
-  times_.picked = times_.packed = picked;
-  for (const RequestPtr& request : requests_) rows_ += std::max<int64_t>(1, request->batch_size);
-  if (model_->padding) PadInputs(requests_);
-  if (!model_->sequence || !model_->sequence->iterative) return;
-  for (const RequestPtr& request : requests_) sequels_.push_back({request->correlation_id, false});
+    : contents_(std::make_unique<Contents>()) {
+  contents_->requests = std::move(requests);
+  contents_->responses.resize(contents_->requests.size());
+  contents_->next_states.resize(states.size());
+  contents_->states = std::move(states);
+  contents_->model = std::move(model);
+  contents_->observer = std::move(observer);
+  contents_->clock = &clock;
+  contents_->times.picked = contents_->times.packed = picked;
+  for (const RequestPtr& request : contents_->requests) contents_->rows += std::max<int64_t>(1, request->batch_size);
+  if (contents_->model->padding) PadInputs(contents_->requests);
+  if (!contents_->model->sequence || !contents_->model->sequence->iterative) return;
+  for (const RequestPtr& request : contents_->requests) contents_->sequels.push_back({request->correlation_id, false});
 }
-
-Batch::Batch(Batch&& other) noexcept { *this = std::move(other); }
 
 Batch& Batch::operator=(Batch&& other) noexcept {
   Finish();
-  requests_ = std::move(other.requests_);
-  responses_ = std::move(other.responses_);
-  states_ = std::move(other.states_);
-  next_states_ = std::move(other.next_states_);
-  sequels_ = std::move(other.sequels_);
-  model_ = std::move(other.model_);
-  observer_ = std::move(other.observer_);
-  held_ = std::move(other.held_);
-  clock_ = other.clock_;
-  times_ = other.times_;
-  rows_ = other.rows_;
-  finished_ = std::exchange(other.finished_, true);
-  other.requests_.clear();
-  other.responses_.clear();
-  other.states_.clear();
-  other.next_states_.clear();
-  other.sequels_.clear();
+  contents_ = std::move(other.contents_);
   return *this;
 }
 
-void Batch::MarkPacked() { times_.packed = clock_->Now(); }
+void Batch::MarkPacked() { contents_->times.packed = contents_->clock->Now(); }
 
 void Batch::Respond(size_t index, std::vector<Tensor> outputs, Parameters parameters) {
-  if (index < sequels_.size()) sequels_[index].again = false;
+  if (index < contents_->sequels.size()) contents_->sequels[index].again = false;
   if (Status status = TakeState(index, outputs); !status.ok()) return Fail(index, std::move(status));
-  Response response = MakeResponse(*requests_[index], std::move(outputs), std::move(parameters));
+  Response response = MakeResponse(*contents_->requests[index], std::move(outputs), std::move(parameters));
   if (!response.status.ok()) return Fail(index, std::move(response.status));
-  responses_[index] = std::move(response);
+  contents_->responses[index] = std::move(response);
 }
 
 Status Batch::TakeState(size_t index, std::vector<Tensor>& outputs) {
   if (!has_states()) return Status();
-  StatusOr<std::vector<Tensor>> next = TakeStateOutputs(*model_, outputs);
+  StatusOr<std::vector<Tensor>> next = TakeStateOutputs(*contents_->model, outputs);
   if (!next.ok()) return next.status();
-  next_states_[index] = std::move(next).value();
+  contents_->next_states[index] = std::move(next).value();
   return Status();
 }
 
 void Batch::ReplaceStates() noexcept {
-  for (size_t i = 0; i < states_.size(); ++i) {
-    if (states_[i] && responses_[i] && responses_[i]->status.ok())
-      states_[i]->Replace(std::move(next_states_[i]), size() == 1);
+  for (size_t i = 0; i < contents_->states.size(); ++i) {
+    if (contents_->states[i] && contents_->responses[i] && contents_->responses[i]->status.ok())
+      contents_->states[i]->Replace(std::move(contents_->next_states[i]), size() == 1);
   }
 }
 
 std::shared_ptr<Responder> Batch::Detach(size_t index) {
-  Timeline& timeline = requests_[index]->timeline;
-  timeline.picked = times_.picked;
-  timeline.packed = times_.packed;
-  return std::make_shared<Responder>(std::move(requests_[index]), *clock_, held_);
+  Timeline& timeline = contents_->requests[index]->timeline;
+  timeline.picked = contents_->times.picked;
+  timeline.packed = contents_->times.packed;
+  return std::make_shared<Responder>(std::move(contents_->requests[index]), *contents_->clock, contents_->held);
 }
 
 bool Batch::may_reschedule(size_t index) const {
-  return !sequels_.empty() && !answered(index) && !sequels_[index].again && !sequels_[index].sequence.none();
+  return !contents_->sequels.empty() && !answered(index) && !contents_->sequels[index].again &&
+         !contents_->sequels[index].sequence.none();
 }
 
 bool Batch::Reschedule(size_t index, Responder* responder) {
-  if (responder != nullptr) requests_[index] = responder->TakeBack();
+  if (responder != nullptr) contents_->requests[index] = responder->TakeBack();
   if (detached(index)) return false;
-  sequels_[index].again = true;
+  contents_->sequels[index].again = true;
   return true;
 }
 
 // Before the answers: what was executed leaves its place for those that come next.
 void Batch::ReturnRequests() noexcept {
-  for (size_t i = 0; i < sequels_.size(); ++i) {
-    if (!sequels_[i].again) {
-      if (observer_) observer_->OnReleased(sequels_[i].sequence);
-    } else if (observer_) {
-      observer_->OnRescheduled(std::move(requests_[i]));
+  for (size_t i = 0; i < contents_->sequels.size(); ++i) {
+    if (!contents_->sequels[i].again) {
+      if (contents_->observer) contents_->observer->OnReleased(contents_->sequels[i].sequence);
+    } else if (contents_->observer) {
+      contents_->observer->OnRescheduled(std::move(contents_->requests[i]));
     } else {
-      GiveUp(std::move(requests_[i]), FailureReason::kRejected, StoppingStatus());
+      GiveUp(std::move(contents_->requests[i]), FailureReason::kRejected, StoppingStatus());
     }
   }
 }
 
 void Batch::Fail(size_t index, Status status) {
-  if (index < sequels_.size()) sequels_[index].again = false;
-  requests_[index]->failure = FailureReason::kBackend;
-  responses_[index] = Response::Error(std::move(status));
+  if (index < contents_->sequels.size()) contents_->sequels[index].again = false;
+  contents_->requests[index]->failure = FailureReason::kBackend;
+  contents_->responses[index] = Response::Error(std::move(status));
+}
+
+bool Batch::is_owed(size_t index) const {
+  return open(index) && !(index < contents_->sequels.size() && contents_->sequels[index].again);
 }
 
 void Batch::FailOpen(const Status& status) {
   for (size_t i = 0; i < size(); ++i) {
-    if (open(i) && !(i < sequels_.size() && sequels_[i].again)) Fail(i, status);
+    if (is_owed(i)) Fail(i, status);
   }
 }
 
 void Batch::RespondPacked(std::vector<Tensor> outputs) {
-  times_.executed = clock_->Now();
+  contents_->times.executed = contents_->clock->Now();
   StatusOr<std::vector<std::vector<Tensor>>> parts = Split(*this, std::move(outputs));
   if (!parts.ok()) return FailOpen(parts.status());
   for (size_t i = 0; i < size(); ++i) {
@@ -134,17 +121,18 @@ void Batch::RespondPacked(std::vector<Tensor> outputs) {
 }
 
 void Batch::SettleOutputs() {
+  if (finished()) return;
   for (size_t i = 0; i < size(); ++i) {
-    if (detached(i) || !responses_[i]) continue;
-    for (Tensor& output : responses_[i]->outputs) {
+    if (detached(i) || !contents_->responses[i]) continue;
+    for (Tensor& output : contents_->responses[i]->outputs) {
       // Finish moves these to where the client wants them, and the executor is not called again before; but an answer
       // that has its turn may have to wait for others.
-      const Request& request = *requests_[i];
+      const Request& request = *contents_->requests[i];
       if (request.uses_shared_memory && !request.order && DestinationOf(request, output) != nullptr) continue;
       if (!output.data.settled()) output.data = Slice::Copy(output.data.data(), output.data.size());
     }
   }
-  for (std::vector<Tensor>& inputs : next_states_) {
+  for (std::vector<Tensor>& inputs : contents_->next_states) {
     for (Tensor& input : inputs) {
       if (!input.data.settled()) input.data = Slice::Copy(input.data.data(), input.data.size());
     }
@@ -153,8 +141,8 @@ void Batch::SettleOutputs() {
 
 void Batch::SettleOutputsIn(std::string_view bytes) {
   for (size_t i = 0; i < size(); ++i) {
-    if (detached(i) || !responses_[i]) continue;
-    for (Tensor& output : responses_[i]->outputs) {
+    if (detached(i) || !contents_->responses[i]) continue;
+    for (Tensor& output : contents_->responses[i]->outputs) {
       const bool inside = std::less_equal<const void*>()(bytes.data(), output.data.data()) &&
                           std::less<const void*>()(output.data.data(), bytes.data() + bytes.size());
       if (inside && !output.data.settled()) output.data = Slice::Copy(output.data.data(), output.data.size());
@@ -163,31 +151,34 @@ void Batch::SettleOutputsIn(std::string_view bytes) {
 }
 
 void Batch::Finish() noexcept {
-  if (std::exchange(finished_, true)) return;
+  if (finished()) return;
+  contents_->finished = true;
   // What goes on from these answers can be batched again.
   const Burst burst;
-  const TimeNs now = clock_->Now();
-  if (times_.executed == 0) times_.executed = now;
-  times_.split = now;
-  FailOpen(Status::Internal("the model '" + model_->name + "' did not answer the request"));
-  if (observer_) observer_->OnExecuted(rows_, times_);
+  const TimeNs now = contents_->clock->Now();
+  if (contents_->times.executed == 0) contents_->times.executed = now;
+  contents_->times.split = now;
+  for (size_t i = 0; i < size(); ++i) {
+    if (is_owed(i)) Fail(i, Status::Internal("the model '" + model().name + "' did not answer the request"));
+  }
+  if (contents_->observer) contents_->observer->OnExecuted(contents_->rows, contents_->times);
   ReplaceStates();  // before the answers: whoever has one may send the next request of its sequence
   ReturnRequests();
-  held_.reset();
+  contents_->held.reset();
   for (size_t i = 0; i < size(); ++i) {
     if (detached(i)) continue;
-    Timeline& timeline = requests_[i]->timeline;
-    timeline.picked = times_.picked;
-    timeline.packed = times_.packed;
-    timeline.executed = times_.executed;
-    timeline.split = times_.split;
-    Conclude(std::move(requests_[i]), std::move(*responses_[i]));
+    Timeline& timeline = contents_->requests[i]->timeline;
+    timeline.picked = contents_->times.picked;
+    timeline.packed = contents_->times.packed;
+    timeline.executed = contents_->times.executed;
+    timeline.split = contents_->times.split;
+    Conclude(std::move(contents_->requests[i]), std::move(*contents_->responses[i]));
   }
-  requests_.clear();
-  responses_.clear();
-  states_.clear();
-  next_states_.clear();
-  sequels_.clear();
+  contents_->requests.clear();
+  contents_->responses.clear();
+  contents_->states.clear();
+  contents_->next_states.clear();
+  contents_->sequels.clear();
 }
 
 }  // namespace pyinfer

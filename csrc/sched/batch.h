@@ -51,21 +51,21 @@ class Batch {
         std::shared_ptr<ExecutionObserver> observer, const Clock& clock, TimeNs picked,
         std::vector<SequenceStatePtr> states = {});
   ~Batch() { Finish(); }
-  Batch(Batch&&) noexcept;
+  Batch(Batch&&) noexcept = default;
   Batch& operator=(Batch&&) noexcept;
 
-  bool empty() const { return requests_.empty(); }
-  size_t size() const { return requests_.size(); }
-  int64_t rows() const { return rows_; }
+  bool empty() const { return size() == 0; }
+  size_t size() const { return contents_ ? contents_->requests.size() : 0; }
+  int64_t rows() const { return contents_ ? contents_->rows : 0; }
   // Requires: !detached(index).
-  const Request& request(size_t index) const { return *requests_[index]; }
-  const ModelSpec& model() const { return *model_; }
-  bool finished() const { return finished_; }
-  bool answered(size_t index) const { return responses_[index].has_value(); }
-  bool detached(size_t index) const { return requests_[index] == nullptr; }
+  const Request& request(size_t index) const { return *contents_->requests[index]; }
+  const ModelSpec& model() const { return *contents_->model; }
+  bool finished() const { return !contents_ || contents_->finished; }
+  bool answered(size_t index) const { return contents_->responses[index].has_value(); }
+  bool detached(size_t index) const { return contents_->requests[index] == nullptr; }
   bool open(size_t index) const { return !detached(index) && !answered(index); }
   // True where executions also return the state that the requests' sequences go on with.
-  bool has_states() const { return !states_.empty(); }
+  bool has_states() const { return contents_ && !contents_->states.empty(); }
 
   // The inputs are ready for the executor; what comes after counts as execution. May be called again.
   void MarkPacked();
@@ -94,7 +94,7 @@ class Batch {
   void SettleOutputsIn(std::string_view bytes);
 
   // Keeps `held` until the execution is over: what it needed is others' then, before the answers are sent.
-  void Hold(std::shared_ptr<HeldResources> held) { held_ = std::move(held); }
+  void Hold(std::shared_ptr<HeldResources> held) { contents_->held = std::move(held); }
 
   // Notes the times and sends the answers. Idempotent.
   void Finish() noexcept;
@@ -106,23 +106,29 @@ class Batch {
     bool again = false;
   };
 
+  // Whether an answer is still to come, and not from another execution.
+  bool is_owed(size_t index) const;
   // The state that follows from the outputs of one request is kept back until the end, and lost where it fails.
   Status TakeState(size_t index, std::vector<Tensor>& outputs);
   void ReplaceStates() noexcept;
   void ReturnRequests() noexcept;
 
-  std::vector<RequestPtr> requests_;
-  std::vector<std::optional<Response>> responses_;
-  std::vector<SequenceStatePtr> states_;
-  std::vector<std::vector<Tensor>> next_states_;  // as states_
-  std::vector<Sequel> sequels_;                   // of an iterative model, for each request
-  std::shared_ptr<const ModelSpec> model_;
-  std::shared_ptr<ExecutionObserver> observer_;
-  std::shared_ptr<HeldResources> held_;
-  const Clock* clock_ = nullptr;
-  ExecutionTimes times_;
-  int64_t rows_ = 0;
-  bool finished_ = true;
+  // In one piece of its own: batches are handed on often, from queue to instance to executor.
+  struct Contents {
+    std::vector<RequestPtr> requests;
+    std::vector<std::optional<Response>> responses;
+    std::vector<SequenceStatePtr> states;
+    std::vector<std::vector<Tensor>> next_states;  // as states
+    std::vector<Sequel> sequels;                   // of an iterative model, for each request
+    std::shared_ptr<const ModelSpec> model;
+    std::shared_ptr<ExecutionObserver> observer;
+    std::shared_ptr<HeldResources> held;
+    const Clock* clock = nullptr;
+    ExecutionTimes times;
+    int64_t rows = 0;
+    bool finished = false;
+  };
+  std::unique_ptr<Contents> contents_;  // null of an empty batch
 };
 
 }  // namespace pyinfer
