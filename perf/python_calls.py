@@ -5,12 +5,18 @@ A request to a model that makes three calls is compared with one to a model that
 three executions. The callees are such as their caller's thread may execute; they are also measured where they say that
 it may not (``EXECUTE_ON_ANY_THREAD``). What an execution costs by itself is measured on one thread, where nobody is
 waited for.
+
+All on one core, in turns of milliseconds. On two cores of a virtual machine the same calls cost up to twice as much in
+some processes and not in others, with as many instructions and context switches, which says something of the machine.
 """
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,29 +67,45 @@ class CallCosts:
 
 
 def measure_calls() -> CallCosts:
-    """The loads take turns of milliseconds, so that what the machine does meanwhile meets all of them."""
+    """The loads take turns, so that what the machine does meanwhile meets all of them."""
     from pyinfer.testing import load_model
 
     tensor = {"INPUT0": np.zeros((1, 16), np.float32)}
     callees = {"chain": ["a", "b", "c"], "chain_own": ["a_own", "b_own", "c_own"]}
-    with tempfile.TemporaryDirectory(prefix="perf-") as folder:
+    with tempfile.TemporaryDirectory(prefix="perf-") as folder, _one_core():
         for chain, names in callees.items():
             _write(Path(folder, chain), _CONFIG, f"CALLEES = {names}\n{_HEAD}{_CALLS}{_TAIL}")
             for name in names:
                 _write(Path(folder, name), _CONFIG + (_OWN_THREAD if "own" in name else ""), _HEAD + _TAIL)
-        with load_model(*(Path(folder, name) for chain, names in callees.items() for name in (chain, *names))) as model:
+        with (
+            load_model(*(Path(folder, name) for chain, names in callees.items() for name in (chain, *names))) as model,
+            _executing(Path(folder, "a")) as execute,
+        ):
             loads = [model, model.other("chain_own"), model.other("a")]
-            taken = [0.0] * len(loads)
+            taken = [0.0] * (len(loads) + 1)
             for turn in range(_TURNS + 1):
-                for index, load in enumerate(loads):
+                costs = []
+                for load in loads:
                     start = time.process_time()
                     for _ in range(_REQUESTS):
                         load.infer(tensor)
-                    if turn:  # the first one warms up
-                        taken[index] += time.process_time() - start
-        execution = _execution_us(Path(folder, "a"))
-    calls, own = (1e6 * (chain - taken[2]) / (_TURNS * _REQUESTS) for chain in taken[:2])
-    return CallCosts(calls, own, 3 * execution)
+                    costs.append(time.process_time() - start)
+                costs.append(sum(execute() for _ in range(_REQUESTS)))
+                if turn:  # the first one warms up
+                    taken = [before + cost for before, cost in zip(taken, costs, strict=True)]
+    calls, own, none, execution = (1e6 * cost / (_TURNS * _REQUESTS) for cost in taken)
+    return CallCosts(calls - none, own - none, 3 * execution)
+
+
+@contextmanager
+def _one_core() -> Iterator[None]:
+    """For this thread and those that it starts."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def _write(directory: Path, config: str, program: str) -> None:
@@ -92,8 +114,9 @@ def _write(directory: Path, config: str, program: str) -> None:
     (directory / "1" / "model.py").write_text(program)
 
 
-def _execution_us(directory: Path) -> float:
-    """Taking a request from the queue, executing and answering it, all on this thread."""
+@contextmanager
+def _executing(directory: Path) -> Iterator[Callable[[], float]]:
+    """Seconds of taking a request from the queue, executing and answering it, all on this thread."""
     from pyinfer import _core
     from pyinfer.backends.base import InstanceContext, ModelContext
     from pyinfer.backends.python.backend import InProcessBackend
@@ -106,18 +129,20 @@ def _execution_us(directory: Path) -> float:
     engine.publish("a", [model])
     backend = InProcessBackend(ModelContext("a", 1, directory, {}))
     instance = backend.make_instance(InstanceContext("a_0"))
-    array, taken = np.zeros((1, 16), np.float32), 0.0
-    for turn in range(_TURNS * _REQUESTS + _REQUESTS):
+    array = np.zeros((1, 16), np.float32)
+
+    def execute() -> float:
         call = _core.ModelCall(engine, "a", -1, [("INPUT0", "FP32", array)])
         start = time.thread_time()
         batch = core.poll()
         assert batch is not None
         instance.execute(batch)
         batch.finish()
-        if turn >= _REQUESTS:
-            taken += time.thread_time() - start
+        taken = time.thread_time() - start
         call.next()
+        return taken
+
+    yield execute
     instance.close()
     backend.close()
     model.stop()
-    return 1e6 * taken / (_TURNS * _REQUESTS)
