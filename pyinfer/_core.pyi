@@ -612,6 +612,9 @@ class WorkerHost:
         will be no more workers. Blocks. GIL: released throughout, not taken for a batch.
         """
     @property
+    def doorbell_fd(self) -> int:
+        """Of its engine, for every worker of it. Valid as long as this object. GIL: held."""
+    @property
     def executed(self) -> int:
         """How many batches workers have executed to their end."""
 
@@ -619,7 +622,7 @@ class WorkerHost:
 class WorkerGuest:
     """The worker's end."""
 
-    def __init__(self, requests_fd: int, answers_fd: int, inputs_fd: int) -> None:
+    def __init__(self, requests_fd: int, answers_fd: int, inputs_fd: int, doorbell_fd: int) -> None:
         """Takes the descriptors over. Raises ValueError for what is no such memory. GIL: held."""
     def serve(self, execute: Callable[[Batch], object]) -> None:
         """Call ``execute`` with each batch until the server wants no more. Blocks. Raises RuntimeError for nonsense.
@@ -948,8 +951,14 @@ class Mailbox:
 
         GIL: held.
         """
-    def flush(self) -> tuple[list[tuple[int, bytes | list[bytes | memoryview], int]], float | None]:
-        """Dispatch what was received, collect what was answered.
+    def attend_doorbell(self) -> int:
+        """A descriptor that is to be watched as well, until ``close``: ``flush(True)`` when it is readable.
+
+        Worker processes ring there once somebody attends, and the thread of their instance does not look for what they
+        answer. GIL: held.
+        """
+    def flush(self, rung: bool = False) -> tuple[list[tuple[int, bytes | list[bytes | memoryview], int]], float | None]:
+        """Dispatch what was received, collect what was answered; where it ``rung``, also by worker processes.
 
         Returns (connection_id, data to write, what then) for every connection with something to do; data may be empty.
         Then: 1 to close it, 2 where it ``has_events``, 3 for both, 0 for nothing. Beside that, ``next_deadline()``.

@@ -41,12 +41,12 @@ std::optional<double> NextDeadline(const MailboxHandle& handle) {
   return std::max(0.0, wait);
 }
 
-py::tuple Flush(MailboxHandle& handle) {
+py::tuple Flush(MailboxHandle& handle, bool rung) {
   std::vector<Written> written;
   std::optional<double> deadline;
   {
     ReleaseGil release;
-    written = handle.mailbox->Flush();
+    written = rung ? handle.FlushRung() : handle.mailbox->Flush();
     deadline = NextDeadline(handle);
   }
   ObjectGraveyard::Default().Sweep();
@@ -220,9 +220,10 @@ void BindConnections(py::module_& module) {
              ReadBuffer& memory = handle.mailbox->read_buffer();
              return Writable(memory.data(), memory.size());
            })
-      .def("flush", &Flush)
+      .def("attend_doorbell", [](MailboxHandle& handle) { return handle.Attend().fd(); })
+      .def("flush", &Flush, py::arg("rung") = false)
       .def("next_deadline", &NextDeadline)
-      .def("close", [](MailboxHandle& handle) { handle.mailbox->Close(); });
+      .def("close", &MailboxHandle::Close);
   BindHeaders(module);
   BindHttp(module);
 }

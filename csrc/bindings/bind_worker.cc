@@ -47,9 +47,11 @@ class HostStarter final : public BatchStarter {
   HostStarter(WorkerHost& host, const InstanceHandle& instance)
       : host_(host), model_(instance.model), instance_(instance.number) {}
 
-  bool Begin(Batch batch) override { return host_.Begin(std::move(batch), model_, instance_); }
+  HeardBy Begin(Batch batch) override { return host_.Begin(std::move(batch), model_, instance_); }
+  Progress TryComplete() override { return host_.TryComplete(); }
   bool PrepareWatch() override { return host_.PrepareWatch(); }
-  void Watch() override { host_.Watch(); }
+  bool KeepWatching() override { return host_.KeepWatching(); }
+  bool Watch() override { return host_.Watch(); }
   void Wake() override { host_.Wake(); }
 
  private:
@@ -131,11 +133,12 @@ void BindHost(py::module_& module) {
       .def("run", &Run, py::arg("instance"))
       .def_property_readonly("inputs_fd",
                              [](const WorkerHost& host) { return host.inputs() ? host.inputs()->fd() : -1; })
+      .def_property_readonly("doorbell_fd", [](const WorkerHost& host) { return host.doorbell().ringing_fd(); })
       .def_property_readonly("executed", &WorkerHost::executed);
 }
 
-std::shared_ptr<Guest> MakeGuest(int requests_fd, int answers_fd, int inputs_fd) {
-  StatusOr<std::shared_ptr<Guest>> guest = Guest::Make(requests_fd, answers_fd, inputs_fd);
+std::shared_ptr<Guest> MakeGuest(int requests_fd, int answers_fd, int inputs_fd, int doorbell_fd) {
+  StatusOr<std::shared_ptr<Guest>> guest = Guest::Make(requests_fd, answers_fd, inputs_fd, doorbell_fd);
   if (!guest.ok()) throw py::value_error(guest.status().message());
   return std::move(guest).value();
 }
@@ -180,7 +183,8 @@ void EndWithParent(int parent) {
 void BindWorker(py::module_& module) {
   BindHost(module);
   py::class_<Guest, std::shared_ptr<Guest>>(module, "WorkerGuest", py::is_final())
-      .def(py::init(&MakeGuest), py::arg("requests_fd"), py::arg("answers_fd"), py::arg("inputs_fd"))
+      .def(py::init(&MakeGuest), py::arg("requests_fd"), py::arg("answers_fd"), py::arg("inputs_fd"),
+           py::arg("doorbell_fd"))
       .def("serve", &Serve, py::arg("execute"));
   py::class_<SharedValues, std::shared_ptr<SharedValues>>(module, "SharedValues", py::is_final())
       .def(py::init(

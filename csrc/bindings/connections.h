@@ -24,11 +24,36 @@ inline pybind11::bytes ToBytes(std::string_view data) { return pybind11::bytes(d
 
 class MailboxHandle {
  public:
-  explicit MailboxHandle(std::shared_ptr<Engine> engine) : mailbox(std::make_shared<Mailbox>(std::move(engine))) {
+  explicit MailboxHandle(const std::shared_ptr<Engine>& engine)
+      : mailbox(std::make_shared<Mailbox>(engine)), doorbell_(engine->doorbell()) {
     mailbox->acceptor().Listen(mailbox);
+  }
+  ~MailboxHandle() { Leave(); }
+  MailboxHandle(const MailboxHandle&) = delete;
+  MailboxHandle& operator=(const MailboxHandle&) = delete;
+
+  Doorbell& Attend() {
+    if (!std::exchange(attends_, true)) doorbell_->Attend();
+    return *doorbell_;
+  }
+  std::vector<Written> FlushRung() {
+    doorbell_->Lower();
+    return mailbox->Flush(/*rung=*/true);
+  }
+  void Close() {
+    Leave();
+    mailbox->Close();
   }
 
   const std::shared_ptr<Mailbox> mailbox;
+
+ private:
+  void Leave() {
+    if (std::exchange(attends_, false)) doorbell_->Leave();
+  }
+
+  const std::shared_ptr<Doorbell> doorbell_;
+  bool attends_ = false;
 };
 
 // Python's reference to a connection: the connection is closed when it goes, whatever else still holds it.

@@ -225,6 +225,11 @@ void Engine::Expire(TimeNs now) {
   for (const auto& model : occupied_->Find()) ExpectExpiry(model->Expire(now));
 }
 
+void Engine::TakeAnswers() {
+  const Burst burst;
+  for (const auto& model : occupied_->Find()) model->TakeAnswers();
+}
+
 void Engine::Dispatch() {
   const Burst burst;
   if (cancellations_.exchange(false, std::memory_order_acq_rel)) {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/burst.h"
+#include "base/doorbell.h"
 #include "engine/call_graph.h"
 #include "engine/ensemble_plan.h"
 #include "engine/model.h"
@@ -61,6 +62,9 @@ class Engine final : public RequestAcceptor, public Deferred, public std::enable
   std::shared_ptr<InputRoom> RoomFor(const std::string& name, int64_t version) const override;
   void Submit(RequestPtr request) override;
   void Dispatch() override;
+  void TakeAnswers() override;
+  // What worker processes of its models ring; see worker/host.h.
+  const std::shared_ptr<Doorbell>& doorbell() const { return doorbell_; }
   TimeNs NextExpiry() const override { return next_expiry_.load(std::memory_order_acquire); }
   void Listen(std::weak_ptr<ExpiryListener> listener) override;
   void NoteCancellation() override { cancellations_.store(true, std::memory_order_release); }
@@ -108,6 +112,7 @@ class Engine final : public RequestAcceptor, public Deferred, public std::enable
   std::shared_ptr<ResponseCache> cache_;  // null where there is none
   std::shared_ptr<RateLimiter> limiter_;  // null where executions are not limited
   const std::shared_ptr<Tracer> tracer_;
+  const std::shared_ptr<Doorbell> doorbell_ = std::make_shared<Doorbell>();
   const std::shared_ptr<CallGraph> calls_ = std::make_shared<CallGraph>();
   std::atomic<bool> accepting_{true};
   std::atomic<bool> cancellations_{false};

@@ -44,6 +44,22 @@ BatchStarter* InstanceLending::RestToWatch(size_t instance) {
   return entry->lent.starter;
 }
 
+BatchStarter* InstanceLending::WatchBegun(size_t instance) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  Entry* const entry = FindLocked(instance);
+  if (entry == nullptr || entry->hands != Hands::kBegun || !entry->rings) return nullptr;
+  if (!entry->lent.starter->PrepareWatch()) return nullptr;
+  entry->watches = true;
+  return entry->lent.starter;
+}
+
+bool InstanceLending::KeepWatching(size_t instance) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const Entry& entry = *FindLocked(instance);
+  const bool is_for_others = entry.hands == Hands::kNone || (entry.hands == Hands::kBegun && entry.rings);
+  return is_for_others && entry.lent.starter->KeepWatching();
+}
+
 InstanceLending::Back InstanceLending::TakeLocked(Entry& entry) {
   if (entry.hands == Hands::kBorrower) return Back::kLent;
   entry.watches = false;
@@ -81,6 +97,18 @@ InstanceLending::Lent InstanceLending::BorrowToBegin() {
   return BorrowLocked(/*to_begin=*/true);
 }
 
+InstanceLending::Lent InstanceLending::BorrowBegun(size_t least) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  Entry* first = nullptr;
+  for (Entry& entry : entries_) {
+    if (entry.hands != Hands::kBegun || !entry.rings || entry.lent.instance < least) continue;
+    if (first == nullptr || entry.lent.instance < first->lent.instance) first = &entry;
+  }
+  if (first == nullptr) return {};
+  first->hands = Hands::kBorrower;
+  return first->lent;
+}
+
 void InstanceLending::GiveBack(const Lent& lent) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -89,14 +117,15 @@ void InstanceLending::GiveBack(const Lent& lent) {
   returned_.notify_all();
 }
 
-bool InstanceLending::GiveBackBegun(const Lent& lent, bool heard) {
+bool InstanceLending::GiveBackBegun(const Lent& lent, HeardBy heard) {
   bool watches = false;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     Entry& entry = *FindLocked(lent.instance);
     entry.hands = Hands::kBegun;
+    entry.rings = heard == HeardBy::kDoorbell;
     watches = entry.watches;
-    if (watches && !heard) lent.starter->Wake();
+    if (watches && heard == HeardBy::kNobody) lent.starter->Wake();
   }
   returned_.notify_all();
   return !watches;

@@ -8,7 +8,8 @@
 //
 // An instance is in one of three hands: its thread's, nobody's (its thread waits for a batch), a borrower's. What the
 // queue has is taken in its order, whoever takes it. Its thread waits for a batch at the queue, or it watches what
-// executes: then it learns of batches that were begun by their answers, and of all else only by being woken.
+// executes: then it learns of batches that were begun by their answers, and of all else only by being woken. Where
+// others hear that a batch which was begun has its answer, its thread has only to look now and then.
 #pragma once
 
 #include <atomic>
@@ -30,18 +31,29 @@ class BatchRunner {
   virtual void Run(Batch batch) = 0;
 };
 
+// Who learns that a batch which others have begun is answered, to complete it: nobody before it is woken; the thread of
+// the instance, which watches; or whoever hears the doorbell, and asks all that were begun (Model::TakeAnswers).
+enum class HeardBy { kNobody, kWatcher, kDoorbell };
+
 // What begins a batch for the thread of an instance.
 class BatchStarter {
  public:
   virtual ~BatchStarter() = default;
   // Keeps the batch, which the instance's thread goes on with, and begins it if that takes no time. Never blocks.
-  // Called under no lock, from any thread, while the instance's thread has nothing to do. Whether its answer ends the
-  // Watch of that thread.
-  virtual bool Begin(Batch batch) = 0;
-  // For the instance's thread: whether it may watch now. If so, Wake counts from here on, and Watch follows.
+  // Called under no lock, from any thread, while the instance's thread has nothing to do.
+  virtual HeardBy Begin(Batch batch) = 0;
+  // Completes the batch that was begun, if it has its answer and that takes no time: kLeft where it is for the thread
+  // of the instance. Called as Begin is, of what is heard by the doorbell.
+  enum class Progress { kNone, kCompleted, kLeft };
+  virtual Progress TryComplete() { return Progress::kLeft; }
+  // For the instance's thread: whether it may watch now. If so, Wake counts from here on, and Watch follows. Called
+  // while nobody is in Begin or TryComplete.
   virtual bool PrepareWatch() { return false; }
-  // Blocks until there is something to see, Wake was called, or it is time to look for other work.
-  virtual void Watch() {}
+  // The same, to go on: not where Wake was called since.
+  virtual bool KeepWatching() { return false; }
+  // Blocks until there is something to see, Wake was called, or it is time to look for other work. Whether batches were
+  // completed by others meanwhile.
+  virtual bool Watch() { return false; }
   // Never blocks. Any thread.
   virtual void Wake() {}
 };
@@ -65,6 +77,10 @@ class InstanceLending {
   void Rest(size_t instance);
   // The same, where its thread can watch; null, and it may not be lent, where not.
   BatchStarter* RestToWatch(size_t instance);
+  // The same, of a batch that was begun meanwhile: others will complete it when the doorbell is heard.
+  BatchStarter* WatchBegun(size_t instance);
+  // Goes on to watch, of an instance that still is at rest or has such a batch; false where not.
+  bool KeepWatching(size_t instance);
   // Whether its thread has it again, and whether with a batch that was begun. Where it is still lent, the thread is to
   // call Await. Unless it is as it was, the thread is to see to it that somebody else is woken for what it may have
   // been woken for itself.
@@ -84,9 +100,11 @@ class InstanceLending {
   // One that has a runner, or one that has a starter.
   Lent Borrow();
   Lent BorrowToBegin();
+  // Of those whose batch is heard by the doorbell, the first one from `least` on.
+  Lent BorrowBegun(size_t least);
   void GiveBack(const Lent& lent);
-  // The starter has a batch; `heard`: as Begin returned. Whether the thread is to be woken at the queue.
-  bool GiveBackBegun(const Lent& lent, bool heard);
+  // The starter has a batch. Whether the thread is to be woken at the queue.
+  bool GiveBackBegun(const Lent& lent, HeardBy heard);
   // There is work that was not begun: those who watch are to look at the queue.
   void WakeWatching();
 
@@ -96,6 +114,7 @@ class InstanceLending {
     Lent lent;
     Hands hands;
     bool watches = false;
+    bool rings = false;  // the doorbell is heard when what was begun is answered
   };
 
   void Add(Lent lent);

@@ -67,6 +67,9 @@ class Model final : public RequestObserver,
 
   // Gets what was pushed going: runs or begins it here where that takes no time, or wakes an instance.
   void Dispatch();
+  // Completes what was begun here (Dispatch) and is answered, and begins what waits. For whoever hears the doorbell
+  // that worker processes ring.
+  void TakeAnswers();
   void Reap();
   TimeNs Expire(TimeNs now);
 
@@ -187,6 +190,8 @@ class Model final : public RequestObserver,
   Found WaitForWork(size_t instance);
   // Whether a batch was begun for the instance, whose thread watched for its answer; it may have had no reason to.
   bool WatchForAnswer(size_t instance);
+  // Watches for as long as others complete what they begin.
+  void WatchOthers(size_t instance, BatchStarter& starter);
   void BeginBatches();
   // See model_limits.cc.
   void SetLimits(size_t instance, std::shared_ptr<LimitedInstance> limited);

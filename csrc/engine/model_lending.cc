@@ -33,6 +33,10 @@ Model::Found Model::WaitForWork(size_t instance) {
   if (WatchForAnswer(instance)) return Found::kBegun;
   lending_.Rest(instance);
   const bool goes_on = source_->Wait(instance);
+  if (BatchStarter* const starter = goes_on ? lending_.WatchBegun(instance) : nullptr) {
+    source_->Wake();
+    WatchOthers(instance, *starter);
+  }
   Back back = lending_.Resume(instance);
   // It may have been woken for a request, and another instance may be free for it.
   if (back != Back::kAsItWas) source_->Wake();
@@ -47,10 +51,16 @@ bool Model::WatchForAnswer(size_t instance) {
   BatchStarter* const starter = lending_.RestToWatch(instance);
   if (starter == nullptr) return false;
   // Who brings requests from now on finds it at rest. What came before, nobody begins for it.
-  if (source_->size() == 0) starter->Watch();
+  if (source_->size() == 0) WatchOthers(instance, *starter);
   Back back = lending_.Resume(instance);
   if (back == Back::kLent) back = lending_.Await(instance);
   return back == Back::kBegun;
+}
+
+void Model::WatchOthers(size_t instance, BatchStarter& starter) {
+  while (starter.Watch() && takes_batches(instance)) {
+    if (!lending_.KeepWatching(instance)) return;
+  }
 }
 
 void Model::BeginBatches() {
@@ -61,9 +71,30 @@ void Model::BeginBatches() {
       if (source_->size() != 0) lending_.WakeWatching();
       return;
     }
-    const bool heard = lent.starter->Begin(std::move(batch));
+    const HeardBy heard = lent.starter->Begin(std::move(batch));
     if (lending_.GiveBackBegun(lent, heard)) source_->Nudge(lent.instance);
   }
+}
+
+void Model::TakeAnswers() {
+  using Progress = BatchStarter::Progress;
+  if (!lending_.offers_starters()) return;
+  bool any = false;
+  for (size_t least = 0;;) {
+    const InstanceLending::Lent lent = lending_.BorrowBegun(least);
+    if (!lent) break;
+    least = lent.instance + 1;
+    const Progress progress = lent.starter->TryComplete();
+    if (progress == Progress::kCompleted) {
+      lending_.GiveBack(lent);
+      any = true;
+    } else {
+      lending_.GiveBackBegun(lent, progress == Progress::kNone ? HeardBy::kDoorbell : HeardBy::kNobody);
+    }
+  }
+  if (!any) return;
+  BeginBatches();
+  source_->Wake();
 }
 
 Model::BorrowedBatch Model::Borrow() {

@@ -49,6 +49,10 @@ class RequestAcceptor {
   // cancelled or has expired in a queue. Called once for a burst of submissions. Any thread.
   virtual void Dispatch() = 0;
 
+  // Takes what processes that execute models have answered, and rang for. For whoever hears the doorbell; others may
+  // find it, too. Any thread.
+  virtual void TakeAnswers() {}
+
   // When Dispatch must be called although nothing happens, because a request's time in a queue is over; 0 for never.
   virtual TimeNs NextExpiry() const { return 0; }
   // Has `listener` told where that moved by something that no thread asked for that will look at it: a step of an

@@ -40,9 +40,10 @@ void Mailbox::RunTimers() {
   }
 }
 
-std::vector<Written> Mailbox::Flush() {
+std::vector<Written> Mailbox::Flush(bool rung) {
   // Answers given while requests are dispatched are collected below: they need not wake the loop.
   queue_.set_collecting(true);
+  if (rung) acceptor_->TakeAnswers();
   RunTimers();
   acceptor_->Dispatch();
   queue_.set_collecting(false);

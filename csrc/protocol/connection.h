@@ -89,8 +89,8 @@ class Mailbox final : public ExpiryListener, public std::enable_shared_from_this
   TimeNs NextFlush() const;
 
   // Dispatches submitted requests, delivers answers, and returns those of the marked connections that have something to
-  // write or to tell.
-  std::vector<Written> Flush();
+  // write or to tell. `rung`: the acceptor's doorbell was heard.
+  std::vector<Written> Flush(bool rung = false);
 
   // Bytes of streamed answers that clients have not taken, over all connections that keep count of them.
   size_t untaken = 0;

@@ -59,14 +59,16 @@ class Guest::Observer final : public ExecutionObserver {
   Guest& guest_;
 };
 
-StatusOr<std::shared_ptr<Guest>> Guest::Make(int requests, int answers, int inputs) {
+StatusOr<std::shared_ptr<Guest>> Guest::Make(int requests, int answers, int inputs, int doorbell) {
+  auto ringer = std::make_unique<DoorbellRinger>(doorbell);
   StatusOr<LaneMemoryPtr> in = LaneMemory::Adopt(requests);
   StatusOr<LaneMemoryPtr> out = LaneMemory::Adopt(answers);
   StatusOr<LaneMemoryPtr> placed = inputs < 0 ? LaneMemoryPtr() : LaneMemory::Adopt(inputs);
   for (const auto* memory : {&in, &out, &placed}) {
     if (!memory->ok()) return memory->status();
   }
-  return {std::shared_ptr<Guest>(new Guest(std::move(in).value(), std::move(out).value(), std::move(placed).value()))};
+  return {std::shared_ptr<Guest>(
+      new Guest(std::move(in).value(), std::move(out).value(), std::move(placed).value(), std::move(ringer)))};
 }
 
 StatusOr<Batch> Guest::Next() {
@@ -110,6 +112,10 @@ StatusOr<Batch> Guest::Take(const Slice& message) {
       [this](Place place, uint64_t size) { return TakePlaced(place, size); });
   if (!batch.ok()) return batch.status();
   first_ = batch->first;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);  // answers to earlier batches may still come
+    rings_ = batch->rings;
+  }
   for (const RequestPtr& request : batch->requests) requests_.push_back(request.get());
   const size_t states = batch->has_states && model_->sequence ? requests_.size() : 0;
   if (!observer_) observer_ = std::make_shared<Observer>(*this);
@@ -130,6 +136,7 @@ void Guest::Finish(Batch& batch) {
   pending_.done = true;
   pending_.detached = std::move(detached);
   FlushLocked();
+  rings_ = false;
   places_.clear();
 }
 
@@ -166,6 +173,7 @@ void Guest::FlushLocked() {
   }
   writer.Write(message.value());
   while (!writer_.TrySend(message.value(), writer.size())) writer_.WaitTaken(kSecond);
+  if (rings_) doorbell_->Ring();
   pending_ = WorkerAnswers();
 }
 

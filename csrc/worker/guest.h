@@ -11,6 +11,7 @@
 #include <optional>
 #include <vector>
 
+#include "base/doorbell.h"
 #include "base/status.h"
 #include "sched/batch.h"
 #include "worker/lane.h"
@@ -20,9 +21,9 @@ namespace pyinfer {
 
 class Guest : public std::enable_shared_from_this<Guest> {
  public:
-  // `requests` and `answers` are the two lanes, `inputs` is the memory of placed inputs (-1: there are none), as file
-  // descriptors; takes them over.
-  static StatusOr<std::shared_ptr<Guest>> Make(int requests, int answers, int inputs = -1);
+  // `requests` and `answers` are the two lanes, `inputs` is the memory of placed inputs (-1: there are none),
+  // `doorbell` the end that rings (-1: there is none), as file descriptors; takes them over.
+  static StatusOr<std::shared_ptr<Guest>> Make(int requests, int answers, int inputs = -1, int doorbell = -1);
 
   // Blocks until there is a batch. An empty one once the server wants no more. For one thread.
   StatusOr<Batch> Next();
@@ -38,8 +39,11 @@ class Guest : public std::enable_shared_from_this<Guest> {
   class Sink;
   class Observer;
 
-  Guest(LaneMemoryPtr requests, LaneMemoryPtr answers, LaneMemoryPtr inputs)
-      : reader_(std::move(requests)), inputs_(std::move(inputs)), writer_(std::move(answers)) {}
+  Guest(LaneMemoryPtr requests, LaneMemoryPtr answers, LaneMemoryPtr inputs, std::unique_ptr<DoorbellRinger> doorbell)
+      : reader_(std::move(requests)),
+        inputs_(std::move(inputs)),
+        writer_(std::move(answers)),
+        doorbell_(std::move(doorbell)) {}
   StatusOr<Batch> Take(const Slice& message);
   std::optional<Slice> TakePlaced(Place place, uint64_t size);
   void Reschedule(size_t index);
@@ -60,6 +64,8 @@ class Guest : public std::enable_shared_from_this<Guest> {
   std::mutex mutex_;
   LaneWriter writer_;
   WorkerAnswers pending_;
+  const std::unique_ptr<const DoorbellRinger> doorbell_;
+  bool rings_ = false;  // for the answers of the batch that is being executed
 };
 
 }  // namespace pyinfer

@@ -5,24 +5,40 @@
 #include <chrono>
 #include <utility>
 
+#include "engine/engine.h"
 #include "worker/futex.h"
 #include "worker/session.h"
 
 namespace pyinfer {
 namespace {
 
-// What whoever brings requests may copy: others wait for that thread.
+// What whoever brings requests, or hears of answers, may copy: others wait for that thread.
 constexpr size_t kMostCopied = size_t{64} << 10;
 
-bool IsSmall(const Batch& batch, const PlacedInputs* inputs) {
-  size_t bytes = 0;
+// Of the inputs of a batch.
+struct InputBytes {
+  size_t copied = 0;
+  size_t placed = 0;
+};
+
+InputBytes CountInputs(const Batch& batch, const PlacedInputs* inputs) {
+  InputBytes bytes;
   for (size_t i = 0; i < batch.size(); ++i) {
     for (const Tensor& input : batch.request(i).inputs) {
       const bool is_placed = inputs != nullptr && inputs->OffsetOf(input.data.view());
-      if (!is_placed) bytes += input.data.size();
+      (is_placed ? bytes.placed : bytes.copied) += input.data.size();
     }
   }
-  return bytes <= kMostCopied;
+  return bytes;
+}
+
+// Whether an event loop may take the answers: not to wait for a device, for more responses, or for much to be copied.
+bool MayRing(const Batch& batch, const InputBytes& bytes) {
+  if (batch.model().decoupled || bytes.copied + bytes.placed > kMostCopied) return false;
+  for (size_t i = 0; i < batch.size(); ++i) {
+    if (batch.request(i).uses_shared_memory) return false;
+  }
+  return true;
 }
 
 // Whether nothing is left to do for the batch; counts it where it was executed.
@@ -32,6 +48,12 @@ bool IsOver(WorkerSession::Outcome outcome, std::atomic<uint64_t>& executed) {
 }
 
 }  // namespace
+
+WorkerHost::WorkerHost(TimeNs execution_limit, std::shared_ptr<Engine> engine, std::shared_ptr<PlacedInputs> inputs)
+    : execution_limit_(execution_limit),
+      engine_(std::move(engine)),
+      inputs_(std::move(inputs)),
+      doorbell_(engine_ ? engine_->doorbell() : std::make_shared<Doorbell>()) {}
 
 WorkerHost::~WorkerHost() = default;
 
@@ -57,6 +79,7 @@ void WorkerHost::End(const std::shared_ptr<WorkerSession>& session, const Status
     if (attached_ == session) attached_ = nullptr;
   }
   session->End(reason);
+  Wake();
 }
 
 void WorkerHost::Close(const Status& reason) {
@@ -78,7 +101,7 @@ std::shared_ptr<WorkerSession> WorkerHost::WaitSession() {
 bool WorkerHost::WaitReady() { return WaitSession() != nullptr; }
 
 void WorkerHost::Execute(Batch& batch, const std::shared_ptr<Model>& model, size_t instance) {
-  watched_.reset();
+  last_begun_by_.reset();
   for (;;) {
     const std::shared_ptr<WorkerSession> session = WaitSession();
     if (!session) return batch.FailOpen(closed_reason_);
@@ -86,23 +109,39 @@ void WorkerHost::Execute(Batch& batch, const std::shared_ptr<Model>& model, size
   }
 }
 
-bool WorkerHost::Begin(Batch batch, const std::shared_ptr<Model>& model, size_t instance) {
+HeardBy WorkerHost::Begin(Batch batch, const std::shared_ptr<Model>& model, size_t instance) {
   begun_ = std::move(batch);
-  if (!IsSmall(begun_, inputs_.get())) return false;
+  const InputBytes bytes = CountInputs(begun_, inputs_.get());
+  if (bytes.copied > kMostCopied) return HeardBy::kNobody;
   std::shared_ptr<WorkerSession> session;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     session = attached_;
   }
-  if (session && session->Begin(begun_, {model, instance})) begun_by_ = std::move(session);
-  return begun_by_ != nullptr && begun_by_ == watched_.lock();
+  const bool rings = doorbell_->attended() && MayRing(begun_, bytes);
+  if (!session || !session->Begin(begun_, {model, instance}, rings)) return HeardBy::kNobody;
+  begun_by_ = std::move(session);
+  rings_ = rings;
+  if (rings) return HeardBy::kDoorbell;
+  return watches_lane_ && begun_by_ == watched_.lock() ? HeardBy::kWatcher : HeardBy::kNobody;
+}
+
+BatchStarter::Progress WorkerHost::TryComplete() {
+  using Progress = BatchStarter::Progress;
+  const Progress progress = begun_by_ ? begun_by_->TryComplete(begun_) : Progress::kLeft;
+  if (progress != Progress::kCompleted) return progress;
+  executed_.fetch_add(1, std::memory_order_relaxed);
+  completed_.fetch_add(1, std::memory_order_relaxed);
+  last_begun_by_ = std::exchange(begun_by_, nullptr);
+  begun_.Finish();
+  return progress;
 }
 
 void WorkerHost::Complete(const std::shared_ptr<Model>& model, size_t instance) {
   const std::shared_ptr<WorkerSession> session = std::exchange(begun_by_, nullptr);
   const bool over = session && IsOver(session->Complete(begun_, execution_limit_), executed_);
   if (over) {
-    watched_ = session;
+    last_begun_by_ = session;
   } else {
     Execute(begun_, model, instance);
   }
@@ -110,14 +149,22 @@ void WorkerHost::Complete(const std::shared_ptr<Model>& model, size_t instance) 
 }
 
 bool WorkerHost::PrepareWatch() {
-  const std::shared_ptr<WorkerSession> session = watched_.lock();
-  if (!session || !session->accepts() || !CanFutexWaitEither()) return false;
+  const std::shared_ptr<WorkerSession> session = begun_by_ ? begun_by_ : last_begun_by_.lock();
+  watches_lane_ = !rings_;
+  if (!session || !session->accepts() || (watches_lane_ && !CanFutexWaitEither())) return false;
+  watched_ = session;
   wakes_seen_ = wakes_.load(std::memory_order_acquire);
+  completed_seen_ = completed_.load(std::memory_order_relaxed);
   return true;
 }
 
-void WorkerHost::Watch() {
-  if (const std::shared_ptr<WorkerSession> session = watched_.lock()) session->Watch({wakes_, wakes_seen_});
+bool WorkerHost::Watch() {
+  if (!watches_lane_) {
+    FutexWait(wakes_, wakes_seen_, WorkerSession::kLook);
+  } else if (const std::shared_ptr<WorkerSession> session = watched_.lock()) {
+    session->Watch({wakes_, wakes_seen_});
+  }
+  return completed_.load(std::memory_order_relaxed) != completed_seen_;
 }
 
 void WorkerHost::Wake() {

@@ -9,7 +9,9 @@
 // A worker may be attached while there still is another one: that one keeps what it has begun, and gets nothing more.
 //
 // While the thread of the instance has nothing to do, others may send its worker a batch (Begin), and it goes on with
-// that one (Complete). It may wait for the answer beforehand (Watch): then nobody has to wake it but the worker.
+// that one (Complete). It may wait for the answer beforehand (Watch): then nobody has to wake it but the worker. Where
+// an event loop hears the engine's doorbell, the worker rings that for small batches, and the loop goes on with them
+// (TryComplete): the thread is not woken at all then, and only looks whether something takes long.
 //
 // What a worker says is checked before it is believed; one that says what can not be true is not listened to any more.
 #pragma once
@@ -22,14 +24,17 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/doorbell.h"
 #include "base/status.h"
-#include "engine/engine.h"
+#include "engine/lending.h"
 #include "sched/batch.h"
 #include "worker/lanes.h"
 #include "worker/placed_inputs.h"
 
 namespace pyinfer {
 
+class Engine;
+class Model;
 class WorkerSession;
 
 class WorkerHost {
@@ -37,8 +42,7 @@ class WorkerHost {
   // `execution_limit`: a batch may take so long; 0: any time. `engine`: what workers may call models of; may be null.
   // `inputs`: where large inputs may be that its workers can read; null where there are none.
   explicit WorkerHost(TimeNs execution_limit, std::shared_ptr<Engine> engine = nullptr,
-                      std::shared_ptr<PlacedInputs> inputs = nullptr)
-      : execution_limit_(execution_limit), engine_(std::move(engine)), inputs_(std::move(inputs)) {}
+                      std::shared_ptr<PlacedInputs> inputs = nullptr);
   ~WorkerHost();
   WorkerHost(const WorkerHost&) = delete;
   WorkerHost& operator=(const WorkerHost&) = delete;
@@ -60,16 +64,21 @@ class WorkerHost {
   // `instance`: which one is busy with it; null where that is not known.
   void Execute(Batch& batch, const std::shared_ptr<Model>& model = nullptr, size_t instance = 0);
   // Keeps the batch for Complete, and sends it if little is to be copied and there is a worker to take it. Never
-  // blocks. Any thread, ordered with those of Execute and Complete; none of them is under way, and Complete follows.
-  // Whether the thread that watches is woken by the worker's answer.
-  bool Begin(Batch batch, const std::shared_ptr<Model>& model = nullptr, size_t instance = 0);
+  // blocks. Any thread, ordered with those of Execute, TryComplete and Complete; none of them is under way, and one of
+  // the last two follows.
+  HeardBy Begin(Batch batch, const std::shared_ptr<Model>& model = nullptr, size_t instance = 0);
   // As Execute, of that batch, and finishes it.
   void Complete(const std::shared_ptr<Model>& model = nullptr, size_t instance = 0);
-  // Whether it makes sense to watch: the last batch was one that others had sent. Then it is to be followed by Watch,
-  // and others may call Begin from now on. Of the thread that calls Complete, as Watch is.
+  // The same, where the worker has answered it, and that takes no time. Never blocks. Any thread.
+  BatchStarter::Progress TryComplete();
+  // Whether it makes sense to watch: the last batch was one that others had sent, or they have sent one now. Then it is
+  // to be followed by Watch, and others may call Begin and TryComplete from now on. Of the thread that calls Complete,
+  // as Watch is.
   bool PrepareWatch();
-  // Blocks until the worker says something, Wake was called since PrepareWatch, or it is time to look for other work.
-  void Watch();
+  bool KeepWatching() { return wakes_.load(std::memory_order_acquire) == wakes_seen_ && PrepareWatch(); }
+  // Blocks until the worker says something that nobody else hears, Wake was called since PrepareWatch, or it is time to
+  // look for other work. Whether others have completed batches since PrepareWatch.
+  bool Watch();
   // Any thread.
   void Wake();
   // Blocks until the workers have answered all that they were to answer apart, or are gone, or Close was called.
@@ -79,6 +88,7 @@ class WorkerHost {
 
   // Null where there are none.
   const std::shared_ptr<PlacedInputs>& inputs() const { return inputs_; }
+  const Doorbell& doorbell() const { return *doorbell_; }
   // Batches that workers have executed to their end.
   uint64_t executed() const { return executed_.load(std::memory_order_relaxed); }
 
@@ -88,6 +98,7 @@ class WorkerHost {
   const TimeNs execution_limit_;
   const std::shared_ptr<Engine> engine_;
   const std::shared_ptr<PlacedInputs> inputs_;
+  const std::shared_ptr<Doorbell> doorbell_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<std::shared_ptr<WorkerSession>> sessions_;  // that were announced, and not ended
@@ -95,13 +106,20 @@ class WorkerHost {
   bool closed_ = false;
   Status closed_reason_;
   std::atomic<uint64_t> executed_{0};
-  // Of whoever is in one of Begin, Execute and Complete. The session has the batch's address once it is sent.
+  // Of whoever is in one of Begin, Execute, TryComplete and Complete. The session has the batch's address once it is
+  // sent.
   Batch begun_;
   std::shared_ptr<WorkerSession> begun_by_;  // null where it is not sent
-  // Whose answer is waited for next, or may be. A worker that is gone is not kept for that, nor its memory.
+  bool rings_ = false;                       // for the batch that was sent last
+  // Who executed a batch last that others had sent. A worker that is gone is not kept for that, nor its memory.
+  std::weak_ptr<WorkerSession> last_begun_by_;
+  // Of the thread that watches; Begin reads the first two.
+  bool watches_lane_ = false;
   std::weak_ptr<WorkerSession> watched_;
   uint32_t wakes_seen_ = 0;
+  uint64_t completed_seen_ = 0;
   std::atomic<uint32_t> wakes_{0};
+  std::atomic<uint64_t> completed_{0};  // by TryComplete
 };
 
 }  // namespace pyinfer

@@ -267,6 +267,13 @@ StatusOr<std::optional<Slice>> LaneReader::TryTake() {
   return {std::optional<Slice>(Slice(std::make_shared<LaneBuffer>(memory_, block, size, foreign_)))};
 }
 
+std::optional<uint64_t> LaneReader::NextSize() const {
+  const Head& head = HeadOf(*memory_);
+  const uint32_t taken = taken_.load(std::memory_order_relaxed);
+  if (head.written.load(std::memory_order_acquire) == taken) return std::nullopt;
+  return head.entries[taken % kRoom].size.load(std::memory_order_relaxed);
+}
+
 void LaneReader::Wait(TimeNs timeout) {
   Head& head = HeadOf(*memory_);
   const uint32_t taken = taken_.load(std::memory_order_relaxed);

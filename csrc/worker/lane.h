@@ -129,6 +129,8 @@ class LaneReader {
   // The next message, with its block, which is given back when the last owner of the bytes lets go. Nothing where there
   // is none; InvalidArg where what the writer says can not be true.
   StatusOr<std::optional<Slice>> TryTake();
+  // How large the next message says that it is; nothing where there is none.
+  std::optional<uint64_t> NextSize() const;
   // Waits, for at most `timeout`, until there is a message. Any number of threads.
   void Wait(TimeNs timeout);
   // The same, but also while `other` is as it was seen. Requires: CanFutexWaitEither().

@@ -13,10 +13,12 @@ void WriteModel(MessageWriter& writer, const ModelSpec& model) {
   writer.Number(static_cast<uint8_t>(model.sequence && model.sequence->iterative));
 }
 
-void WriteBatch(MessageWriter& writer, const std::vector<const Request*>& requests, uint64_t first, bool has_states) {
+void WriteBatch(MessageWriter& writer, const std::vector<const Request*>& requests, uint64_t first, bool has_states,
+                bool rings) {
   writer.Zeros(requests.size() * sizeof(RequestSigns));
   writer.Number(first);
   writer.Number(static_cast<uint8_t>(has_states));
+  writer.Number(static_cast<uint8_t>(rings));
   writer.Number(static_cast<uint32_t>(requests.size()));
   for (const Request* request : requests) WriteRequest(writer, *request);
 }
@@ -53,6 +55,7 @@ StatusOr<WorkerBatch> ReadBatch(const Slice& message, const std::shared_ptr<cons
   WorkerBatch batch;
   batch.first = reader.Number<uint64_t>();
   batch.has_states = reader.Flag();
+  batch.rings = reader.Flag();
   const size_t count = reader.Count(sizeof(uint64_t));
   if (count == 0 || count > reader.data().size() / sizeof(RequestSigns)) return SenselessMessage();
   for (size_t i = 0; i < count && !reader.failed(); ++i) {

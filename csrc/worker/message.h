@@ -41,11 +41,13 @@ struct WorkerAnswers {
 struct WorkerBatch {
   uint64_t first = 0;
   bool has_states = false;
+  bool rings = false;  // the doorbell is to be rung for each of its answers
   std::vector<RequestPtr> requests;
 };
 
 // Adds the requests of a batch, numbered from `first` on. The data begin with the RequestSigns of each.
-void WriteBatch(MessageWriter& writer, const std::vector<const Request*>& requests, uint64_t first, bool has_states);
+void WriteBatch(MessageWriter& writer, const std::vector<const Request*>& requests, uint64_t first, bool has_states,
+                bool rings);
 void WriteModel(MessageWriter& writer, const ModelSpec& model);
 void WriteAnswers(MessageWriter& writer, const WorkerAnswers& answers);
 

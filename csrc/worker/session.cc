@@ -14,8 +14,10 @@ uint64_t NextNumber() {
   return ++last;
 }
 
-// How often a batch that takes long is looked at: whether somebody has cancelled, whether its time is over.
-constexpr TimeNs kLook = 25'000'000;
+// An answer that is larger is left to the thread of the instance.
+constexpr uint64_t kMostTaken = uint64_t{64} << 10;
+
+TimeNs Now() { return SystemClock().Now(); }
 
 // Copies what a worker could still write to, or would never have back.
 void CopyOutputs(std::vector<Tensor>& outputs) {
@@ -83,7 +85,7 @@ Status WorkerSession::SendLocked(const MessageWriter& writer) {
   return message.ok() ? SendLocked(message.value(), writer.size()) : message.status();
 }
 
-Status WorkerSession::SendBatchLocked(const Batch& batch) {
+Status WorkerSession::SendBatchLocked(const Batch& batch, bool rings) {
   if (!introduced_) {
     MessageWriter model(MessageKind::kModel);
     WriteModel(model, batch.model());
@@ -97,7 +99,7 @@ Status WorkerSession::SendBatchLocked(const Batch& batch) {
   const auto take_back = [&] {
     for (const Slice& input : handed) inputs_->TakeBack(input);
   };
-  WriteBatch(writer, requests, next_, batch.has_states());
+  WriteBatch(writer, requests, next_, batch.has_states(), rings);
   StatusOr<uint8_t*> message = WriteLocked(writer, /*pinned=*/true);
   if (!message.ok()) return take_back(), message.status();
   uint8_t* const signs = message.value() + writer.data_offset();
@@ -115,25 +117,26 @@ Status WorkerSession::SendBatchLocked(const Batch& batch) {
   return Status();
 }
 
-Status WorkerSession::BeginLocked(Batch& batch, Executor executor) {
-  if (Status status = SendBatchLocked(batch); !status.ok()) return status;
+Status WorkerSession::BeginLocked(Batch& batch, Executor executor, bool rings) {
+  if (Status status = SendBatchLocked(batch, rings); !status.ok()) return status;
   batch.MarkPacked();
   batch_ = &batch;  // from here on others take its answers as well
+  begun_ = Now();
   executor_ = std::move(executor);
   done_ = false;
   return Status();
 }
 
-bool WorkerSession::Begin(Batch& batch, Executor executor) {
+bool WorkerSession::Begin(Batch& batch, Executor executor, bool rings) {
   const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
-  return lock.owns_lock() && accepts() && BeginLocked(batch, std::move(executor)).ok();
+  return lock.owns_lock() && accepts() && BeginLocked(batch, std::move(executor), rings).ok();
 }
 
 WorkerSession::Outcome WorkerSession::Execute(Batch& batch, TimeNs limit, Executor executor) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     if (!accepts()) return Outcome::kNotBegun;
-    if (Status status = BeginLocked(batch, std::move(executor)); !status.ok()) {
+    if (Status status = BeginLocked(batch, std::move(executor), /*rings=*/false); !status.ok()) {
       batch.FailOpen(status);
       return Outcome::kFailed;
     }
@@ -142,22 +145,40 @@ WorkerSession::Outcome WorkerSession::Execute(Batch& batch, TimeNs limit, Execut
 }
 
 WorkerSession::Outcome WorkerSession::Complete(Batch& batch, TimeNs limit) {
-  const SystemClock clock;
-  const TimeNs until = limit == 0 ? 0 : clock.Now() + limit;
+  const TimeNs until = begun_ + limit;
   for (;;) {
-    if (!ended()) reader_.Wait(limit == 0 ? kLook : std::clamp(until - clock.Now(), TimeNs{1}, kLook));
-    const Burst burst;  // outlives the lock
-    std::lock_guard<std::mutex> lock(mutex_);
-    ListenLocked();
-    if (done_ || ended()) return LeaveLocked(batch);
-    TellLocked();
-    if (limit != 0 && clock.Now() >= until) {
-      kill_();
-      EndLocked({Code::kDeadlineExceeded, "the model '" + batch.model().name + "' did not execute the request within " +
-                                              std::to_string(limit / 1'000'000) + " ms"});
-      return LeaveLocked(batch);
+    {
+      const Burst burst;  // outlives the lock
+      std::lock_guard<std::mutex> lock(mutex_);
+      ListenLocked();
+      if (done_ || ended()) return LeaveLocked(batch);
+      TellLocked();
+      if (limit != 0 && Now() >= until) {
+        kill_();
+        EndLocked({Code::kDeadlineExceeded, "the model '" + batch.model().name +
+                                                "' did not execute the request within " +
+                                                std::to_string(limit / 1'000'000) + " ms"});
+        return LeaveLocked(batch);
+      }
     }
+    reader_.Wait(limit == 0 ? kLook : std::clamp(until - Now(), TimeNs{1}, kLook));
   }
+}
+
+BatchStarter::Progress WorkerSession::TryComplete(Batch& batch) {
+  using Progress = BatchStarter::Progress;
+  const Burst burst;  // outlives the lock
+  const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+  if (!lock.owns_lock() || ended()) return Progress::kLeft;
+  if (!done_) {
+    const std::optional<uint64_t> size = reader_.NextSize();
+    if (!size) return Progress::kNone;
+    if (*size > kMostTaken) return Progress::kLeft;
+    ListenLocked();
+    if (!done_) return Progress::kLeft;
+  }
+  LeaveLocked(batch);
+  return Progress::kCompleted;
 }
 
 void WorkerSession::Watch(const FutexSeen& other) {
@@ -341,31 +362,6 @@ void WorkerSession::TellLocked() {
     if (late.responder->cancelled()) late.signs->Cancel();
   }
   room_->Look();
-}
-
-CallOrigin WorkerSession::OriginOf(const CallTerms& terms, TimeNs now) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  CallOrigin origin;
-  const auto request_of = [&](uint64_t number) -> const Request* {
-    if (batch_ == nullptr || number < first_ || number - first_ >= batch_->size()) return nullptr;
-    return batch_->detached(number - first_) ? nullptr : &batch_->request(number - first_);
-  };
-  if (const Request* request = request_of(terms.trace)) {
-    origin.trace = request->trace;
-  } else if (const auto late = late_.find(terms.trace); late != late_.end()) {
-    origin.trace = late->second.trace;
-  }
-  for (const uint64_t number : terms.parents) {
-    if (const Request* request = request_of(number)) {
-      origin.AddParent(*request, now);
-    } else if (const auto late = late_.find(number); late != late_.end()) {
-      origin.AddParent(late->second.parent, now);
-    }
-  }
-  if (!terms.by_instance || batch_ == nullptr) return origin;
-  origin.model = executor_.model;
-  origin.instance = executor_.instance;
-  return origin;
 }
 
 void WorkerSession::Reject(const Status& status) {

@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/status.h"
+#include "engine/lending.h"
 #include "sched/batch.h"
 #include "worker/call_server.h"
 #include "worker/futex.h"
@@ -40,13 +41,17 @@ class WorkerSession {
     size_t instance = 0;
   };
   enum class Outcome { kDone, kFailed, kNotBegun };
+  // How often a batch that takes long is looked at: whether somebody has cancelled, whether its time is over.
+  static constexpr TimeNs kLook = 25'000'000;
   // Has the worker execute `batch`. kFailed: all is answered, by why it could not; kNotBegun: nothing is.
   // `limit`: 0 for none. One at a time. One that is to stop begins nothing.
   Outcome Execute(Batch& batch, TimeNs limit, Executor executor);
   // The same in two steps, between which `batch` stays where it is. Begin only sends it, and does not wait for others
-  // that are inside: false where nothing was begun. Any thread.
-  bool Begin(Batch& batch, Executor executor);
+  // that are inside: false where nothing was begun. Any thread. `rings`: the worker rings when it has an answer.
+  bool Begin(Batch& batch, Executor executor, bool rings = false);
   Outcome Complete(Batch& batch, TimeNs limit);
+  // The second step, where it can be taken at once: kLeft where Complete is to be called after all. Never blocks.
+  BatchStarter::Progress TryComplete(Batch& batch);
   // Waits until the worker says something, `other` is not as it was seen, or it is time to look again.
   void Watch(const FutexSeen& other);
   // Lets the worker end once it is done with what was sent to it. Any thread.
@@ -78,10 +83,10 @@ class WorkerSession {
   StatusOr<uint8_t*> WriteLocked(const MessageWriter& writer, bool pinned);
   Status SendLocked(const MessageWriter& writer);
   Status SendLocked(const uint8_t* message, uint64_t size);
-  Status SendBatchLocked(const Batch& batch);
+  Status SendBatchLocked(const Batch& batch, bool rings);
   // Has the worker read the large inputs from where they are, as far as it can; those that it was handed.
   std::vector<Slice> HandInputs(const std::vector<const Request*>& requests, MessageWriter& writer) const;
-  Status BeginLocked(Batch& batch, Executor executor);
+  Status BeginLocked(Batch& batch, Executor executor, bool rings);
   Outcome LeaveLocked(Batch& batch);
   void StopLocked();
   // Bytes of the inputs of the batch that is being executed, where outputs may lie.
@@ -117,6 +122,7 @@ class WorkerSession {
   bool introduced_ = false;
   // What is being executed; null in between.
   Batch* batch_ = nullptr;
+  TimeNs begun_ = 0;
   Executor executor_;
   uint64_t first_ = 0;
   uint64_t next_ = 1;

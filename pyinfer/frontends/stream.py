@@ -74,6 +74,7 @@ class Stream:
         self._connections: dict[int, Connection] = {}
         self._last_id = 0
         self._flush_due = False
+        self._doorbell = -1  # until the stream is started
         self._deadline: asyncio.TimerHandle | None = None
         self._deadline_at = 0.0
         self._sweeper: asyncio.TimerHandle | None = None
@@ -83,6 +84,8 @@ class Stream:
 
     def start(self) -> None:
         self._loop.add_reader(self.mailbox.fileno(), self._flush)
+        self._doorbell = self.mailbox.attend_doorbell()
+        self._loop.add_reader(self._doorbell, self._flush, True)
         self._sweeper = self._loop.call_later(_TICK_SECONDS, self._sweep)
 
     def close(self) -> None:
@@ -93,6 +96,8 @@ class Stream:
             if timer is not None:
                 timer.cancel()
         self._loop.remove_reader(self.mailbox.fileno())
+        if self._doorbell >= 0:
+            self._loop.remove_reader(self._doorbell)
         self.mailbox.close()
         self._waiting_calls.clear()
         if self._pool is not None:
@@ -171,10 +176,10 @@ class Stream:
             self.empty.set()
         self.touch()
 
-    def _flush(self) -> None:
+    def _flush(self, rung: bool = False) -> None:
         self._flush_due = False
         connections = self._connections
-        written, deadline = self.mailbox.flush()
+        written, deadline = self.mailbox.flush(rung)
         for number, data, then in written:
             connection = connections.get(number)
             if connection is not None:

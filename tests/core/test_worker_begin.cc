@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // Batches that others have sent to a worker for the thread of its instance.
+#include <poll.h>
+
 #include <atomic>
+#include <chrono>
 #include <memory>
+#include <string>
 #include <thread>
 #include <utility>
 
+#include "base/doorbell.h"
 #include "check.h"
+#include "engine/engine.h"
 #include "worker/futex.h"
 #include "workers.h"
 
@@ -13,6 +19,7 @@ namespace pyinfer {
 namespace {
 
 using testing::EchoAll;
+using testing::EchoedOutputs;
 using testing::FakeWorker;
 using testing::IntsOf;
 using testing::Requests;
@@ -52,14 +59,14 @@ TEST(WorkerBegin, WhoWatchesHearsTheAnswer) {
   worker.AttachTo(host);
   Requests first;
   CHECK(!host.PrepareWatch());
-  CHECK(!host.Begin(std::move(first.batch)));
+  CHECK(host.Begin(std::move(first.batch)) == HeardBy::kNobody);
   host.Complete();
   for (int round = 0; round < 100; ++round) {
     CHECK(host.PrepareWatch());
     Requests requests(false, round % 8 + 1);
     std::atomic<bool> begun{false};
     std::thread beginning([&] {
-      CHECK(host.Begin(std::move(requests.batch)));
+      CHECK(host.Begin(std::move(requests.batch)) == HeardBy::kWatcher);
       begun = true;
     });
     if (round % 2 == 0) beginning.join();
@@ -80,13 +87,13 @@ TEST(WorkerBegin, WhoWatchesIsWokenForAllElse) {
   WorkerHost host(0);
   FakeWorker first(EchoAll), second(EchoAll);
   first.AttachTo(host);
-  const auto begin_one = [&](bool heard) {
+  const auto begin_one = [&](HeardBy heard) {
     Requests requests;
-    CHECK_EQ(host.Begin(std::move(requests.batch)), heard);
+    CHECK(host.Begin(std::move(requests.batch)) == heard);
     host.Complete();
     CheckEchoes(requests);
   };
-  begin_one(false);
+  begin_one(HeardBy::kNobody);
   CHECK(host.PrepareWatch());
   host.Wake();
   host.Watch();  // Wake counts from PrepareWatch on
@@ -98,9 +105,9 @@ TEST(WorkerBegin, WhoWatchesIsWokenForAllElse) {
   CHECK(host.PrepareWatch());
   CHECK(first.session->StopIdle());
   second.AttachTo(host);
-  begin_one(false);
+  begin_one(HeardBy::kNobody);
   CHECK(host.PrepareWatch());
-  begin_one(true);
+  begin_one(HeardBy::kWatcher);
   CHECK(second.session->StopIdle());
   CHECK(!host.PrepareWatch());
   host.Stop();
@@ -152,6 +159,189 @@ TEST(WorkerBegin, WhatIsLargeIsSentByTheInstance) {
   host.Complete();
   CheckEchoes(large);
   host.Stop();
+}
+
+// --- what is heard by the doorbell ---
+
+using Progress = BatchStarter::Progress;
+
+// An engine with an event loop that hears its doorbell.
+struct Heard {
+  Heard() { engine->doorbell()->Attend(); }
+
+  // Waits until it has rung, and lowers it.
+  void Await() const {
+    pollfd bell{engine->doorbell()->fd(), POLLIN, 0};
+    CHECK_EQ(poll(&bell, 1, 10'000), 1);
+    engine->doorbell()->Lower();
+  }
+  bool has_rung() const {
+    pollfd bell{engine->doorbell()->fd(), POLLIN, 0};
+    return poll(&bell, 1, 0) == 1;
+  }
+
+  const std::shared_ptr<Engine> engine = std::make_shared<Engine>(std::make_shared<SystemClock>());
+};
+
+TEST(WorkerBegin, WhoHearsTheDoorbellCompletes) {
+  const Heard heard;
+  WorkerHost host(0, heard.engine);
+  FakeWorker worker(EchoAll, heard.engine->doorbell().get());
+  worker.AttachTo(host);
+  for (int round = 0; round < 300; ++round) {
+    Requests requests(false, round % 8 + 1);
+    CHECK(host.Begin(std::move(requests.batch)) == HeardBy::kDoorbell);
+    heard.Await();
+    CHECK(host.TryComplete() == Progress::kCompleted);
+    CheckEchoes(requests);
+  }
+  CHECK(!heard.has_rung());  // once for each
+  CHECK_EQ(host.executed(), uint64_t{300});
+  // Or whoever has the instance otherwise.
+  Requests requests;
+  CHECK(host.Begin(std::move(requests.batch)) == HeardBy::kDoorbell);
+  host.Complete();
+  CheckEchoes(requests);
+  host.Stop();
+}
+
+TEST(WorkerBegin, ADoorbellMayRingForAnotherOne) {
+  const Heard heard;
+  WorkerHost host(0, heard.engine);
+  std::atomic<bool> goes_on{false};
+  FakeWorker worker(
+      [&](Batch& batch) {
+        while (!goes_on) std::this_thread::yield();
+        return EchoAll(batch);
+      },
+      heard.engine->doorbell().get());
+  worker.AttachTo(host);
+  Requests requests;
+  CHECK(host.Begin(std::move(requests.batch)) == HeardBy::kDoorbell);
+  CHECK(host.TryComplete() == Progress::kNone);
+  goes_on = true;
+  heard.Await();
+  CHECK(host.TryComplete() == Progress::kCompleted);
+  CheckEchoes(requests);
+  host.Stop();
+}
+
+TEST(WorkerBegin, NobodyRingsForWhatIsNotForAnEventLoop) {
+  const Heard heard;
+  const Doorbell* const doorbell = heard.engine->doorbell().get();
+  WorkerHost host(0, heard.engine);
+  FakeWorker worker(EchoAll, doorbell);
+  worker.AttachTo(host);
+  const auto complete_one = [&](Requests requests) {
+    CHECK(host.Begin(std::move(requests.batch)) != HeardBy::kDoorbell);
+    host.Complete();
+    for (const auto& sink : requests.sinks) CHECK_EQ(sink->answers.load(), 1);
+    CHECK(!heard.has_rung());
+  };
+  complete_one(Requests(/*decoupled=*/true));
+  complete_one(Requests(false, 1, {}, /*width=*/1 << 17));
+  Requests executed;
+  executed.ExecuteBy(host);
+  CHECK(!heard.has_rung());
+  heard.engine->doorbell()->Leave();
+  complete_one(Requests());
+  host.Stop();
+}
+
+TEST(WorkerBegin, ALargeAnswerIsLeftToTheInstance) {
+  const Heard heard;
+  WorkerHost host(0, heard.engine);
+  FakeWorker worker(
+      [&](Batch& batch) {
+        Tensor large = EchoedOutputs(batch.request(0)).at(0);
+        large.shape = {1, 1 << 17};
+        const std::string bytes(size_t{4} << 17, 'x');
+        large.data = Slice::Copy(bytes.data(), bytes.size());
+        batch.Respond(0, {large}, {});
+        return true;
+      },
+      heard.engine->doorbell().get());
+  worker.AttachTo(host);
+  Requests requests(false, 1);
+  CHECK(host.Begin(std::move(requests.batch)) == HeardBy::kDoorbell);
+  heard.Await();
+  CHECK(host.TryComplete() == Progress::kLeft);
+  CHECK_EQ(requests.sinks[0]->answers.load(), 0);
+  host.Complete();
+  CHECK_EQ(requests.sinks[0]->response.outputs.at(0).data.size(), size_t{4} << 17);
+  host.Stop();
+}
+
+// Its thread has nothing to do but to look now and then, until there is no doorbell any more.
+TEST(WorkerBegin, TheInstanceWatchesWhileOthersHearTheDoorbell) {
+  const Heard heard;
+  WorkerHost host(0, heard.engine);
+  FakeWorker worker(EchoAll, heard.engine->doorbell().get());
+  worker.AttachTo(host);
+  const auto complete_one = [&] {
+    Requests requests;
+    CHECK(host.Begin(std::move(requests.batch)) == HeardBy::kDoorbell);
+    heard.Await();
+    CHECK(host.TryComplete() == Progress::kCompleted);
+    CheckEchoes(requests);
+  };
+  complete_one();
+  CHECK(host.PrepareWatch());
+  CHECK(!host.Watch());
+  CHECK(host.PrepareWatch());
+  std::thread others(complete_one);
+  others.join();
+  CHECK(host.Watch());
+  CHECK(host.PrepareWatch());
+  heard.engine->doorbell()->Leave();
+  Requests requests;
+  CHECK(host.Begin(std::move(requests.batch)) == HeardBy::kNobody);  // it does not look at the lane
+  host.Complete();
+  CheckEchoes(requests);
+  host.Stop();
+}
+
+TEST(WorkerBegin, AWorkerThatDiesIsLeftToTheInstance) {
+  const Heard heard;
+  WorkerHost host(0, heard.engine);
+  std::atomic<bool> begun{false};
+  FakeWorker worker(
+      [&](Batch&) {
+        begun = true;
+        return false;
+      },
+      heard.engine->doorbell().get());
+  worker.AttachTo(host);
+  Requests requests;
+  CHECK(host.Begin(std::move(requests.batch)) == HeardBy::kDoorbell);
+  while (!begun) std::this_thread::yield();
+  CHECK(host.PrepareWatch());
+  host.End(worker.session, Status::Internal("it died"));
+  CHECK(!host.Watch());  // it is woken
+  CHECK(host.TryComplete() == Progress::kLeft);
+  host.Complete();
+  CHECK_EQ(requests.sinks[0]->message(), "it died");
+}
+
+// The limit counts from when the batch was begun, whoever waits for it.
+TEST(WorkerBegin, TheLimitCountsFromTheBeginning) {
+  const Heard heard;
+  constexpr TimeNs kLimit = 300'000'000;
+  WorkerHost host(kLimit, heard.engine);
+  FakeWorker worker([](Batch&) { return false; }, heard.engine->doorbell().get());
+  worker.AttachTo(host);
+  Requests requests;
+  const SystemClock clock;
+  const TimeNs before = clock.Now();
+  host.Begin(std::move(requests.batch));
+  const TimeNs begun = clock.Now();
+  while (clock.Now() < before + 2 * kLimit) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  const TimeNs late = clock.Now();
+  CHECK(late > begun + kLimit);
+  host.Complete();
+  CHECK(clock.Now() - late < kLimit);  // it was over already
+  CHECK_EQ(requests.sinks[0]->message(), "the model 'm' did not execute the request within 300 ms");
+  CHECK(worker.killed);
 }
 
 TEST(WorkerBegin, AWorkerThatDiesMeanwhileFailsIt) {

@@ -220,7 +220,7 @@ TEST(WorkerMessage, ABatchComesAsItWas) {
   std::vector<const Request*> pointers;
   for (const RequestPtr& request : requests) pointers.push_back(request.get());
   MessageWriter writer(MessageKind::kBatch);
-  WriteBatch(writer, pointers, 40, true);
+  WriteBatch(writer, pointers, 40, /*has_states=*/true, /*rings=*/true);
   const Slice message = Written(writer);
   CHECK(KindOf(message).value() == MessageKind::kBatch);
   std::vector<uint64_t> numbers;
@@ -229,7 +229,7 @@ TEST(WorkerMessage, ABatchComesAsItWas) {
     numbers.push_back(number);
     return std::make_shared<KeepingSink>();
   });
-  CHECK(batch.ok() && batch->has_states);
+  CHECK(batch.ok() && batch->has_states && batch->rings);
   CHECK(numbers == (std::vector<uint64_t>{40, 41, 42}));
   const Request& read = *batch->requests.at(0);
   CHECK_EQ(read.id, "an id");

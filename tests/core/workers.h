@@ -23,8 +23,9 @@ namespace pyinfer::testing {
 // A worker; what it executes is up to `execute`, which may say that the worker dies: it then says nothing any more.
 class FakeWorker {
  public:
-  explicit FakeWorker(std::function<bool(Batch&)> execute) {
-    guest_ = Guest::Make(dup(lanes_.requests->fd()), dup(lanes_.answers->fd())).value();
+  explicit FakeWorker(std::function<bool(Batch&)> execute, const Doorbell* doorbell = nullptr) {
+    const int ringing = doorbell ? dup(doorbell->ringing_fd()) : -1;
+    guest_ = Guest::Make(dup(lanes_.requests->fd()), dup(lanes_.answers->fd()), -1, ringing).value();
     thread_ = std::thread([this, run = std::move(execute)] {
       for (;;) {
         StatusOr<Batch> batch = guest_->Next();

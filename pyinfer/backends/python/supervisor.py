@@ -53,7 +53,7 @@ class _Attended:
         self.begun = time.monotonic()
         self.executed_before = host.executed
         self._lanes = WorkerLanes()
-        self.worker = RunningWorker(plan, [*self._lanes.fds(), host.inputs_fd])
+        self.worker = RunningWorker(plan, [*self._lanes.fds(), host.inputs_fd, host.doorbell_fd])
         self.session = host.announce(self._lanes, self.worker.pid)
         self.asked = Questions(services, self.worker.channel)
         #: what it says of why it could not start, or why it was not wanted

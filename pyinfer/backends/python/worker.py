@@ -33,7 +33,7 @@ def main(descriptor: int, parent: int) -> None:
 
         end_with_parent(parent)
         channel.send({"event": "hello"})
-        wanted, fds = channel.receive(5)
+        wanted, fds = channel.receive(6)
         if wanted is None:
             return
         _send_log(channel, int(wanted["log_level"]))
@@ -55,7 +55,7 @@ def _execute(channel: Channel, wanted: Mapping[str, Any], fds: list[int]) -> Non
     from pyinfer.backends.python.server_link import ServerControl, ServerLink, ServerMetrics
     from pyinfer.errors import PyinferError
 
-    guest = WorkerGuest(fds[0], fds[1], fds[4])
+    guest = WorkerGuest(fds[0], fds[1], fds[4], fds[5])
     link = ServerLink(channel)
     metrics.use(ServerMetrics(link))
     hooks: list[Any] = []

@@ -116,12 +116,13 @@ def test_a_worker_has_nothing_of_others(server: RunningServer) -> None:
         assert each["argv"][1:] == [f"pyinfer-worker:{model}_0_0"]
         assert f"\0pyinfer-worker:{model}_0_0\0".encode() in command_line(each["pid"])
         assert len(each["sockets"]) == 1
-        assert not each["pipes"]
+        assert len(each["pipes"]) == 1
         assert each["signals"] == [True, True]
         assert each["main"]
         assert each["directory"] == str(Path.cwd())
         assert Path(each["helper"]).parent.parent.name == model
         assert each["devices"] == "3,1"
+    assert one["pipes"] == two["pipes"]  # the doorbell of the server
     assert not set(one["random"]) & set(two["random"])
     assert not set(one["sockets"]) & set(two["sockets"])
     assert server.log.count("a line that is printed") >= 2
