@@ -73,6 +73,7 @@ void EnsembleRun::Call(const std::shared_ptr<EnsembleCall>& call) {
 RequestPtr EnsembleRun::MakeRequest(const std::shared_ptr<EnsembleCall>& call, const ModelSpec& model) const {
   const EnsemblePlan::Step& step = plan_.steps[call->step];
   auto request = std::make_unique<Request>(std::make_shared<StepSink>(call));
+  request->slow_to_answer = true;
   request->model_name = step.model;
   request->model_version = step.version;
   request->id = request_->id;

@@ -105,6 +105,7 @@ class Request {
   uint64_t timeout_us = 0;                      // in the queue; 0: the model's default
   bool wants_empty_final_response = false;      // of a decoupled model, over a stream
   bool more_follow = false;                     // it is to be queued with others: no batch begins before Dispatch()
+  bool slow_to_answer = false;                  // by much more than its outputs: compressed, or one part of the answer
   std::unique_ptr<TraceContext> trace_context;  // null where the client sent none
 
   // Shared memory that the request reads or writes; held until it is answered. `regions` is where names are looked up;

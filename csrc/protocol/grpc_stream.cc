@@ -111,6 +111,7 @@ void InferStream::Receive(const ReceivedMessage& message, TimeNs received) {
   const auto sink = std::make_shared<Sink>(shared_from_this(), message.bytes.size());
   auto request = std::make_unique<Request>(sink);
   request->transport = Transport::kGrpc;
+  request->slow_to_answer = encoding_ != Compression::kIdentity;
   if (trace_context_) request->trace_context = std::make_unique<TraceContext>(*trace_context_);
   request->timeline.receiving = request->timeline.received = received;
   Status status = PrepareRequest(message, forwarded_, acceptor, *request);

@@ -17,6 +17,7 @@ void UnaryInfer::Submit(GrpcCall& call, const ReceivedMessage& message, TimeNs r
   RequestAcceptor& acceptor = host_->mailbox().acceptor();
   auto request = std::make_unique<Request>(shared_from_this());
   request->transport = Transport::kGrpc;
+  request->slow_to_answer = encoding_ != Compression::kIdentity;
   request->trace_context = std::move(call.trace_context);
   request->timeline.receiving = call.received;
   request->timeline.received = received;

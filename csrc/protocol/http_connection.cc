@@ -184,6 +184,7 @@ std::unique_ptr<HttpConnection::ParseJob> HttpConnection::Infer(const InferHead&
   ParseJob job;
   auto request = std::make_unique<Request>(MakeSink(head, place, keep_alive, job.exchange_));
   request->transport = Transport::kHttp;
+  request->slow_to_answer = head.answer_compression_ != Compression::kIdentity;
   request->trace_context = std::move(context);
   request->timeline.received = begun != 0 && !body_split_ ? begun : mailbox_->acceptor().Now();
   request->timeline.receiving = begun != 0 ? begun : request->timeline.received;

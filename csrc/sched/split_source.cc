@@ -61,6 +61,7 @@ RequestPtr WholeRequest::MakePart(size_t part, std::vector<Tensor> inputs, int64
   auto made = std::make_unique<Request>(std::make_shared<PartSink>(shared_from_this(), part));
   std::lock_guard<std::mutex> lock(mutex_);
   if (!request_) return nullptr;
+  made->slow_to_answer = true;
   made->model_name = request_->model_name;
   made->model_version = request_->model_version;
   made->id = request_->id;

@@ -12,7 +12,7 @@
 namespace pyinfer {
 namespace {
 
-// What whoever brings requests, or hears of answers, may copy: others wait for that thread.
+// What whoever brings requests may copy: others wait for that thread.
 constexpr size_t kMostCopied = size_t{64} << 10;
 
 // Of the inputs of a batch.
@@ -32,11 +32,13 @@ InputBytes CountInputs(const Batch& batch, const PlacedInputs* inputs) {
   return bytes;
 }
 
-// Whether an event loop may take the answers: not to wait for a device, for more responses, or for much to be copied.
+// Whether an event loop may take the answers, which are mostly as large as the inputs: not to wait for a device, for
+// more responses, or for much to be written.
 bool MayRing(const Batch& batch, const InputBytes& bytes) {
-  if (batch.model().decoupled || bytes.copied + bytes.placed > kMostCopied) return false;
+  if (batch.model().decoupled || bytes.copied + bytes.placed > WorkerSession::kMostTaken) return false;
   for (size_t i = 0; i < batch.size(); ++i) {
-    if (batch.request(i).uses_shared_memory) return false;
+    const Request& request = batch.request(i);
+    if (request.uses_shared_memory || request.slow_to_answer) return false;
   }
   return true;
 }

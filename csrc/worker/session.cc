@@ -14,9 +14,6 @@ uint64_t NextNumber() {
   return ++last;
 }
 
-// An answer that is larger is left to the thread of the instance.
-constexpr uint64_t kMostTaken = uint64_t{64} << 10;
-
 TimeNs Now() { return SystemClock().Now(); }
 
 // Copies what a worker could still write to, or would never have back.

@@ -43,6 +43,9 @@ class WorkerSession {
   enum class Outcome { kDone, kFailed, kNotBegun };
   // How often a batch that takes long is looked at: whether somebody has cancelled, whether its time is over.
   static constexpr TimeNs kLook = 25'000'000;
+  // Answers of so many bytes are written by event loops: as JSON that takes about as long as to hand them to another
+  // thread.
+  static constexpr uint64_t kMostTaken = uint64_t{16} << 10;
   // Has the worker execute `batch`. kFailed: all is answered, by why it could not; kNotBegun: nothing is.
   // `limit`: 0 for none. One at a time. One that is to stop begins nothing.
   Outcome Execute(Batch& batch, TimeNs limit, Executor executor);

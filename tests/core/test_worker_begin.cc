@@ -240,6 +240,14 @@ TEST(WorkerBegin, NobodyRingsForWhatIsNotForAnEventLoop) {
   };
   complete_one(Requests(/*decoupled=*/true));
   complete_one(Requests(false, 1, {}, /*width=*/1 << 17));
+  complete_one(Requests(false, 2, {}, 4, [](Request& request) { request.slow_to_answer = true; }));
+  complete_one(Requests(false, 2, {}, 4, [](Request& request) { request.uses_shared_memory = true; }));
+  for (const int64_t width : {(16 << 10) / 4, (16 << 10) / 4 + 1}) {
+    Requests requests(false, 1, {}, width);
+    CHECK_EQ(host.Begin(std::move(requests.batch)) == HeardBy::kDoorbell, width == (16 << 10) / 4);
+    host.Complete();
+    heard.engine->doorbell()->Lower();
+  }
   Requests executed;
   executed.ExecuteBy(host);
   CHECK(!heard.has_rung());

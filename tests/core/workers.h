@@ -56,7 +56,8 @@ class FakeWorker {
 };
 
 struct Requests {
-  explicit Requests(bool decoupled = false, int32_t count = 2, std::vector<SinkPtr> given = {}, int64_t width = 4)
+  explicit Requests(bool decoupled = false, int32_t count = 2, std::vector<SinkPtr> given = {}, int64_t width = 4,
+                    const std::function<void(Request&)>& change = nullptr)
       : sinks(std::move(given)) {
     ModelSpec spec = IntModel({8, true, {}, 0});
     spec.decoupled = decoupled;
@@ -66,6 +67,7 @@ struct Requests {
       const auto index = static_cast<size_t>(i);
       if (index >= sinks.size()) sinks.push_back(std::make_shared<KeepingSink>());
       made.push_back(IntRequest(model, sinks[index], 1, width, i));
+      if (change) change(*made.back());
     }
     batch = Batch(std::move(made), model, nullptr, clock, clock.Now());
   }
