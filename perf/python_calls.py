@@ -7,7 +7,7 @@ it may not (``EXECUTE_ON_ANY_THREAD``). What an execution costs by itself is mea
 waited for.
 
 All on one core, in turns of milliseconds. On two cores of a virtual machine the same calls cost up to twice as much in
-some processes and not in others, with as many instructions and context switches, which says something of the machine.
+some processes and not in others, with as many context switches, which says something of the machine.
 """
 
 from __future__ import annotations
