@@ -172,6 +172,13 @@ class Beginner {
   std::thread thread_;
 };
 
+// The model "m", whose batches wait for a while until they are full.
+inline std::shared_ptr<Model> PublishWaiting(Works& works) {
+  ModelSpec spec = Works::Spec("m", {"IN"}, {"OUT"}, /*rows=*/4);
+  spec.batching.max_queue_delay_ns = 200'000;
+  return works.Publish(std::move(spec));
+}
+
 inline void AskAndCheck(Works& works, int32_t value) {
   const auto call = std::make_shared<LocalCall>(works.engine);
   auto request = std::make_unique<Request>(call);

@@ -16,6 +16,7 @@ using testing::AskAndCheck;
 using testing::AskByMany;
 using testing::Await;
 using testing::Beginner;
+using testing::PublishWaiting;
 using testing::Starter;
 using testing::WatchingStarter;
 using testing::Works;
@@ -109,9 +110,7 @@ TEST(LendingToBegin, WhoWatchesIsNotWokenAtTheQueue) {
 // A request that nobody begins, and nobody is woken for, would wait for ever.
 TEST(LendingToBegin, ManyCallersOfInstancesThatWatch) {
   Works works(std::make_shared<SystemClock>());
-  ModelSpec spec = Works::Spec("m", {"IN"}, {"OUT"}, /*rows=*/4);
-  spec.batching.max_queue_delay_ns = 200'000;
-  const std::shared_ptr<Model> model = works.Publish(std::move(spec));
+  const std::shared_ptr<Model> model = PublishWaiting(works);
   Beginner<WatchingStarter> one(model), two(model);
   AskByMany(works, 6, 300);
   CHECK(!one.starter.wrong && !two.starter.wrong);

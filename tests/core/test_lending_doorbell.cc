@@ -15,6 +15,7 @@ namespace {
 using testing::AskAndCheck;
 using testing::AskByMany;
 using testing::Beginner;
+using testing::PublishWaiting;
 using testing::RingingStarter;
 using testing::WatchingStarter;
 using testing::Works;
@@ -96,9 +97,7 @@ TEST(LendingByDoorbell, WhoIsWokenForWhatTheDoorbellIsHeardForWatches) {
 // An event loop that hears the doorbell all the time.
 TEST(LendingByDoorbell, ManyCallersAndOneWhoHearsTheDoorbell) {
   Works works(std::make_shared<SystemClock>());
-  ModelSpec spec = Works::Spec("m", {"IN"}, {"OUT"}, /*rows=*/4);
-  spec.batching.max_queue_delay_ns = 200'000;
-  const std::shared_ptr<Model> model = works.Publish(std::move(spec));
+  const std::shared_ptr<Model> model = PublishWaiting(works);
   Beginner<RingingStarter> one(model), two(model);
   std::atomic<bool> over{false};
   std::thread loop([&] {

@@ -324,8 +324,12 @@ TEST(WorkerBegin, AWorkerThatDiesIsLeftToTheInstance) {
   CHECK(host.Begin(std::move(requests.batch)) == HeardBy::kDoorbell);
   while (!begun) std::this_thread::yield();
   CHECK(host.PrepareWatch());
+  CHECK(host.KeepWatching());
+  // Whichever worker is gone, who watches is woken to look.
+  const auto other = host.Announce(WorkerLanes::Create().value(), [] {});
+  host.End(other, Status::Internal("it died"));
+  CHECK(!host.KeepWatching());
   host.End(worker.session, Status::Internal("it died"));
-  CHECK(!host.Watch());  // it is woken
   CHECK(host.TryComplete() == Progress::kLeft);
   host.Complete();
   CHECK_EQ(requests.sinks[0]->message(), "it died");
@@ -334,21 +338,18 @@ TEST(WorkerBegin, AWorkerThatDiesIsLeftToTheInstance) {
 // The limit counts from when the batch was begun, whoever waits for it.
 TEST(WorkerBegin, TheLimitCountsFromTheBeginning) {
   const Heard heard;
-  constexpr TimeNs kLimit = 300'000'000;
+  constexpr TimeNs kLimit = 1'000'000'000;
   WorkerHost host(kLimit, heard.engine);
   FakeWorker worker([](Batch&) { return false; }, heard.engine->doorbell().get());
   worker.AttachTo(host);
   Requests requests;
-  const SystemClock clock;
-  const TimeNs before = clock.Now();
   host.Begin(std::move(requests.batch));
-  const TimeNs begun = clock.Now();
-  while (clock.Now() < before + 2 * kLimit) std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  const TimeNs late = clock.Now();
-  CHECK(late > begun + kLimit);
+  const SystemClock clock;
+  const TimeNs over = clock.Now() + kLimit;
+  while (clock.Now() < over) std::this_thread::sleep_for(std::chrono::milliseconds(10));
   host.Complete();
-  CHECK(clock.Now() - late < kLimit);  // it was over already
-  CHECK_EQ(requests.sinks[0]->message(), "the model 'm' did not execute the request within 300 ms");
+  CHECK(clock.Now() < over + kLimit);  // it did not begin to count here
+  CHECK_EQ(requests.sinks[0]->message(), "the model 'm' did not execute the request within 1000 ms");
   CHECK(worker.killed);
 }
 
